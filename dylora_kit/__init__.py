@@ -1,0 +1,53 @@
+"""dylora_kit: train one LoRA adapter for a whole range of ranks, and choose the rank afterwards.
+
+DyLoRA, Valipour, Rezagholizadeh, Kobyzev and Ghodsi, arXiv 2210.07558. Start with `attach`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dylora_kit.adapt import Adapters, attach
+from dylora_kit.layer import DyLoRALinear
+from dylora_kit.objectives import individual_loss, mixed_loss, summation_loss
+from dylora_kit.optim import NestedAdamW
+from dylora_kit.rank import ActiveRank
+from dylora_kit.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform
+
+if TYPE_CHECKING:
+    from dylora_kit.evaluate import predict, sweep
+    from dylora_kit.io import load
+    from dylora_kit.train import train
+
+__version__ = "0.1.0"
+
+# imported when first used, so that `import dylora_kit` costs little more than `import torch`
+_LAZY = {"train": "train", "sweep": "evaluate", "predict": "evaluate", "load": "io"}
+
+__all__ = [
+    "ActiveRank",
+    "Adapters",
+    "Categorical",
+    "DyLoRALinear",
+    "Fixed",
+    "Geometric",
+    "NestedAdamW",
+    "RankDistribution",
+    "RankSampler",
+    "Uniform",
+    "attach",
+    "individual_loss",
+    "load",
+    "mixed_loss",
+    "predict",
+    "summation_loss",
+    "sweep",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'dylora_kit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"dylora_kit.{_LAZY[name]}"), name)
+    globals()[name] = value  # in place of a submodule of the same name
+    return value

@@ -1,0 +1,284 @@
+"""Adapters on a whole model: attach, set the rank, merge, detach."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.layer import DyLoRALinear
+from dylora_kit.rank import ActiveRank, Rank, check_rank
+
+
+def attach(
+    model: nn.Module,
+    *,
+    target_modules: str | Sequence[str],
+    r: int = 8,
+    lora_alpha: float = 16,
+    scaling: str = "alpha/b",
+    lora_dropout: float = 0.0,
+    modules_to_save: Sequence[str] = (),
+    rank_pattern: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> "Adapters":
+    """Freezes a model and wraps some of its linear layers in adapters, in place.
+
+    Arguments:
+        model: any `nn.Module`.
+        target_modules: names of the layers to adapt. A list is matched against the end of each module's dotted
+            name (`["q_proj", "v_proj"]`), a string is a regular expression for the whole name.
+        r: the maximum rank (r_max).
+        lora_alpha: α of Eq. 7.
+        scaling: `"alpha/b"` (the paper), `"alpha/r"` or `"alpha/sqrt(b)"`.
+        lora_dropout: dropout on the adapters' input, in training.
+        modules_to_save: modules that are trained along with the adapters and saved with them, such as
+            `["classifier"]`; matched like a list of targets.
+        rank_pattern: another maximum rank for some layers, `{end of the name: r}`.
+        seed: start of `lora_A`, drawn from a generator of its own.
+
+    Returns the handle on the adapters, with the rank set to r.
+
+    Raises `ValueError` or `TypeError`, and leaves the model as it was, if a name matches nothing, a value is out
+    of range, a target cannot be adapted, or the model has adapters already.
+
+    >>> model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+    >>> adapters = attach(model, r=2, target_modules=["0", "2"])
+    >>> adapters.rank = 1
+    >>> list(adapters.layers)
+    ['0', '2']
+    """
+    if any(isinstance(module, DyLoRALinear) for module in model.modules()):
+        raise ValueError("the model has adapters already: call detach() on their handle first")
+    rank_pattern = dict(rank_pattern or {})
+    targets = _match_targets(model, target_modules)
+    saved = _match_saved(model, modules_to_save, targets)
+    limits = {name: check_rank(r, r) for name in targets}
+    for pattern, limit in rank_pattern.items():
+        named = [name for name in targets if _ends_with(name, pattern)]
+        if not named:
+            raise ValueError(
+                f"rank_pattern names {pattern!r}, which is no target: the targets are {', '.join(targets)}"
+            )
+        limits.update(dict.fromkeys(named, limit))
+
+    requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    generator = torch.Generator().manual_seed(seed)
+    layers: dict[str, DyLoRALinear] = {}
+    try:
+        for name in targets:
+            layers[name] = DyLoRALinear(
+                model.get_submodule(name), limits[name], lora_alpha, scaling, lora_dropout, generator
+            )
+    except (TypeError, ValueError) as error:
+        for parameter, flag in requires_grad.items():
+            parameter.requires_grad_(flag)
+        raise type(error)(f"{name}: {error}") from None
+    model.requires_grad_(False)
+    for module in saved.values():
+        module.requires_grad_(True)
+    config = {
+        "r": r,
+        "lora_alpha": lora_alpha,
+        "scaling": scaling,
+        "lora_dropout": lora_dropout,
+        "target_modules": target_modules if isinstance(target_modules, str) else list(target_modules),
+        "modules_to_save": list(modules_to_save),
+        "rank_pattern": rank_pattern,
+    }
+    return Adapters(model, layers, saved, config, requires_grad)
+
+
+class Adapters:
+    """The handle on a model's adapters, made by `attach` or `load`.
+
+    Attributes:
+        model: the model they are in.
+        layers: the adapted layers, `{dotted name: DyLoRALinear}`.
+        saved_modules: the modules trained along with them, by name.
+        r: the maximum rank.
+        config: the arguments of `attach`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: dict[str, DyLoRALinear],
+        saved_modules: dict[str, nn.Module],
+        config: dict[str, Any],
+        requires_grad: dict[nn.Parameter, bool],
+    ) -> None:
+        self.model, self.layers, self.saved_modules, self.config = model, layers, saved_modules, config
+        self._requires_grad = requires_grad
+        self._active = ActiveRank({name: layer.r for name, layer in layers.items()})
+        for name, layer in layers.items():
+            layer.name, layer.active = name, self._active
+            layer.train(layer.base_layer.training)
+            _replace(model, layer.base_layer, layer)
+
+    @property
+    def r(self) -> int:
+        """The maximum rank over the layers."""
+        return self._active.r
+
+    @property
+    def rank(self) -> Rank:
+        """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example."""
+        return self._active.value
+
+    @rank.setter
+    def rank(self, value: Rank) -> None:
+        self._active.value = value
+
+    @property
+    def frozen(self) -> bool:
+        """Train mode of Eq. 10: only row and column b get gradients."""
+        return self._active.frozen
+
+    @frozen.setter
+    def frozen(self, value: bool) -> None:
+        self._active.frozen = bool(value)
+
+    @property
+    def merged(self) -> bool:
+        """Whether ΔW is at present added to the base weights."""
+        return self._active.merged
+
+    @contextmanager
+    def at(self, rank: Rank) -> Iterator["Adapters"]:
+        """Runs a block at another rank; afterwards, also after an error, the rank is what it was."""
+        before = self.rank
+        self.rank = rank
+        try:
+            yield self
+        finally:
+            self.rank = before
+
+    def delta(self, layer: str, rank: int | None = None) -> Tensor:
+        """ΔW of one layer at a rank (default: the active one), scale included, shape (d_out, d_in)."""
+        if layer not in self.layers:
+            raise ValueError(f"no adapted layer is called {layer!r}: the layers are {', '.join(self.layers)}")
+        return self.layers[layer].delta(rank)
+
+    def num_parameters(self, rank: int | None = None) -> int:
+        """How many adapter parameters are in use at a rank (default: the active one): Σ b·(d_in + d_out)."""
+        used = self._active.of if rank is None else lambda name: min(check_rank(rank, self.r), self.layers[name].r)
+        return sum(used(name) * (la.in_features + la.out_features) for name, la in self.layers.items())
+
+    def merge(self, rank: int | None = None) -> None:
+        """Adds every ΔW at a rank (default: the active one) to the base weights, so that inference costs nothing extra.
+
+        The original weights are kept until `unmerge`. Until then, setting a rank, training and saving raise.
+        """
+        if self.merged:
+            raise ValueError("the adapters are merged already: call unmerge() first")
+        owners: dict[nn.Parameter, list[str]] = {}
+        for name, module in self.model.named_modules():
+            for parameter in module.parameters(recurse=False):
+                owners.setdefault(parameter, []).append(name)
+        for name, layer in self.layers.items():
+            if not layer.weight.is_floating_point():
+                raise ValueError(f"cannot merge {name!r}: its weight is quantised ({layer.weight.dtype})")
+            shared = owners[layer.weight]  # type: ignore[index]
+            if len(shared) > 1:
+                raise ValueError(f"cannot merge {name!r}: its weight is shared by {', '.join(shared)}")
+        if rank is not None:
+            self.rank = check_rank(rank, self.r)
+        if self._active.per_example is not None:
+            raise ValueError("each example has its own rank: say which rank to merge, as in merge(rank=3)")
+        for layer in self.layers.values():
+            layer._merge_weight()
+        self._active.merged = True
+
+    def unmerge(self) -> None:
+        """Puts the original base weights back, bit for bit."""
+        if not self.merged:
+            raise ValueError("the adapters are not merged: call merge() first")
+        for layer in self.layers.values():
+            layer._unmerge_weight()
+        self._active.merged = False
+
+    def detach(self) -> nn.Module:
+        """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model."""
+        if self.merged:
+            self.unmerge()
+        for layer in self.layers.values():
+            _replace(self.model, layer, layer.base_layer)
+        for parameter, flag in self._requires_grad.items():
+            parameter.requires_grad_(flag)
+        return self.model
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes `adapter_config.json` and `adapter_model.safetensors` into a folder; see `dylora_kit.load`."""
+        from dylora_kit import io
+
+        io.save(self, path)
+
+    def __repr__(self) -> str:
+        size = f"{self.num_parameters(self.r):,} parameters"
+        return f"Adapters({len(self.layers)} layers, r={self.r}, rank={self.rank}, {size})"
+
+
+def _match_targets(model: nn.Module, target_modules: str | Sequence[str]) -> list[str]:
+    names = [name for name, _ in model.named_modules() if name]
+    if isinstance(target_modules, str):
+        matched = [name for name in names if re.fullmatch(target_modules, name)]
+        if not matched:
+            raise _no_match(model, target_modules)
+    else:
+        if not target_modules:
+            raise ValueError("target_modules is empty: name at least one layer to adapt")
+        for target in target_modules:
+            if not any(_ends_with(name, target) for name in names):
+                raise _no_match(model, target)
+        matched = [name for name in names if any(_ends_with(name, target) for target in target_modules)]
+    for name in matched:
+        parent = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(parent, nn.MultiheadAttention) or isinstance(model.get_submodule(name), nn.MultiheadAttention):
+            raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
+    return matched
+
+
+def _no_match(model: nn.Module, target: str) -> ValueError:
+    ends = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+    close = difflib.get_close_matches(target.rpartition(".")[2], ends, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return ValueError(f"target_modules: {target!r} matches no module: {hint}linear layers here: {', '.join(ends)}")
+
+
+def _match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: list[str]) -> dict[str, nn.Module]:
+    if isinstance(modules_to_save, str):
+        raise ValueError(f"modules_to_save must be a list of names, such as [{modules_to_save!r}]")
+    saved: dict[str, nn.Module] = {}
+    for wanted in modules_to_save:
+        found = {name: module for name, module in model.named_modules() if name and _ends_with(name, wanted)}
+        if not found:
+            ends = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"modules_to_save: {wanted!r} matches no module: the outermost ones are {ends}")
+        saved.update(found)
+    for name in saved:
+        inside = [target for target in targets if target == name or target.startswith(f"{name}.")]
+        if inside:
+            raise ValueError(f"{inside[0]!r} is both a target and in modules_to_save ({name!r}): choose one")
+    return saved
+
+
+def _ends_with(name: str, end: str) -> bool:
+    return name == end or name.endswith(f".{end}")
+
+
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Puts `new` wherever `old` stands, also where one module is registered under several names."""
+    places = [
+        (parent, key)
+        for parent in model.modules()
+        if parent is not new
+        for key, child in parent._modules.items()
+        if child is old
+    ]
+    for parent, key in places:
+        setattr(parent, key, new)

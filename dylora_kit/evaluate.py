@@ -1,0 +1,116 @@
+"""Rank sweep: one trained model, evaluated at every rank."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.adapt import Adapters
+from dylora_kit.progress import progress_bar
+from dylora_kit.rank import check_rank
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """The share of rows of `outputs`, shape (n, classes), whose largest entry is the label.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+    """
+    return float((outputs.argmax(-1) == labels).mean())
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy}
+
+
+def sweep(
+    model: nn.Module,
+    adapters: Adapters,
+    eval_data: Any,
+    *,
+    metric: str | Metric = "accuracy",
+    ranks: Iterable[int] | None = None,
+    method: str = "DyLoRA",
+    seed: int | None = None,
+    batch_size: int = 256,
+    collate: Callable[[list[Any]], dict[str, Any]] | None = None,
+    progress: bool = True,
+) -> "pd.DataFrame":
+    """Evaluates a model at several ranks. Nothing is trained, and the rank is afterwards what it was.
+
+    Arguments:
+        eval_data: a map-style dataset of dicts with a `"labels"` entry.
+        metric: `"accuracy"`, or a function of the logits (n, …) and the labels (n, …) to a number.
+        ranks: default is 1 to r.
+        method, seed: go into the frame as they are, so that frames can be put one under another.
+        collate: makes a batch of a list of examples; default is torch's.
+
+    Returns a tidy frame with the columns method, rank, metric, value, seed, and one row per rank.
+    """
+    import pandas as pd
+
+    measure = METRICS.get(metric) if isinstance(metric, str) else metric
+    if measure is None:
+        raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(map(repr, METRICS))}, or a function")
+    name = metric if isinstance(metric, str) else metric.__name__
+    wanted = [check_rank(rank, adapters.r) for rank in (range(1, adapters.r + 1) if ranks is None else ranks)]
+    outputs, labels = predict(
+        model, adapters, eval_data, ranks=wanted, batch_size=batch_size, collate=collate, progress=progress
+    )
+    rows = [(method, rank, name, measure(outputs[rank], labels), seed) for rank in wanted]
+    return pd.DataFrame(rows, columns=["method", "rank", "metric", "value", "seed"])
+
+
+def predict(
+    model: nn.Module,
+    adapters: Adapters,
+    data: Any,
+    *,
+    ranks: Iterable[int],
+    batch_size: int = 256,
+    collate: Callable[[list[Any]], dict[str, Any]] | None = None,
+    progress: bool = False,
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """The model's logits at each rank, `{rank: (n, …)}`, and the labels (n, …)."""
+    from torch.utils.data import DataLoader
+
+    if len(data) == 0:
+        raise ValueError("the data is empty: there is nothing to evaluate")
+    wanted = list(dict.fromkeys(ranks))
+    device = next(model.parameters()).device
+    outputs: dict[int, list[Tensor]] = {rank: [] for rank in wanted}
+    labels: list[Tensor] = []
+    loader: DataLoader[Any] = DataLoader(data, batch_size, collate_fn=collate, generator=torch.Generator())
+    with (
+        evaluating(model),
+        progress_bar(len(loader) * len(wanted), "rank sweep", show=progress) as bar,
+    ):
+        for batch in loader:
+            labels.append(batch["labels"])
+            inputs = {key: value.to(device) for key, value in batch.items()}
+            for rank in wanted:
+                bar.set_postfix(rank=rank)
+                with adapters.at(rank):
+                    outputs[rank].append(model(**inputs).logits.float().cpu())
+                bar.update()
+    return {rank: torch.cat(parts).numpy() for rank, parts in outputs.items()}, torch.cat(labels).numpy()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Runs a block in evaluation mode without gradients, and gives each module its own mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,73 @@
+"""Files that are whole or not there: safetensors and JSON, written beside their place and then moved into it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+
+def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes files into a folder, all or none: after an error (a full disk) the previous ones are still there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ready: dict[Path, Path] = {}
+    try:
+        for name, content in contents.items():
+            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+            ready[folder / name] = Path(temporary)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            ready[folder / name].chmod(0o666 & ~umask)
+        for place, temporary_path in ready.items():
+            temporary_path.replace(place)
+    finally:
+        for temporary_path in ready.values():
+            temporary_path.unlink(missing_ok=True)
+
+
+def tensors_as_bytes(tensors: Mapping[str, Tensor], metadata: Any = None) -> bytes:
+    """A safetensors file; `metadata` is any JSON value, kept in its header."""
+    ready = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    return save(ready, {"format": "pt", "metadata": json.dumps(metadata)})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """The tensors of a safetensors file and the metadata `tensors_as_bytes` put there (else None).
+
+    Raises `FileNotFoundError`, or `ValueError` for a file that is damaged or holds a value that is not finite.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path.name} in {path.parent}")
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {}).get("metadata", "null"))
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{path.name} holds values that are not finite in {name!r}: the file cannot be used")
+    return tensors, metadata
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; `ValueError` if the file holds anything else."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path.name} in {path.parent}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged or no JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}: expected a JSON object")
+    return content

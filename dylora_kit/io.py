@@ -1,0 +1,102 @@
+"""Adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, named as PEFT names them."""
+
+import json
+import re
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.adapt import Adapters, attach
+from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_files
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+
+def save(adapters: Adapters, path: str | PathLike[str]) -> None:
+    """Writes adapters at their full rank, and the modules trained along, into a folder.
+
+    Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r. Both files are written
+    or neither is. Raises `ValueError` while the adapters are merged.
+    """
+    if adapters.merged:
+        raise ValueError("the adapters are merged into the base weights: call unmerge() before saving")
+    config = adapters.config
+    content = {
+        "peft_type": "LORA",
+        "r": config["r"],
+        "lora_alpha": config["lora_alpha"],
+        "lora_dropout": config["lora_dropout"],
+        "target_modules": list(adapters.layers),
+        "modules_to_save": list(adapters.saved_modules) or None,
+        "rank_pattern": {re.escape(name): la.r for name, la in adapters.layers.items() if la.r != config["r"]},
+        "use_rslora": config["scaling"] == "alpha/sqrt(b)",
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "dylora": config,
+    }
+    files = {
+        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in _tensors(adapters).items()}),
+        CONFIG: (json.dumps(content, indent=2) + "\n").encode(),
+    }
+    write_files(Path(path), files)
+
+
+def load(model: nn.Module, path: str | PathLike[str]) -> Adapters:
+    """Attaches the adapters that `adapters.save` wrote into a folder. Returns the handle, with the rank set to r.
+
+    Raises `FileNotFoundError` for a missing file and `ValueError` for one that is damaged, foreign or made for
+    another model: every tensor must be there, have the right shape and be finite. The model is then as it was.
+    """
+    folder = Path(path)
+    config = _read_config(folder)
+    tensors, _ = read_tensors(folder / WEIGHTS)
+    adapters = attach(model, **config)
+    own = {PREFIX + name: tensor for name, tensor in _tensors(adapters).items()}
+    problem = _difference(own, tensors)
+    if problem:
+        adapters.detach()
+        raise ValueError(f"{folder / WEIGHTS} does not fit this model: {problem}")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+    return adapters
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = read_json(folder / CONFIG).get("dylora")
+    expected = {"r", "lora_alpha", "scaling", "lora_dropout", "target_modules", "modules_to_save", "rank_pattern"}
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / CONFIG} was not written by this kit: it has no 'dylora' section")
+    odd = sorted(expected.symmetric_difference(config))
+    if odd:
+        what = "lacks" if odd[0] in expected else "has an unknown field"
+        raise ValueError(f"the 'dylora' section of {folder / CONFIG} {what} {odd[0]!r}: expected {sorted(expected)}")
+    return config
+
+
+def _tensors(adapters: Adapters) -> dict[str, Tensor]:
+    """The model's own tensors that belong into the file, by name."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in adapters.layers.items():
+        tensors[f"{name}.lora_A.weight"] = layer.lora_A
+        tensors[f"{name}.lora_B.weight"] = layer.lora_B
+    for name, module in adapters.saved_modules.items():
+        tensors.update({f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()})
+    return tensors
+
+
+def _difference(own: dict[str, Tensor], read: dict[str, Tensor]) -> str | None:
+    for name in own:
+        if name not in read:
+            return f"the file lacks {name!r}"
+    for name, tensor in read.items():
+        if name not in own:
+            return f"the file holds {name!r}, which the model does not have"
+        if tensor.shape != own[name].shape:
+            return f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
+    return None

@@ -1,0 +1,271 @@
+"""AdamW that updates the rows and columns Algorithm 1 selects, and leaves every other one exactly as it is."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+from dylora_kit.adapt import Adapters
+from dylora_kit.layer import DyLoRALinear
+
+
+class NestedAdamW(Optimizer):
+    """AdamW for adapters that are trained at a changing rank.
+
+    With `update="exact"` a step updates the rows of `lora_A` and the columns of `lora_B` that backward passes reached
+    since the gradients were last cleared: 1 … b, or only b when the adapters are `frozen` (Eq. 10). Every other row
+    keeps its weight, moments and step count bit for bit. Bias correction counts a row's own steps.
+
+    With `update="authors"` it is plain AdamW, as in the paper's code: rows that were not reached have zero gradients,
+    and momentum and weight decay still move them.
+
+    Everything else that requires a gradient (a classifier head, layer norms) gets ordinary AdamW.
+
+    Arguments:
+        adapters: the handle from `attach` or `load`.
+        lr: learning rate.
+        betas, eps, weight_decay: as in `torch.optim.AdamW`.
+        head_lr: learning rate of everything else; `None` means `lr`.
+        update: `"exact"` or `"authors"`.
+
+    Two parameter groups: the adapters, and, if there is any, everything else. Learning-rate schedulers and
+    `state_dict` work as usual; a row's step count is kept under `"step"`, shape (r,).
+
+    >>> from dylora_kit.adapt import attach
+    >>> model = nn.Sequential(nn.Linear(6, 5))
+    >>> adapters = attach(model, r=3, target_modules=["0"])
+    >>> optimizer = NestedAdamW(adapters, lr=0.01)
+    >>> adapters.rank = 1
+    >>> model(torch.randn(2, 6)).sum().backward()
+    >>> optimizer.step()
+    >>> adapters.layers["0"].lora_B.ne(0).any(0)  # only the first column moved
+    tensor([ True, False, False])
+    """
+
+    def __init__(
+        self,
+        adapters: Adapters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        head_lr: float | None = None,
+        update: str = "exact",
+    ) -> None:
+        if update not in ("exact", "authors"):
+            raise ValueError(f"unknown update {update!r}: expected 'exact' or 'authors'")
+        for what, value in {"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}.items():
+            if not value >= 0:
+                raise ValueError(f"{what} must be at least 0: got {value!r}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be at least 0 and less than 1: got {betas!r}")
+        layers = list(adapters.layers.values())
+        rows_along = {
+            p: dim for layer in layers for dim, p in enumerate((layer.lora_A, layer.lora_B)) if p.requires_grad
+        }
+        nested = list(rows_along)
+        known = set(nested)
+        others = [p for p in adapters.model.parameters() if p.requires_grad and p not in known]
+        if not nested:
+            raise ValueError("no adapter parameter requires a gradient: there is nothing to train")
+        groups: list[dict[str, Any]] = [{"params": nested, "nested": True}]
+        if others:
+            groups.append({"params": others, "nested": False, "lr": lr if head_lr is None else head_lr})
+        elif head_lr is not None:
+            raise ValueError("head_lr is given, but nothing beside the adapters is trained: see modules_to_save")
+        self.update = update
+        self._rows_along = rows_along  # the dimension along which a parameter's rows or columns are counted
+        self._trackers: dict[Tensor, _RowTracker] = {}
+        if update == "exact":
+            for layer in layers:
+                self._trackers.update({p: _tracker(layer) for p in (layer.lora_A, layer.lora_B) if p in known})
+        self._buckets: list[_Bucket] | None = None
+        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False})
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears the gradients, and with them the record of which rows were reached."""
+        super().zero_grad(set_to_none)
+        for tracker in self._trackers.values():
+            tracker.rows = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update from the gradients at hand."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["nested"] and self.update == "exact":
+                for bucket in self._ready_buckets():
+                    bucket.step(group, [self._trackers[p].rows for p in bucket.params])
+            else:
+                self._plain_step(group)
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a saved state. `ValueError` if it was made with the other kind of update or other ranks."""
+        if self.update == "exact":
+            nested = [p for group in self.param_groups for p in group["params"] if group["nested"]]
+            for index, state in state_dict["state"].items():
+                if index < len(nested) and state["step"].shape != (self._trackers[nested[index]].r,):
+                    raise ValueError(
+                        f"the saved state counts steps in shape {tuple(state['step'].shape)}, expected "
+                        f"({self._trackers[nested[index]].r},): it comes from update='authors' or from another rank"
+                    )
+        elif any(state["step"].dim() > 0 for state in state_dict["state"].values()):
+            raise ValueError("the saved state counts steps per row: it comes from update='exact'")
+        super().load_state_dict(state_dict)
+        self._buckets = None
+
+    def _ready_buckets(self) -> list["_Bucket"]:
+        if self._buckets is None:
+            kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+            for p in self._rows_along:
+                kinds.setdefault((p.device, p.dtype), []).append(p)
+            self._buckets = [_Bucket(params, self._rows_along, self.state) for params in kinds.values()]
+        return self._buckets
+
+    def _plain_step(self, group: dict[str, Any]) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        for p in params:
+            if not self.state[p]:
+                self.state[p] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
+                }
+        states = [self.state[p] for p in params]
+        adamw(
+            params,
+            [p.grad for p in params if p.grad is not None],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+class _Bucket:
+    """Adapter parameters of one device and type, with their moments side by side in flat tensors.
+
+    One kernel then serves all layers. The optimizer's state holds views of the flat tensors, in each parameter's shape.
+    """
+
+    def __init__(self, params: list[Tensor], rows_along: dict[nn.Parameter, int], state: dict[Any, Any]) -> None:
+        self.params = params
+        self.ranks = [p.shape[rows_along[p]] for p in params]  # type: ignore[index]
+        self.sizes = [p.numel() for p in params]
+        device, dtype = params[0].device, params[0].dtype
+        self.exp_avg = torch.zeros(sum(self.sizes), device=device, dtype=dtype)
+        self.exp_avg_sq = torch.zeros_like(self.exp_avg)
+        self.steps = torch.zeros(sum(self.ranks))  # on the CPU, as torch's own step counts
+        owners, first = [], 0
+        for p, r in zip(params, self.ranks, strict=True):
+            rows = torch.arange(first, first + r)
+            owners.append(rows.unsqueeze(1 - rows_along[p]).expand(p.shape).reshape(-1))  # type: ignore[index]
+            first += r
+        self.owner = torch.cat(owners).to(device)  # which row's mask and step size hold for each element
+        for key, flat, sizes in (
+            ("step", self.steps, self.ranks),
+            ("exp_avg", self.exp_avg, self.sizes),
+            ("exp_avg_sq", self.exp_avg_sq, self.sizes),
+        ):
+            for p, view in zip(params, flat.split(sizes), strict=True):
+                view = view if key == "step" else view.view_as(p)
+                if key in state[p]:
+                    view.copy_(state[p][key])
+                state[p][key] = view
+
+    def step(self, group: dict[str, Any], reached: list[Tensor | None]) -> None:
+        beta1, beta2 = group["betas"]
+        rows = torch.cat(
+            [
+                torch.zeros(r) if p.grad is None or mask is None else mask
+                for p, r, mask in zip(self.params, self.ranks, reached, strict=True)
+            ]
+        )
+        if not rows.any():
+            return
+        self.steps += rows
+        counts = self.steps.double().clamp_(min=1)
+        step_size = group["lr"] * rows / (1 - beta1**counts)
+        root = (1 - beta2**counts).sqrt()
+        per_row = torch.stack([rows, step_size, root]).to(self.owner.device, self.exp_avg.dtype, non_blocking=True)
+        mask, step_size, root = per_row[:, self.owner]  # each (number of elements,)
+        grad = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.params])
+        grad = torch.where(mask > 0, grad, 0)
+        self.exp_avg.lerp_(grad, mask * (1 - beta1))
+        self.exp_avg_sq.mul_(1 - mask * (1 - beta2)).addcmul_(grad, grad, value=1 - beta2)
+        change = self.exp_avg * step_size / (self.exp_avg_sq.sqrt().div_(root).add_(group["eps"]))
+        if group["weight_decay"]:
+            keep = 1 - mask * (group["lr"] * group["weight_decay"])
+            torch._foreach_mul_(self.params, self._split(keep))
+        torch._foreach_sub_(self.params, self._split(change))
+
+    def _split(self, flat: Tensor) -> list[Tensor]:
+        return [part.view_as(p) for part, p in zip(flat.split(self.sizes), self.params, strict=True)]
+
+
+class _RowTracker:
+    """Which rows of one layer the backward passes since the last clearing of its gradients reached.
+
+    `model.zero_grad()` does not tell the optimizer, so a cleared gradient is noticed when the next one arrives:
+    it is None, or something changed it and it is all zero. Hooks of one backward pass come in either order.
+    """
+
+    def __init__(self, layer: DyLoRALinear) -> None:
+        watched = layer.lora_A if layer.lora_A.requires_grad else layer.lora_B
+        self.r = layer.r
+        self.rows: Tensor | None = None
+        self._parameter = weakref.ref(watched)
+        self._version = -1
+        self._cleared = False
+        self._arrived: Tensor | None = None
+        self._counted = False
+        watched.register_hook(self._before)
+        watched.register_post_accumulate_grad_hook(self._after)
+        layer.reached.register_post_accumulate_grad_hook(self._note)
+
+    def _before(self, gradient: Tensor) -> None:
+        parameter = self._parameter()
+        old = None if parameter is None else parameter.grad
+        self._cleared = old is None or (old._version != self._version and not bool(old.any()))
+
+    def _after(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self._version, self._counted = parameter.grad._version, True
+        self._join()
+
+    def _note(self, reached: Tensor) -> None:
+        self._arrived, reached.grad = reached.grad, None
+        self._join()
+
+    def _join(self) -> None:
+        if self._arrived is None or not self._counted:
+            return
+        fresh = self._cleared or self.rows is None
+        self.rows = self._arrived if fresh else torch.maximum(self.rows, self._arrived)  # type: ignore[arg-type]
+        self._arrived, self._counted = None, False
+
+
+_TRACKERS: "weakref.WeakKeyDictionary[DyLoRALinear, _RowTracker]" = weakref.WeakKeyDictionary()
+
+
+def _tracker(layer: DyLoRALinear) -> _RowTracker:
+    """The layer's tracker: one, whatever the number of optimizers made for it."""
+    if layer not in _TRACKERS:
+        _TRACKERS[layer] = _RowTracker(layer)
+    return _TRACKERS[layer]

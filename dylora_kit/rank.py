@@ -1,0 +1,110 @@
+"""The active rank b: one object per model, read by every adapted layer.
+
+Ranks are counted from 1. Because the state lives in one place, layers cannot disagree and setting it is one
+assignment, whatever the number of layers.
+"""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Rank = int | Mapping[str, int] | Tensor
+
+
+class ActiveRank:
+    """The rank at which all layers of one model run.
+
+    Arguments:
+        limits: the maximum rank r of each layer, by layer name.
+
+    Assign `value` to change it:
+
+    - an int, `1 ≤ b ≤ r`: every layer runs at b (a layer whose own maximum is smaller runs at its maximum);
+    - a mapping from *every* layer name to its own rank;
+    - an integer tensor of shape `(N,)`: one rank per example of the batch (a mixed batch).
+
+    Raises `ValueError` for anything else, and keeps the value it had.
+
+    >>> rank = ActiveRank({"query": 8, "value": 8})
+    >>> rank.value
+    8
+    >>> rank.value = 3
+    >>> rank.of("query")
+    3
+    >>> rank.value = 9
+    Traceback (most recent call last):
+    ...
+    ValueError: rank 9 is out of range: expected 1 to 8
+    """
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self.limits = dict(limits)
+        self.r = max(self.limits.values())
+        self.b = self.r
+        self.per_layer: dict[str, int] | None = None
+        self.per_example: Tensor | None = None
+        self.frozen = False
+        self.merged = False
+
+    @property
+    def value(self) -> Rank:
+        """The rank as it was set: an int, a mapping by layer name, or one rank per example."""
+        if self.per_layer is not None:
+            return dict(self.per_layer)
+        return self.b if self.per_example is None else self.per_example.clone()
+
+    @value.setter
+    def value(self, value: Rank) -> None:
+        if self.merged:
+            raise ValueError("the adapters are merged into the base weights: call unmerge() before setting a rank")
+        if isinstance(value, Mapping):
+            per_layer = self._check_mapping(value)
+            self.b, self.per_layer, self.per_example = max(per_layer.values()), per_layer, None
+        elif isinstance(value, Tensor) and value.dim() > 0:
+            per_example = self._check_examples(value)
+            self.b, self.per_layer, self.per_example = int(per_example.max()), None, per_example
+        else:
+            self.b, self.per_layer, self.per_example = check_rank(value, self.r), None, None
+
+    def of(self, layer: str) -> int:
+        """The rank of one layer; in a mixed batch, the largest of the batch."""
+        if self.per_layer is not None:
+            return self.per_layer[layer]
+        return min(self.b, self.limits[layer])
+
+    def _check_mapping(self, value: Mapping[str, int]) -> dict[str, int]:
+        unknown = [name for name in value if name not in self.limits]
+        if unknown:
+            raise ValueError(f"no adapted layer is called {unknown[0]!r}: the layers are {', '.join(self.limits)}")
+        missing = [name for name in self.limits if name not in value]
+        if missing:
+            raise ValueError(f"the mapping gives no rank for {missing[0]!r}: name all {len(self.limits)} layers")
+        return {name: check_rank(value[name], self.limits[name], f" of layer {name!r}") for name in self.limits}
+
+    def _check_examples(self, value: Tensor) -> Tensor:
+        if value.dim() != 1 or value.numel() == 0 or value.is_floating_point() or value.dtype == torch.bool:
+            raise ValueError(
+                f"ranks per example must be integers of shape (batch,), from 1 to {self.r}: "
+                f"got {str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+            )
+        ranks = value.detach().to("cpu", torch.long, copy=True)
+        low, high = int(ranks.min()), int(ranks.max())
+        if low < 1 or high > self.r:
+            raise ValueError(f"rank {low if low < 1 else high} is out of range: expected 1 to {self.r}")
+        return ranks
+
+
+def check_rank(value: Any, r: int, where: str = "") -> int:
+    """`value` as an int from 1 to `r`; `ValueError` with the allowed range for anything else."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        rank = operator.index(value)
+    except TypeError:
+        raise ValueError(f"rank{where} must be a whole number from 1 to {r}: got {value!r}") from None
+    if not 1 <= rank <= r:
+        raise ValueError(f"rank {rank}{where} is out of range: expected 1 to {r}")
+    return rank

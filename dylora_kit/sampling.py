@@ -1,0 +1,146 @@
+"""p_B: how the rank b of a training step is drawn."""
+
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class RankDistribution:
+    """A distribution p_B over ranks, counted from 1.
+
+    Arguments:
+        probabilities: `{rank: weight}`. Weights are at least 0, at least one is greater, and they are renormalised.
+
+    Raises `ValueError` for a rank below 1, or weights that are negative, not finite or all zero.
+
+    >>> RankDistribution({1: 3, 8: 1}).probabilities
+    {1: 0.75, 8: 0.25}
+    """
+
+    def __init__(self, probabilities: Mapping[int, float]) -> None:
+        weights = {_whole(rank, "a rank"): float(weight) for rank, weight in sorted(probabilities.items())}
+        if not weights or min(weights) < 1:
+            raise ValueError(f"ranks must be whole numbers from 1 up: got {list(weights)}")
+        if not all(math.isfinite(w) and w >= 0 for w in weights.values()) or not sum(weights.values()) > 0:
+            raise ValueError(f"weights must be finite, at least 0 and not all zero: got {list(weights.values())}")
+        total = sum(weights.values())
+        self.probabilities = {rank: weight / total for rank, weight in weights.items() if weight > 0}
+
+    @property
+    def lo(self) -> int:
+        """The smallest rank that can be drawn (r_min)."""
+        return min(self.probabilities)
+
+    @property
+    def hi(self) -> int:
+        """The largest rank that can be drawn (r_max)."""
+        return max(self.probabilities)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{rank}: {p:.3g}" for rank, p in self.probabilities.items())
+        return f"{type(self).__name__}({{{inside}}})"
+
+
+class Uniform(RankDistribution):
+    """Every rank from lo to hi with equal probability: what the paper uses.
+
+    >>> Uniform(1, 4).probabilities
+    {1: 0.25, 2: 0.25, 3: 0.25, 4: 0.25}
+    """
+
+    def __init__(self, lo: int, hi: int) -> None:
+        super().__init__(dict.fromkeys(_range(lo, hi), 1.0))
+
+
+class Geometric(RankDistribution):
+    """p_B(b) ∝ p·(1−p)^(b−1), cut to lo … hi and renormalised. The paper's Table 4 has p = 0.15.
+
+    >>> Geometric(0.5, 1, 2).probabilities[1]
+    0.6666666666666666
+    """
+
+    def __init__(self, p: float, lo: int, hi: int) -> None:
+        if not 0 < p < 1:
+            raise ValueError(f"p must lie between 0 and 1, both excluded: got {p!r}")
+        super().__init__({b: p * (1 - p) ** (b - lo) for b in _range(lo, hi)})
+        self.p = p
+
+
+class Categorical(RankDistribution):
+    """Any distribution, given as `{rank: weight}`.
+
+    >>> Categorical({1: 0.5, 8: 0.5}).hi
+    8
+    """
+
+
+class Fixed(RankDistribution):
+    """Always the same rank. At r this trains a plain LoRA.
+
+    >>> Fixed(8).probabilities
+    {8: 1.0}
+    """
+
+    def __init__(self, b: int) -> None:
+        super().__init__({b: 1.0})
+
+
+class RankSampler:
+    """Draws ranks from a distribution, from its own generator: the global one (data order, dropout) is untouched.
+
+    Processes that make a sampler with the same seed draw the same ranks.
+
+    >>> sampler = RankSampler(Uniform(1, 8), seed=10)
+    >>> 1 <= sampler.draw() <= 8
+    True
+    >>> sampler.draw_many(5).shape
+    torch.Size([5])
+    """
+
+    def __init__(self, distribution: RankDistribution, seed: int) -> None:
+        self.distribution = distribution
+        self.seed = seed
+        self._generator = torch.Generator().manual_seed(seed)
+        self._ranks = torch.tensor(list(distribution.probabilities))
+        self._cumulated = torch.tensor(list(distribution.probabilities.values()), dtype=torch.float64).cumsum(0)
+
+    def draw(self) -> int:
+        """One rank b ~ p_B, for one optimizer step."""
+        return int(self.draw_many(1))
+
+    def draw_many(self, n: int) -> Tensor:
+        """n independent ranks, shape (n,): one per example of a mixed batch."""
+        u = torch.rand(n, generator=self._generator, dtype=torch.float64)
+        position = torch.searchsorted(self._cumulated, u, right=True).clamp(max=len(self._ranks) - 1)
+        return self._ranks[position]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on drawing where this sampler stands."""
+        return {"probabilities": dict(self.distribution.probabilities), "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where a saved sampler stood; `ValueError` if it drew from another distribution."""
+        saved = {int(rank): p for rank, p in state["probabilities"].items()}
+        if saved != self.distribution.probabilities:
+            raise ValueError(f"the saved sampler drew from {saved}, this one from {self.distribution.probabilities}")
+        self._generator.set_state(state["generator"])
+
+
+def _range(lo: int, hi: int) -> range:
+    lo, hi = _whole(lo, "lo"), _whole(hi, "hi")
+    if not 1 <= lo <= hi:
+        raise ValueError(f"expected 1 ≤ lo ≤ hi: got lo = {lo}, hi = {hi}")
+    return range(lo, hi + 1)
+
+
+def _whole(value: Any, what: str) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{what} must be a whole number: got {value!r}") from None

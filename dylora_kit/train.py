@@ -1,0 +1,256 @@
+"""One training loop for every method: the sampler and the objective say which."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.adapt import Adapters
+from dylora_kit.files import read_tensors, tensors_as_bytes, write_files
+from dylora_kit.objectives import Objective, individual_loss
+from dylora_kit.optim import NestedAdamW
+from dylora_kit.progress import progress_bar
+from dylora_kit.sampling import RankSampler
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHECKPOINT = "training.safetensors"
+
+
+def train(
+    model: nn.Module,
+    adapters: Adapters,
+    train_data: Any,
+    *,
+    sampler: RankSampler,
+    steps: int,
+    objective: Objective = individual_loss,
+    batch_size: int = 32,
+    gradient_accumulation: int = 1,
+    optimizer: torch.optim.Optimizer | None = None,
+    lr: float | None = None,
+    weight_decay: float | None = None,
+    schedule: str = "linear",
+    warmup: float = 0.06,
+    max_grad_norm: float | None = None,
+    seed: int = 0,
+    collate: Callable[[list[Any]], dict[str, Any]] | None = None,
+    loss: Callable[[nn.Module, dict[str, Any]], Tensor] | None = None,
+    on_step: Callable[[int], None] | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    resume: bool = False,
+    progress: bool = True,
+) -> "pd.DataFrame":
+    """Trains adapters as Algorithm 1 does, in place. Afterwards the rank is what it was before.
+
+    One rank b is drawn per optimizer step; all layers and all micro-batches of the step use it. `RankSampler(Fixed(r))`
+    trains plain LoRA. Data order and dropout follow from `seed` alone, so two methods see the same batches and masks;
+    the global random state is left untouched.
+
+    Arguments:
+        train_data: a map-style dataset of dicts.
+        sampler: draws b.
+        objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `mixed_loss`, or your own.
+        gradient_accumulation: micro-batches of `batch_size` per optimizer step.
+        optimizer: default is `NestedAdamW(adapters)` with `lr` (1e-3) and `weight_decay` (0).
+        schedule: `"linear"` (warm up over the first `warmup` of the steps, then down to 0) or `"constant"`.
+        collate: makes a batch of a list of examples; default is torch's.
+        loss: `(model, batch) → scalar`; default is `model(**batch).loss`.
+        on_step: called with the number of finished steps.
+        checkpoint: a folder; the state goes there every `checkpoint_every` steps and at the end.
+        resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break.
+
+    Returns a frame with one row per step: step, rank (missing if a step used several), loss, lr.
+
+    Raises `ValueError` for settings that do not fit together, and `FloatingPointError` when the loss is not finite:
+    training stops before that step, and the checkpoint keeps the last good state.
+    """
+    import pandas as pd
+
+    if adapters.merged:
+        raise ValueError("the adapters are merged into the base weights: call unmerge() before training")
+    if sampler.distribution.hi > adapters.r:
+        raise ValueError(
+            f"the sampler draws ranks up to {sampler.distribution.hi}, but the adapters have r = {adapters.r}"
+        )
+    for what, number in {
+        "steps": steps,
+        "batch_size": batch_size,
+        "gradient_accumulation": gradient_accumulation,
+    }.items():
+        if number < 1:
+            raise ValueError(f"{what} must be at least 1: got {number}")
+    if optimizer is None:
+        optimizer = NestedAdamW(adapters, lr=1e-3 if lr is None else lr, weight_decay=weight_decay or 0.0)
+    elif lr is not None or weight_decay is not None:
+        raise ValueError("give lr and weight_decay to the optimizer you pass, not to train()")
+    if resume and checkpoint is None:
+        raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint=…")
+    factor = _schedule(schedule, warmup, steps)
+    loss = loss or (lambda model, batch: model(**batch).loss)
+    base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    settings = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "gradient_accumulation": gradient_accumulation,
+        "objective": objective.__name__,
+        "schedule": schedule,
+        "warmup": warmup,
+        "seed": seed,
+        "lr": base_lrs,
+        "examples": len(train_data),
+        "frozen": adapters.frozen,
+        "layers": {name: layer.r for name, layer in adapters.layers.items()},
+    }
+    rows: list[tuple[int, float, float, float]] = []
+    before, modes = adapters.rank, {module: module.training for module in model.modules()}
+    device = next(model.parameters()).device
+    model.train()
+    optimizer.zero_grad()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        if resume:
+            rows = _Checkpoint(model, optimizer, sampler, settings).read(Path(checkpoint))  # type: ignore[arg-type]
+        batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
+        bar = progress_bar(steps, "training", show=progress, initial=len(rows))
+        try:
+            for step in range(len(rows), steps):
+                for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                    group["lr"] = base_lr * factor(step)
+                b, total, used = sampler.draw(), 0.0, []
+                for _ in range(gradient_accumulation):
+                    batch = {key: value.to(device) for key, value in next(batches).items()}
+                    for weight, rank in objective(b, sampler, len(next(iter(batch.values())))):
+                        adapters.rank = rank
+                        used.append(rank)
+                        term = loss(model, batch) * (weight / gradient_accumulation)
+                        total += term.item()
+                        if not math.isfinite(total):
+                            raise FloatingPointError(_not_finite(step, total, rank, checkpoint))
+                        term.backward()
+                if max_grad_norm is not None:
+                    nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                one = used[0] if all(isinstance(rank, int) and rank == used[0] for rank in used) else math.nan
+                rows.append((step + 1, float(one), total, optimizer.param_groups[0]["lr"]))  # type: ignore[arg-type]
+                bar.update()
+                bar.set_postfix(loss=f"{total:.3f}", rank=one, refresh=False)
+                if checkpoint is not None and (len(rows) % checkpoint_every == 0 or len(rows) == steps):
+                    _Checkpoint(model, optimizer, sampler, settings).write(Path(checkpoint), rows)
+                if on_step is not None:
+                    on_step(step + 1)
+        finally:
+            bar.close()
+            optimizer.zero_grad()
+            adapters.rank = before
+            for module, mode in modes.items():
+                module.training = mode
+            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = base_lr
+    frame = pd.DataFrame(rows, columns=["step", "rank", "loss", "lr"])
+    return frame.astype({"step": int, "rank": "Int64"})
+
+
+def _not_finite(step: int, value: float, rank: Any, checkpoint: str | Path | None) -> str:
+    kept = "" if checkpoint is None else f"; the last good state is in {checkpoint}"
+    return f"the loss is {value} at step {step + 1} (rank {rank}): training stopped before the update{kept}"
+
+
+def _schedule(schedule: str, warmup: float, steps: int) -> Callable[[int], float]:
+    if not 0 <= warmup < 1:
+        raise ValueError(f"warmup is a share of the steps, at least 0 and less than 1: got {warmup!r}")
+    if schedule == "constant":
+        return lambda step: 1.0
+    if schedule != "linear":
+        raise ValueError(f"unknown schedule {schedule!r}: expected 'linear' or 'constant'")
+    rise = round(warmup * steps)
+    return lambda step: (step + 1) / (rise + 1) if step < rise else (steps - step) / (steps - rise)
+
+
+def _batches(
+    data: Any, batch_size: int, seed: int, skip: int, collate: Callable[[list[Any]], dict[str, Any]] | None
+) -> Iterator[dict[str, Any]]:
+    """Endless batches in an order that follows from the seed; the first `skip` are passed over without being read."""
+    from torch.utils.data import DataLoader
+
+    if len(data) == 0:
+        raise ValueError("the training data is empty")
+
+    def order() -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        count = 0
+        while True:
+            for chosen in torch.randperm(len(data), generator=generator).split(min(batch_size, len(data))):
+                if len(chosen) < min(batch_size, len(data)):
+                    continue  # every step sees a full batch, so that every method has the same budget
+                count += 1
+                if count > skip:
+                    yield chosen.tolist()
+
+    loader: Any = DataLoader(data, batch_sampler=order(), collate_fn=collate, generator=torch.Generator())  # type: ignore[arg-type]
+    return iter(loader)
+
+
+@dataclass
+class _Checkpoint:
+    """Everything a run needs to go on: trained weights, optimizer, sampler, random state, history; one file."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    sampler: RankSampler
+    settings: dict[str, Any]
+
+    def _weights(self) -> dict[str, Tensor]:
+        trained = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+        return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers()}
+
+    def write(self, folder: Path, rows: list[tuple[int, float, float, float]]) -> None:
+        state, draws = self.optimizer.state_dict(), self.sampler.state_dict()
+        tensors = self._weights() | {
+            "sampler": draws["generator"],
+            "rng": torch.get_rng_state(),
+            "history": torch.tensor(rows, dtype=torch.float64).nan_to_num(nan=-1),
+        }
+        if torch.cuda.is_available():
+            tensors["cuda_rng"] = torch.cuda.get_rng_state()
+        for index, values in state["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+        groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
+        metadata = {"settings": self.settings, "groups": groups, "probabilities": draws["probabilities"]}
+        write_files(folder, {CHECKPOINT: tensors_as_bytes(tensors, metadata)})
+
+    def read(self, folder: Path) -> list[tuple[int, float, float, float]]:
+        tensors, metadata = read_tensors(folder / CHECKPOINT)
+        settings = json.loads(json.dumps(self.settings))
+        for key, saved in metadata["settings"].items():
+            if saved != settings[key]:
+                raise ValueError(f"the checkpoint was made with {key} = {saved}, this run has {key} = {settings[key]}")
+        weights = self._weights()
+        for name, weight in weights.items():
+            if name not in tensors or tensors[name].shape != weight.shape:
+                raise ValueError(f"the checkpoint does not fit this model: {name!r} is missing or has another shape")
+        state = self.optimizer.state_dict()
+        for group, saved in zip(state["param_groups"], metadata["groups"], strict=True):
+            group.update(saved)
+        state["state"] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state["state"].setdefault(int(index), {})[key] = tensor
+        self.sampler.load_state_dict({"probabilities": metadata["probabilities"], "generator": tensors["sampler"]})
+        self.optimizer.load_state_dict(state)
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.copy_(tensors[name])
+        torch.set_rng_state(tensors["rng"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["cuda_rng"])
+        return [(int(s), math.nan if r < 0 else r, loss, lr) for s, r, loss, lr in tensors["history"].tolist()]
