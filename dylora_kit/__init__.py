@@ -12,16 +12,25 @@ from dylora_kit.objectives import individual_loss, mixed_loss, summation_loss
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.rank import ActiveRank
 from dylora_kit.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform
+from dylora_kit.train import train  # not lazily: a submodule imported later would take the name of the function
 
 if TYPE_CHECKING:
     from dylora_kit.evaluate import predict, sweep
     from dylora_kit.io import load
     from dylora_kit.train import train
+    from dylora_kit.widgets import Guess, RankExplorer
 
 __version__ = "0.1.0"
 
 # imported when first used, so that `import dylora_kit` costs little more than `import torch`
-_LAZY = {"train": "train", "sweep": "evaluate", "predict": "evaluate", "load": "io"}
+_LAZY = {
+    "train": "train",
+    "sweep": "evaluate",
+    "predict": "evaluate",
+    "load": "io",
+    "RankExplorer": "widgets",
+    "Guess": "widgets",
+}
 
 __all__ = [
     "ActiveRank",
@@ -30,8 +39,10 @@ __all__ = [
     "DyLoRALinear",
     "Fixed",
     "Geometric",
+    "Guess",
     "NestedAdamW",
     "RankDistribution",
+    "RankExplorer",
     "RankSampler",
     "Uniform",
     "attach",
@@ -49,5 +60,5 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'dylora_kit' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"dylora_kit.{_LAZY[name]}"), name)
-    globals()[name] = value  # in place of a submodule of the same name
+    globals()[name] = value
     return value

@@ -224,9 +224,12 @@ class Adapters:
 
 
 def _match_targets(model: nn.Module, target_modules: str | Sequence[str]) -> list[str]:
-    names = [name for name, _ in model.named_modules() if name]
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     if isinstance(target_modules, str):
-        matched = [name for name in names if re.fullmatch(target_modules, name)]
+        try:
+            matched = [name for name in names if re.fullmatch(target_modules, name)]
+        except re.error as error:
+            raise ValueError(f"target_modules: {target_modules!r} is no regular expression: {error}") from None
         if not matched:
             raise _no_match(model, target_modules)
     else:
@@ -240,7 +243,10 @@ def _match_targets(model: nn.Module, target_modules: str | Sequence[str]) -> lis
         parent = model.get_submodule(name.rpartition(".")[0])
         if isinstance(parent, nn.MultiheadAttention) or isinstance(model.get_submodule(name), nn.MultiheadAttention):
             raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
-    return matched
+    unique: dict[nn.Module, str] = {}
+    for name in matched:
+        unique.setdefault(model.get_submodule(name), name)
+    return list(unique.values())
 
 
 def _no_match(model: nn.Module, target: str) -> ValueError:

@@ -59,7 +59,7 @@ def sweep(
     measure = METRICS.get(metric) if isinstance(metric, str) else metric
     if measure is None:
         raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(map(repr, METRICS))}, or a function")
-    name = metric if isinstance(metric, str) else metric.__name__
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
     wanted = [check_rank(rank, adapters.r) for rank in (range(1, adapters.r + 1) if ranks is None else ranks)]
     outputs, labels = predict(
         model, adapters, eval_data, ranks=wanted, batch_size=batch_size, collate=collate, progress=progress

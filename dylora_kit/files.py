@@ -28,6 +28,9 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
             umask = os.umask(0)
             os.umask(umask)
             ready[folder / name].chmod(0o666 & ~umask)
+        for place in ready:
+            if place.is_dir():
+                raise IsADirectoryError(f"cannot write the file {place}: there is a folder of that name")
         for place, temporary_path in ready.items():
             temporary_path.replace(place)
     finally:
@@ -38,7 +41,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
 def tensors_as_bytes(tensors: Mapping[str, Tensor], metadata: Any = None) -> bytes:
     """A safetensors file; `metadata` is any JSON value, kept in its header."""
     ready = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    return save(ready, {"format": "pt", "metadata": json.dumps(metadata)})
+    header = {"format": "pt"} if metadata is None else {"metadata": json.dumps(metadata)}  # two keys come in any order
+    return save(ready, header)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:

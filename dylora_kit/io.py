@@ -14,16 +14,29 @@ from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_fi
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
+FIELDS: dict[str, tuple[type, ...]] = {
+    "r": (int,),
+    "lora_alpha": (int, float),
+    "scaling": (str,),
+    "lora_dropout": (int, float),
+    "target_modules": (str, list),
+    "modules_to_save": (list,),
+    "rank_pattern": (dict,),
+}
 
 
 def save(adapters: Adapters, path: str | PathLike[str]) -> None:
     """Writes adapters at their full rank, and the modules trained along, into a folder.
 
     Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r. Both files are written
-    or neither is. Raises `ValueError` while the adapters are merged.
+    or neither is. Raises `ValueError` while the adapters are merged, and for a weight that is not finite.
     """
     if adapters.merged:
         raise ValueError("the adapters are merged into the base weights: call unmerge() before saving")
+    tensors = _tensors(adapters)
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"cannot save values that are not finite: there are some in {name!r}")
     config = adapters.config
     content = {
         "peft_type": "LORA",
@@ -40,7 +53,7 @@ def save(adapters: Adapters, path: str | PathLike[str]) -> None:
         "dylora": config,
     }
     files = {
-        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in _tensors(adapters).items()}),
+        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}),
         CONFIG: (json.dumps(content, indent=2) + "\n").encode(),
     }
     write_files(Path(path), files)
@@ -69,13 +82,16 @@ def load(model: nn.Module, path: str | PathLike[str]) -> Adapters:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG).get("dylora")
-    expected = {"r", "lora_alpha", "scaling", "lora_dropout", "target_modules", "modules_to_save", "rank_pattern"}
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} was not written by this kit: it has no 'dylora' section")
-    odd = sorted(expected.symmetric_difference(config))
+    odd = sorted(FIELDS.keys() ^ config.keys())
     if odd:
-        what = "lacks" if odd[0] in expected else "has an unknown field"
-        raise ValueError(f"the 'dylora' section of {folder / CONFIG} {what} {odd[0]!r}: expected {sorted(expected)}")
+        what = "lacks" if odd[0] in FIELDS else "has an unknown field"
+        raise ValueError(f"the 'dylora' section of {folder / CONFIG} {what} {odd[0]!r}: expected {sorted(FIELDS)}")
+    for key, kinds in FIELDS.items():
+        if not isinstance(config[key], kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            raise ValueError(f"{folder / CONFIG} gives {key} = {config[key]!r}: expected {expected}")
     return config
 
 

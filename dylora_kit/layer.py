@@ -89,12 +89,12 @@ class DyLoRALinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The base layer's weight, for code that reads it from the module it replaced."""
-        return self.base_layer.weight  # type: ignore[return-value]
+        return self.base_layer.weight
 
     @property
     def bias(self) -> Tensor | None:
         """The base layer's bias."""
-        return self.base_layer.bias  # type: ignore[return-value]
+        return self.base_layer.bias
 
     @property
     def rank(self) -> Rank:
@@ -157,7 +157,7 @@ class DyLoRALinear(nn.Module):
                 f"the rank tensor names {len(ranks)} examples, but the batch holds {len(x)}: pass one each"
             )
         used = torch.arange(b) < ranks[:, None]  # (N, b)
-        scale = torch.tensor([self.scale(int(rank)) for rank in ranks])[:, None]
+        scale = torch.tensor([self.scale(int(rank)) for rank in ranks], dtype=self.lora_A.dtype)[:, None]
         shape = (len(ranks), *[1] * (x.dim() - 2), b)
         gate = (used * scale).view(shape).to(x.device, self.lora_A.dtype)
         if not self.active.frozen:

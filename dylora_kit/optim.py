@@ -102,8 +102,9 @@ class NestedAdamW(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             if group["nested"] and self.update == "exact":
+                rows = {tracker: tracker.selected() for tracker in set(self._trackers.values())}
                 for bucket in self._ready_buckets():
-                    bucket.step(group, [self._trackers[p].rows for p in bucket.params])
+                    bucket.step(group, [rows[self._trackers[p]] for p in bucket.params])
             else:
                 self._plain_step(group)
         return loss
@@ -201,15 +202,18 @@ class _Bucket:
             return
         self.steps += rows
         counts = self.steps.double().clamp_(min=1)
-        step_size = group["lr"] * rows / (1 - beta1**counts)
+        step_size = group["lr"] * rows.double() / (1 - beta1**counts)
         root = (1 - beta2**counts).sqrt()
         per_row = torch.stack([rows, step_size, root]).to(self.owner.device, self.exp_avg.dtype, non_blocking=True)
         mask, step_size, root = per_row[:, self.owner]  # each (number of elements,)
         grad = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.params])
-        grad = torch.where(mask > 0, grad, 0)
+        selected = mask > 0
+        grad = torch.where(selected, grad, 0)
         self.exp_avg.lerp_(grad, mask * (1 - beta1))
         self.exp_avg_sq.mul_(1 - mask * (1 - beta2)).addcmul_(grad, grad, value=1 - beta2)
         change = self.exp_avg * step_size / (self.exp_avg_sq.sqrt().div_(root).add_(group["eps"]))
+        if not group["eps"]:
+            change = torch.where(selected, change, 0)  # a row that never ran has 0/0
         if group["weight_decay"]:
             keep = 1 - mask * (group["lr"] * group["weight_decay"])
             torch._foreach_mul_(self.params, self._split(keep))
@@ -231,10 +235,13 @@ class _RowTracker:
         self.r = layer.r
         self.rows: Tensor | None = None
         self._parameter = weakref.ref(watched)
+        self._both = [weakref.ref(layer.lora_A), weakref.ref(layer.lora_B)]
         self._version = -1
         self._cleared = False
         self._arrived: Tensor | None = None
         self._counted = False
+        self._fresh = False
+        layer.reached.grad = None  # what earlier backward passes left
         watched.register_hook(self._before)
         watched.register_post_accumulate_grad_hook(self._after)
         layer.reached.register_post_accumulate_grad_hook(self._note)
@@ -249,8 +256,19 @@ class _RowTracker:
         self._version, self._counted = parameter.grad._version, True
         self._join()
 
+    def selected(self) -> Tensor | None:
+        """The rows to update in this step; None if the gradient was cleared and no backward pass came since."""
+        if not self._fresh and self.rows is not None:
+            grads = [p.grad for p in (ref() for ref in self._both) if p is not None and p.grad is not None]
+            if not any(grad.any() for grad in grads):
+                self.rows = None
+        self._fresh = False
+        return self.rows
+
     def _note(self, reached: Tensor) -> None:
-        self._arrived, reached.grad = reached.grad, None
+        assert reached.grad is not None
+        # a layer that ran several times in one backward pass has its rows added up
+        self._arrived, reached.grad = reached.grad.clamp(max=1), None
         self._join()
 
     def _join(self) -> None:
@@ -258,7 +276,7 @@ class _RowTracker:
             return
         fresh = self._cleared or self.rows is None
         self.rows = self._arrived if fresh else torch.maximum(self.rows, self._arrived)  # type: ignore[arg-type]
-        self._arrived, self._counted = None, False
+        self._arrived, self._counted, self._fresh = None, False, True
 
 
 _TRACKERS: "weakref.WeakKeyDictionary[DyLoRALinear, _RowTracker]" = weakref.WeakKeyDictionary()

@@ -1,5 +1,6 @@
 """The progress bar of everything that takes a while."""
 
+import os
 import sys
 from typing import Any
 
@@ -8,5 +9,6 @@ def progress_bar(total: int, desc: str, *, show: bool, initial: int = 0) -> Any:
     """A tqdm bar for a notebook or a terminal. `TQDM_DISABLE=1` in the environment hides all of them."""
     from tqdm.auto import tqdm
 
-    hidden = {} if show else {"disable": True}  # tqdm reads TQDM_DISABLE only where `disable` is not given
-    return tqdm(total=total, desc=desc, initial=initial, file=sys.stdout, leave=False, **hidden)
+    # tqdm reads the variable too, but its notebook bar does not
+    hidden = not show or os.environ.get("TQDM_DISABLE", "") not in ("", "0")
+    return tqdm(total=total, desc=desc, initial=initial, file=sys.stdout, leave=False, disable=hidden)

@@ -5,6 +5,7 @@ assignment, whatever the number of layers.
 """
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,19 @@ class ActiveRank:
         self.merged = False
 
     @property
+    def b(self) -> int:
+        """The rank as one number: the largest, if there are several."""
+        return self._size.shape[0]
+
+    @b.setter
+    def b(self, b: int) -> None:
+        # torch.compile takes an int it finds on a module for a constant, and would recompile at each rank; the size
+        # of a tensor may vary
+        self._size = torch.empty(b, device="cpu")
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.maybe_mark_dynamic(self._size, 0)
+
+    @property
     def value(self) -> Rank:
         """The rank as it was set: an int, a mapping by layer name, or one rank per example."""
         if self.per_layer is not None:
@@ -85,7 +99,7 @@ class ActiveRank:
         return {name: check_rank(value[name], self.limits[name], f" of layer {name!r}") for name in self.limits}
 
     def _check_examples(self, value: Tensor) -> Tensor:
-        if value.dim() != 1 or value.numel() == 0 or value.is_floating_point() or value.dtype == torch.bool:
+        if value.dim() != 1 or value.numel() == 0 or not _holds_integers(value):
             raise ValueError(
                 f"ranks per example must be integers of shape (batch,), from 1 to {self.r}: "
                 f"got {str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
@@ -100,7 +114,7 @@ class ActiveRank:
 def check_rank(value: Any, r: int, where: str = "") -> int:
     """`value` as an int from 1 to `r`; `ValueError` with the allowed range for anything else."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, Tensor) and not _holds_integers(value)):
             raise TypeError
         rank = operator.index(value)
     except TypeError:
@@ -108,3 +122,7 @@ def check_rank(value: Any, r: int, where: str = "") -> int:
     if not 1 <= rank <= r:
         raise ValueError(f"rank {rank}{where} is out of range: expected 1 to {r}")
     return rank
+
+
+def _holds_integers(value: Tensor) -> bool:
+    return not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)

@@ -22,7 +22,8 @@ class RankDistribution:
     """
 
     def __init__(self, probabilities: Mapping[int, float]) -> None:
-        weights = {_whole(rank, "a rank"): float(weight) for rank, weight in sorted(probabilities.items())}
+        weights = {_whole(rank, "a rank"): float(weight) for rank, weight in probabilities.items()}
+        weights = dict(sorted(weights.items()))
         if not weights or min(weights) < 1:
             raise ValueError(f"ranks must be whole numbers from 1 up: got {list(weights)}")
         if not all(math.isfinite(w) and w >= 0 for w in weights.values()) or not sum(weights.values()) > 0:

@@ -84,6 +84,7 @@ def train(
         "steps": steps,
         "batch_size": batch_size,
         "gradient_accumulation": gradient_accumulation,
+        "checkpoint_every": checkpoint_every,
     }.items():
         if number < 1:
             raise ValueError(f"{what} must be at least 1: got {number}")
@@ -96,72 +97,84 @@ def train(
     factor = _schedule(schedule, warmup, steps)
     loss = loss or (lambda model, batch: model(**batch).loss)
     base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    others = [key for key in optimizer.param_groups[0] if key not in ("params", "lr", "initial_lr")]
     settings = {
+        "layers": {name: layer.r for name, layer in adapters.layers.items()},
+        "modules_to_save": list(adapters.saved_modules),
+        **{key: adapters.config[key] for key in ("lora_alpha", "scaling", "lora_dropout")},
         "steps": steps,
         "batch_size": batch_size,
         "gradient_accumulation": gradient_accumulation,
-        "objective": objective.__name__,
+        "objective": getattr(objective, "__name__", type(objective).__name__),
         "schedule": schedule,
         "warmup": warmup,
+        "max_grad_norm": max_grad_norm,
         "seed": seed,
+        "optimizer": type(optimizer).__name__,
+        "update": getattr(optimizer, "update", None),
         "lr": base_lrs,
+        **{key: [group[key] for group in optimizer.param_groups] for key in others},
         "examples": len(train_data),
+        "probabilities": sampler.distribution.probabilities,
+        "sampler_seed": sampler.seed,
         "frozen": adapters.frozen,
-        "layers": {name: layer.r for name, layer in adapters.layers.items()},
     }
     rows: list[tuple[int, float, float, float]] = []
     before, modes = adapters.rank, {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
-    model.train()
-    optimizer.zero_grad()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        if resume:
-            rows = _Checkpoint(model, optimizer, sampler, settings).read(Path(checkpoint))  # type: ignore[arg-type]
-        batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
-        bar = progress_bar(steps, "training", show=progress, initial=len(rows))
-        try:
-            for step in range(len(rows), steps):
-                for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                    group["lr"] = base_lr * factor(step)
-                b, total, used = sampler.draw(), 0.0, []
-                for _ in range(gradient_accumulation):
-                    batch = {key: value.to(device) for key, value in next(batches).items()}
-                    for weight, rank in objective(b, sampler, len(next(iter(batch.values())))):
-                        adapters.rank = rank
-                        used.append(rank)
-                        term = loss(model, batch) * (weight / gradient_accumulation)
-                        total += term.item()
-                        if not math.isfinite(total):
-                            raise FloatingPointError(_not_finite(step, total, rank, checkpoint))
-                        term.backward()
-                if max_grad_norm is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad()
-                one = used[0] if all(isinstance(rank, int) and rank == used[0] for rank in used) else math.nan
-                rows.append((step + 1, float(one), total, optimizer.param_groups[0]["lr"]))  # type: ignore[arg-type]
-                bar.update()
-                bar.set_postfix(loss=f"{total:.3f}", rank=one, refresh=False)
-                if checkpoint is not None and (len(rows) % checkpoint_every == 0 or len(rows) == steps):
-                    _Checkpoint(model, optimizer, sampler, settings).write(Path(checkpoint), rows)
-                if on_step is not None:
-                    on_step(step + 1)
-        finally:
-            bar.close()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            if resume:
+                rows = _Checkpoint(model, optimizer, sampler, settings).read(Path(checkpoint))  # type: ignore[arg-type]
+            batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
+            model.train()
             optimizer.zero_grad()
-            adapters.rank = before
-            for module, mode in modes.items():
-                module.training = mode
-            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = base_lr
+            with progress_bar(steps, "training", show=progress, initial=len(rows)) as bar:
+                for step in range(len(rows), steps):
+                    for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                        group["lr"] = base_lr * factor(step)
+                    b, total, used = sampler.draw(), 0.0, []
+                    for _ in range(gradient_accumulation):
+                        batch = {key: value.to(device) for key, value in next(batches).items()}
+                        for weight, rank in objective(b, sampler, len(next(iter(batch.values())))):
+                            adapters.rank = rank
+                            used.append(rank)
+                            term = loss(model, batch) * (weight / gradient_accumulation)
+                            total += term.item()
+                            if not math.isfinite(total):
+                                raise FloatingPointError(_not_finite("loss", total, step, rank, checkpoint))
+                            term.backward()
+                    norm = nn.utils.clip_grad_norm_(trained, math.inf if max_grad_norm is None else max_grad_norm)
+                    if not math.isfinite(norm):
+                        raise FloatingPointError(_not_finite("gradient norm", float(norm), step, rank, checkpoint))
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    single = all(isinstance(rank, int) and rank == used[0] for rank in used)
+                    now = optimizer.param_groups[0]["lr"]
+                    rows.append((step + 1, float(used[0]) if single else math.nan, total, now))
+                    bar.set_postfix(loss=f"{total:.3f}", rank=used[0] if single else "several", refresh=False)
+                    bar.update()
+                    if checkpoint is not None and (len(rows) % checkpoint_every == 0 or len(rows) == steps):
+                        _Checkpoint(model, optimizer, sampler, settings).write(Path(checkpoint), rows)
+                    if on_step is not None:
+                        on_step(step + 1)
+    finally:
+        optimizer.zero_grad()
+        adapters.rank = before
+        for module, mode in modes.items():
+            module.training = mode
+        for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+            group["lr"] = base_lr
     frame = pd.DataFrame(rows, columns=["step", "rank", "loss", "lr"])
     return frame.astype({"step": int, "rank": "Int64"})
 
 
-def _not_finite(step: int, value: float, rank: Any, checkpoint: str | Path | None) -> str:
-    kept = "" if checkpoint is None else f"; the last good state is in {checkpoint}"
-    return f"the loss is {value} at step {step + 1} (rank {rank}): training stopped before the update{kept}"
+def _not_finite(what: str, value: float, step: int, rank: Any, checkpoint: str | Path | None) -> str:
+    kept = checkpoint is not None and (Path(checkpoint) / CHECKPOINT).is_file()
+    where = f"; the last good state is in {checkpoint}" if kept else ""
+    return f"the {what} is {value} at step {step + 1} (rank {rank}): training stopped before the update{where}"
 
 
 def _schedule(schedule: str, warmup: float, steps: int) -> Callable[[int], float]:
@@ -210,7 +223,8 @@ class _Checkpoint:
 
     def _weights(self) -> dict[str, Tensor]:
         trained = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
-        return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers()}
+        kept = self.model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
+        return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers() if name in kept}
 
     def write(self, folder: Path, rows: list[tuple[int, float, float, float]]) -> None:
         state, draws = self.optimizer.state_dict(), self.sampler.state_dict()
@@ -223,34 +237,33 @@ class _Checkpoint:
             tensors["cuda_rng"] = torch.cuda.get_rng_state()
         for index, values in state["state"].items():
             tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
-        groups = [{key: value for key, value in group.items() if key != "params"} for group in state["param_groups"]]
-        metadata = {"settings": self.settings, "groups": groups, "probabilities": draws["probabilities"]}
-        write_files(folder, {CHECKPOINT: tensors_as_bytes(tensors, metadata)})
+        write_files(folder, {CHECKPOINT: tensors_as_bytes(tensors, self.settings)})
 
     def read(self, folder: Path) -> list[tuple[int, float, float, float]]:
-        tensors, metadata = read_tensors(folder / CHECKPOINT)
+        tensors, saved = read_tensors(folder / CHECKPOINT)
         settings = json.loads(json.dumps(self.settings))
-        for key, saved in metadata["settings"].items():
-            if saved != settings[key]:
-                raise ValueError(f"the checkpoint was made with {key} = {saved}, this run has {key} = {settings[key]}")
+        for key in dict.fromkeys([*settings, *saved]):
+            if saved.get(key) != settings.get(key):
+                raise ValueError(
+                    f"the checkpoint was made with {key} = {saved.get(key)}, this run has {key} = {settings.get(key)}"
+                )
         weights = self._weights()
-        for name, weight in weights.items():
-            if name not in tensors or tensors[name].shape != weight.shape:
+        for name in [*weights, *(name for name in tensors if name.startswith(("model.", "buffer.")))]:
+            if name not in weights or name not in tensors or tensors[name].shape != weights[name].shape:
                 raise ValueError(f"the checkpoint does not fit this model: {name!r} is missing or has another shape")
         state = self.optimizer.state_dict()
-        for group, saved in zip(state["param_groups"], metadata["groups"], strict=True):
-            group.update(saved)
         state["state"] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 state["state"].setdefault(int(index), {})[key] = tensor
-        self.sampler.load_state_dict({"probabilities": metadata["probabilities"], "generator": tensors["sampler"]})
         self.optimizer.load_state_dict(state)
+        draws = {"probabilities": self.sampler.distribution.probabilities, "generator": tensors["sampler"]}
+        self.sampler.load_state_dict(draws)
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.copy_(tensors[name])
         torch.set_rng_state(tensors["rng"])
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and "cuda_rng" in tensors:
             torch.cuda.set_rng_state(tensors["cuda_rng"])
         return [(int(s), math.nan if r < 0 else r, loss, lr) for s, r, loss, lr in tensors["history"].tolist()]

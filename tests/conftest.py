@@ -1,6 +1,9 @@
 """Settings for all tests: no progress bars, no network, hypothesis repeatable."""
 
 import os
+from collections.abc import Callable
+
+import pytest
 
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,3 +12,14 @@ from hypothesis import settings
 
 settings.register_profile("kit", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("kit")
+
+
+@pytest.fixture
+def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Prints a measured number into the test run's output."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}")
+
+    return say

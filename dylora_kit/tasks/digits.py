@@ -55,8 +55,8 @@ def load(domain: str = "turned") -> Task:
     images, labels = _scans()
     pixels = torch.from_numpy(_alter(images, domain)).unsqueeze(1)
     targets = torch.from_numpy(labels)
-    parts = [Digits(pixels[index], targets[index]) for index in _split(labels)]
-    return Task(f"digits-{domain}", *parts, metric="accuracy")
+    train, validation, test = (Digits(pixels[index], targets[index]) for index in _split(labels))
+    return Task(f"digits-{domain}", train, validation, test, metric="accuracy")
 
 
 @cache

@@ -1,0 +1,278 @@
+"""Notebook 00 in a real Chromium, against a real JupyterLab on loopback."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+QUIET = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/extensionmanager-extension:plugin": {"enabled": False},
+}
+
+
+def find_browser() -> str:
+    """A Chromium of this machine; where there is none, Playwright is asked to fetch its own."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if found := shutil.which(name):
+            return found
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    if not Path(own).exists():
+        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False, timeout=600)
+    assert Path(own).exists(), "there is no Chromium: install it, for instance with apt-get install chromium"
+    return own
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address at which JupyterLab shows the notebook."""
+    home = tmp_path_factory.mktemp("lab")
+    work = home / "work"
+    work.mkdir()
+    shutil.copy(NOTEBOOK, work)
+    settings = home / "app" / "settings"
+    settings.mkdir(parents=True)
+    (settings / "overrides.json").write_text(json.dumps(QUIET))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = secrets.token_hex(16)
+    folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
+    environment = os.environ | {f"JUPYTER_{name}": str(home / name.lower()) for name in folders}
+    environment |= {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "user-settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "JUPYTER_TOKEN": token,
+    }
+    app = Path(sys.prefix) / "share" / "jupyter" / "lab"
+    for part in app.iterdir():
+        if part.name != "settings":
+            (home / "app" / part.name).symlink_to(part)
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}", "--expose-app-in-browser"]
+    command += [f"--app-dir={home / 'app'}", *(["--allow-root"] if os.geteuid() == 0 else [])]
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=work)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5)
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert server.poll() is None, (home / "log").read_text()
+                time.sleep(0.25)
+        yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK.name}?reset&token={token}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+class Opened:
+    """The notebook after Run All, and what the browser did meanwhile."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.elsewhere: list[str] = []
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self._note(request.url))
+        page.on("websocket", lambda socket: self._note(socket.url))
+
+    def _note(self, url: str) -> None:
+        if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", url):
+            self.elsewhere.append(url)
+
+    @property
+    def explorer(self) -> Locator:
+        return self.page.locator(".dk-explorer-box").first
+
+    @property
+    def picture(self) -> Locator:
+        return self.explorer.locator(".dk-picture svg[role=img]")
+
+    @property
+    def handle(self) -> Locator:
+        return self.explorer.locator(".dk-slider [role=slider]")
+
+    def accuracy(self) -> list[str]:
+        return [text or "" for text in self.explorer.locator(".dk-value").all_text_contents()]
+
+    def put(self, rank: int) -> None:
+        """Goes to a rank by the keyboard."""
+        self.handle.focus()
+        self.page.keyboard.press("Home")
+        for _ in range(rank - 1):
+            self.page.keyboard.press("ArrowRight")
+        expect(self.picture).to_have_attribute("data-rank", str(rank))
+
+
+@pytest.fixture(scope="module")
+def opened(lab: str) -> Iterator[Opened]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=CHROMIUM_FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=30_000)
+        notebook = Opened(page)
+        page.goto(lab)
+        run_all(page)
+        notebook.explorer.scroll_into_view_if_needed()
+        yield notebook
+        browser.close()
+
+
+def run_all(page: Page) -> None:
+    """Runs every cell and waits for the last one. Started too early, the command is dropped; so wait for the kernel."""
+    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel")
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.info")
+    page.evaluate("() => window.jupyterapp.commands.execute('filebrowser:toggle-main').catch(() => null)")
+    page.evaluate(
+        """async () => {
+            await window.jupyterapp.shell.currentWidget.sessionContext.ready;
+            await window.jupyterapp.commands.execute('notebook:run-all-cells');
+        }"""
+    )
+    page.wait_for_function(
+        """() => {
+            const cells = [...window.jupyterapp.shell.currentWidget.content.model.cells].filter(c => c.type === 'code');
+            return cells.every(c => c.executionCount !== null && c.executionState !== 'running');
+        }""",
+        timeout=300_000,
+    )
+
+
+def test_all_cells_run_without_an_error(opened: Opened) -> None:
+    kinds = opened.page.evaluate(
+        """() => [...window.jupyterapp.shell.currentWidget.content.model.cells]
+            .filter(c => c.type === 'code').flatMap(c => c.outputs.toJSON().map(o => o.output_type))"""
+    )
+    assert kinds and "error" not in kinds
+
+
+def test_arrow_keys_turn_the_rank_of_the_live_model(opened: Opened) -> None:
+    opened.put(1)
+    low = opened.accuracy()
+    opened.page.keyboard.press("ArrowRight")
+    expect(opened.picture).to_have_attribute("data-rank", "2")
+    assert opened.accuracy() != low
+    opened.page.keyboard.press("End")
+    expect(opened.picture).to_have_attribute("data-rank", "8")
+
+
+def test_a_click_on_the_track_goes_there(opened: Opened) -> None:
+    opened.put(8)
+    box = opened.explorer.locator(".dk-slider .noUi-base").bounding_box()
+    assert box is not None
+    opened.page.mouse.click(box["x"] + box["width"] * 3 / 7, box["y"] + box["height"] / 2)
+    expect(opened.picture).to_have_attribute("data-rank", "4")
+
+
+def test_dragging_the_handle_moves_the_rank(opened: Opened) -> None:
+    opened.put(1)
+    track, knob = opened.explorer.locator(".dk-slider .noUi-base").bounding_box(), opened.handle.bounding_box()
+    assert track is not None and knob is not None
+    opened.page.mouse.move(knob["x"] + knob["width"] / 2, knob["y"] + knob["height"] / 2)
+    opened.page.mouse.down()
+    opened.page.mouse.move(track["x"] + track["width"] * 5 / 7, track["y"] + track["height"] / 2, steps=12)
+    opened.page.mouse.up()
+    expect(opened.picture).to_have_attribute("data-rank", "6")
+
+
+def test_the_number_box_and_the_slider_follow_each_other(opened: Opened) -> None:
+    number = opened.explorer.locator(".dk-number input")
+    number.fill("5")
+    number.press("Enter")
+    expect(opened.picture).to_have_attribute("data-rank", "5")
+    expect(opened.handle).to_have_attribute("aria-valuenow", re.compile(r"^5(\.0)?$"))
+    opened.put(2)
+    expect(number).to_have_value("2")
+
+
+def test_text_and_label_say_what_the_picture_shows(opened: Opened) -> None:
+    opened.put(1)
+    label = opened.picture.get_attribute("aria-label") or ""
+    assert label.startswith("Rank 1 of 8")
+    assert all(value.replace(" ", "") in label.replace(" ", "") for value in opened.accuracy())
+
+
+def test_the_switch_shows_the_other_method(opened: Opened) -> None:
+    opened.put(2)
+    opened.explorer.locator(".dk-method button", has_text="LoRA, cut to b").click()
+    expect(opened.picture).to_have_attribute("data-method", "LoRA, cut to b")
+    opened.explorer.locator(".dk-method button", has_text="DyLoRA").click()
+    expect(opened.picture).to_have_attribute("data-method", "DyLoRA")
+
+
+def test_the_button_trains_the_live_model(opened: Opened) -> None:
+    box = opened.page.locator(".dk-explorer-box").nth(1)
+    box.scroll_into_view_if_needed()
+    before = box.locator(".dk-picture svg").inner_html()
+    button = box.locator("button.dk-button")
+    button.click()
+    expect(button).to_contain_text("Training", timeout=60_000)
+    expect(button).to_have_text(re.compile("Train 100 more steps"), timeout=120_000)
+    assert box.locator(".dk-picture svg").inner_html() != before
+
+
+def test_axe_finds_no_serious_violation_in_the_widget(opened: Opened) -> None:
+    opened.explorer.scroll_into_view_if_needed()
+    found = Axe().run(opened.page, context=".dk-explorer-box").response["violations"]
+    grave = [
+        f"{one['id']}: {one['help']} {one['nodes'][0]['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert grave == []
+
+
+def test_key_press_to_picture_is_quick(opened: Opened, report: Callable[[str], None]) -> None:
+    opened.put(1)
+    opened.page.evaluate(
+        """() => {
+            window.delays = []; let pressed = null;
+            const box = document.querySelector('.dk-explorer-box');
+            box.addEventListener('keydown', () => { pressed = performance.now(); }, true);
+            new MutationObserver(() => requestAnimationFrame(() => {
+                if (pressed !== null) { window.delays.push(performance.now() - pressed); pressed = null; }
+            })).observe(box.querySelector('.dk-picture'), {childList: true, subtree: true});
+        }"""
+    )
+    opened.handle.focus()
+    for press in range(30):
+        opened.page.keyboard.press("ArrowRight" if press % 14 < 7 else "ArrowLeft")
+        opened.page.wait_for_function(f"window.delays.length > {press}")
+    delays = sorted(opened.page.evaluate("window.delays"))
+    report(f"key press to picture: median {statistics.median(delays):.0f} ms, p95 {delays[28]:.0f} ms")
+    assert delays[28] < 1000
+
+
+def test_no_console_error_and_no_request_leaves_the_machine(opened: Opened) -> None:
+    assert opened.errors == []
+    assert opened.elsewhere == []

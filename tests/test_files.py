@@ -1,0 +1,148 @@
+"""Files are whole or not there, whatever goes wrong while they are written or read."""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_files
+
+OLD = {"a.json": b"old a", "b.json": b"old b"}
+NEW = {"a.json": b"new a", "b.json": b"new b"}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def fail_at(monkeypatch, call: int) -> None:
+    """The disk is full at the given file, counted from 1."""
+    calls, real = [], os.fsync
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def test_files_are_written_and_replaced_in_a_folder_that_is_made(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    write_files(folder, OLD)
+    write_files(folder, NEW)
+    assert contents(folder) == NEW
+
+
+@pytest.mark.parametrize("file", [1, 2])
+@pytest.mark.parametrize("before", [{}, OLD], ids=["nothing before", "older files before"])
+def test_a_full_disk_leaves_the_previous_files_and_nothing_else(tmp_path, monkeypatch, file, before):
+    write_files(tmp_path, before)
+    fail_at(monkeypatch, file)
+    with pytest.raises(OSError, match="No space left"):
+        write_files(tmp_path, NEW)
+    assert contents(tmp_path) == before
+
+
+def test_no_file_is_replaced_if_the_place_of_another_cannot_be_taken(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"old a")
+    (tmp_path / "b.json").mkdir()
+    with pytest.raises(OSError, match=r"b\.json"):
+        write_files(tmp_path, NEW)
+    assert (tmp_path / "a.json").read_bytes() == b"old a"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.json"]
+
+
+def test_no_file_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):
+    write_files(tmp_path, OLD)
+    seen, real = [], os.fsync
+
+    def look(handle: int) -> None:
+        seen.append([(tmp_path / name).read_bytes() for name in OLD])
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", look)
+    write_files(tmp_path, NEW)
+    assert seen == [list(OLD.values())] * 2
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_permissions_are_those_the_umask_gives_and_the_umask_is_kept(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        write_files(tmp_path, OLD)
+    finally:
+        assert os.umask(before) == umask
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+def test_tensors_come_back_with_type_shape_and_metadata(tmp_path):
+    tensors = {
+        "half": torch.randn(3, 2).bfloat16(),
+        "transposed": torch.randn(3, 5).T,
+        "count": torch.tensor(7),
+        "view": torch.arange(10)[2:5],
+        "empty": torch.zeros(0, 4),
+    }
+    metadata = {"settings": [1, 2.5, None, "é"]}
+    write_files(tmp_path, {"t.safetensors": tensors_as_bytes(tensors, metadata)})
+    read, read_metadata = read_tensors(tmp_path / "t.safetensors")
+    assert read_metadata == metadata
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read[name].dtype == tensor.dtype
+        assert torch.equal(read[name], tensor)
+
+
+def test_two_names_for_the_same_tensor_can_be_written(tmp_path):
+    tensor = torch.randn(2, 3)
+    write_files(tmp_path, {"t.safetensors": tensors_as_bytes({"one": tensor, "two": tensor})})
+    read, _ = read_tensors(tmp_path / "t.safetensors")
+    assert torch.equal(read["one"], read["two"])
+
+
+def test_a_file_of_other_software_has_no_metadata_of_ours(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "t.safetensors", metadata={"format": "pt"})
+    assert read_tensors(tmp_path / "t.safetensors")[1] is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path, value):
+    tensors = {"fine": torch.ones(2), "layer.bad": torch.tensor([1.0, value])}
+    write_files(tmp_path, {"t.safetensors": tensors_as_bytes(tensors)})
+    with pytest.raises(ValueError, match=r"t\.safetensors holds values that are not finite in 'layer\.bad'"):
+        read_tensors(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 20, -1])
+def test_a_truncated_tensor_file_is_called_damaged(tmp_path, keep):
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(tensors_as_bytes({"w": torch.randn(9, 9)})[:keep])
+    with pytest.raises(ValueError, match=r"t\.safetensors is damaged or no safetensors file"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("read", [read_tensors, read_json])
+def test_a_missing_file_is_named_with_its_folder(tmp_path, read):
+    with pytest.raises(FileNotFoundError, match=rf"there is no some\.file in {tmp_path}"):
+        read(tmp_path / "some.file")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"a": }', b"\xff\xfe\x00"])
+def test_a_damaged_json_file_is_called_damaged(tmp_path, text):
+    (tmp_path / "c.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"c\.json is damaged or no JSON file"):
+        read_json(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(("content", "kind"), [([1], "list"), ("text", "str"), (3, "int"), (None, "NoneType")])
+def test_json_that_is_no_object_is_refused(tmp_path, content, kind):
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"c\.json holds a {kind}: expected a JSON object"):
+        read_json(tmp_path / "c.json")

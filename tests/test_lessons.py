@@ -1,0 +1,48 @@
+"""Claims and static figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dylora_kit import lessons, plots
+
+
+def test_a_true_claim_prints_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    lessons.claim("two is less than three", 2 < 3, two=2.0, one_third=1 / 3)
+    assert capsys.readouterr().out == "✓ two is less than three (two = 2, one third = 0.3333)\n"
+
+
+def test_a_false_claim_stops_the_notebook_with_the_numbers() -> None:
+    with pytest.raises(AssertionError, match=r"not what was measured.*x = 5"):
+        lessons.claim("x is small", np.bool_(False), x=5)
+
+
+FRAME = pd.DataFrame(
+    [
+        (method, rank, "accuracy", value, seed)
+        for method, value in (("a", 0.5), ("b", 0.25))
+        for rank in (1, 2)
+        for seed in (1, 2)
+    ],
+    columns=["method", "rank", "metric", "value", "seed"],
+)
+
+
+def test_a_figure_says_what_it_shows() -> None:
+    image = plots.rank_curves(FRAME)
+    assert (
+        image.alt
+        == "Accuracy by rank: a from 50 % at rank 1 to 50 % at rank 2; b from 25 % at rank 1 to 25 % at rank 2."
+    )
+    assert image.data.startswith(b"\x89PNG")
+
+
+def test_an_unknown_method_is_named() -> None:
+    with pytest.raises(ValueError, match="no method 'c': it has a, b"):
+        plots.rank_curves(FRAME, methods=["a", "c"])
+
+
+def test_the_prediction_table_counts_right_answers() -> None:
+    labels = np.array([1, 2, 3])
+    image = plots.predictions_by_rank(np.zeros((3, 8, 8)), labels, {"m": {1: np.array([1, 0, 0]), 2: labels}})
+    assert image.alt == "Right answers on 3 pictures: m at rank 1 1; m at rank 2 3."

@@ -1,0 +1,87 @@
+"""Guards for the notebooks: what nbval would let pass."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PYPROJECT = (ROOT / "pyproject.toml").read_text()
+
+
+def cells(path: Path, kind: str) -> list[Any]:
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == kind]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_there_are_notebooks() -> None:
+    assert NOTEBOOKS
+
+
+def test_the_file_is_valid_and_every_cell_has_an_id_of_its_own(notebook: Path) -> None:
+    content = nbformat.read(notebook, 4)
+    nbformat.validate(content)
+    ids = [cell.get("id") for cell in content.cells]
+    assert all(ids) and len(set(ids)) == len(ids)
+
+
+def test_every_code_cell_was_executed_in_order_and_saved_without_an_error(notebook: Path) -> None:
+    code = cells(notebook, "code")
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
+
+
+def test_checked_cells_have_an_output_to_check(notebook: Path) -> None:
+    checked = [cell for cell in cells(notebook, "code") if "NBVAL_CHECK_OUTPUT" in cell.source]
+    assert checked
+    assert all(cell.outputs for cell in checked)
+
+
+def test_widget_state_is_whole_or_absent(notebook: Path) -> None:
+    widgets = nbformat.read(notebook, 4).metadata.get("widgets", {})
+    assert all("state" in view for view in widgets.values())
+
+
+def test_no_path_of_a_machine_is_in_it(notebook: Path) -> None:
+    assert not re.findall(r"(?<![\w:/.])/(?:home|root|Users|tmp|work|content)/[\w./-]+", notebook.read_text())
+
+
+def test_every_image_has_a_text_for_those_who_do_not_see_it(notebook: Path) -> None:
+    for cell in cells(notebook, "markdown"):
+        assert not re.search(r"!\[\s*\]\(|<img(?![^>]*\balt=)", cell.source)
+    for cell in cells(notebook, "code"):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                assert len(output.metadata["image/png"]["alt"]) > 20
+
+
+def test_badge_and_clone_use_the_address_in_pyproject(notebook: Path) -> None:
+    found = re.search(r'^Repository = "https://github\.com/(.+)"$', PYPROJECT, re.MULTILINE)
+    assert found is not None
+    text = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells)
+    badge = f"https://colab.research.google.com/github/{found.group(1)}/blob/main/notebooks/{notebook.name}"
+    assert badge in text
+    readme = (ROOT / "README.md").read_text()
+    assert badge in readme
+    addresses = re.findall(r"github(?:\.com)?/([\w-]+/dylora_kit)", text + readme)
+    assert set(addresses) == {found.group(1)}
+
+
+def test_cells_are_short_and_the_text_is_of_a_lesson_s_length(notebook: Path) -> None:
+    lines = sorted(len(cell.source.splitlines()) for cell in cells(notebook, "code"))
+    assert lines[len(lines) // 2] <= 5
+    words = sum(len(cell.source.split()) for cell in cells(notebook, "markdown"))
+    assert 900 <= words <= 1500
+    assert 35 <= len(nbformat.read(notebook, 4).cells) <= 55
+
+
+def test_no_measured_number_is_typed_into_the_text(notebook: Path) -> None:
+    for cell in cells(notebook, "markdown"):
+        assert not re.search(r"\d\s*%", cell.source), cell.source

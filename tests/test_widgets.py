@@ -1,0 +1,228 @@
+"""The explorer without a browser: it turns the live model, and shows what the model does at that moment."""
+
+import re
+import statistics
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+
+import dylora_kit as dk
+from dylora_kit import backbones, cards, widgets
+from dylora_kit.tasks import digits
+from dylora_kit.widgets import Guess, RankExplorer
+
+
+def shipped(name: str) -> dk.Adapters:
+    return dk.load(backbones.load("digits-vit"), backbones.data_folder() / "adapters" / f"digits-turned-{name}")
+
+
+@pytest.fixture(scope="module")
+def data() -> digits.Digits:
+    test = digits.load("turned").test
+    return digits.Digits(test.pixel_values[:100], test.labels[:100])
+
+
+@pytest.fixture
+def adapters() -> dk.Adapters:
+    return shipped("dylora")
+
+
+@pytest.fixture
+def explorer(adapters: dk.Adapters, data: digits.Digits) -> RankExplorer:
+    return RankExplorer(adapters.model, adapters, data, rivals={"LoRA, cut to b": shipped("lora")})
+
+
+def accuracy(adapters: dk.Adapters, data: digits.Digits, rank: int) -> float:
+    with torch.no_grad(), adapters.at(rank):
+        logits = adapters.model(pixel_values=data.pixel_values).logits
+    return float((logits.argmax(-1) == data.labels).double().mean())
+
+
+def svg(explorer: RankExplorer) -> ElementTree.Element:
+    found = re.search(r"<svg.*</svg>", explorer.picture.value, re.DOTALL)
+    assert found is not None
+    return ElementTree.fromstring(found.group())
+
+
+def big_numbers(explorer: RankExplorer) -> list[str]:
+    return [text.text or "" for text in svg(explorer).iter() if "dk-value" in text.get("class", "")]
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
+    """The ranks of every evaluation that the explorer makes."""
+    asked: list[list[int]] = []
+
+    def predict(*args: object, ranks: list[int], **kwargs: object) -> object:
+        asked.append(list(ranks))
+        return dk.predict(*args, ranks=ranks, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(widgets, "predict", predict)
+    yield asked
+
+
+def test_moving_the_slider_sets_the_rank_of_the_live_model(explorer: RankExplorer, adapters: dk.Adapters) -> None:
+    for rank in (3, 1, 8):
+        explorer.slider.value = rank
+        assert adapters.rank == rank
+        assert svg(explorer).get("data-rank") == str(rank)
+
+
+def test_the_numbers_are_those_of_the_model(explorer: RankExplorer, adapters: dk.Adapters, data: digits.Digits) -> None:
+    for rank in (1, 4):
+        explorer.slider.value = rank
+        assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, rank):.0f} %"
+
+
+def test_slider_and_number_box_hold_the_same_rank(explorer: RankExplorer) -> None:
+    explorer.number.value = 5
+    assert explorer.slider.value == 5
+    explorer.slider.value = 2
+    assert explorer.number.value == 2
+
+
+def test_a_known_rank_is_not_evaluated_again(
+    forwards: list[list[int]], adapters: dk.Adapters, data: digits.Digits
+) -> None:
+    explorer = RankExplorer(adapters.model, adapters, data)
+    assert forwards == [[1, 2, 3, 4, 5, 6, 7, 8]]
+    explorer.slider.value = 3
+    explorer.slider.value = 1
+    assert len(forwards) == 1
+
+
+@pytest.mark.parametrize("part", ["lora_A", "lora_B", "classifier", "frozen base", "merged"])
+def test_changed_weights_are_evaluated_anew(part: str, adapters: dk.Adapters, data: digits.Digits) -> None:
+    explorer = RankExplorer(adapters.model, adapters, data)
+    layer = adapters.layers["vit.layers.0.attention.q_proj"]
+    weights = {
+        "lora_A": layer.lora_A,
+        "lora_B": layer.lora_B,
+        "classifier": adapters.model.classifier.weight,
+        "frozen base": layer.weight,
+        "merged": adapters.model.classifier.weight,
+    }
+    before = widgets._fingerprint(adapters)
+    if part == "merged":
+        adapters.merge(rank=3)
+    else:
+        with torch.no_grad():
+            weights[part].neg_()
+    assert widgets._fingerprint(adapters) != before
+    if part == "classifier":
+        explorer.refresh()
+        assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, 8):.0f} %"
+
+
+def test_changing_weights_through_data_is_noticed_for_trained_ones(
+    explorer: RankExplorer, adapters: dk.Adapters, data: digits.Digits
+) -> None:
+    explorer.slider.value = 1
+    before = big_numbers(explorer)
+    for layer in adapters.layers.values():
+        layer.lora_B.data[:, 0] = 0  # the version counter of lora_B does not see this
+    explorer.refresh()
+    assert big_numbers(explorer) != before
+    assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, 1):.0f} %"
+
+
+def test_the_switch_chooses_whose_predictions_are_shown(explorer: RankExplorer) -> None:
+    explorer.slider.value = 1
+    ours = explorer.picture.value
+    explorer.method.value = "LoRA, cut to b"
+    assert svg(explorer).get("data-method") == "LoRA, cut to b"
+    assert explorer.picture.value.count("✗") > ours.count("✗")
+
+
+def test_the_spectrum_shows_b_singular_values(explorer: RankExplorer, adapters: dk.Adapters) -> None:
+    name = next(iter(adapters.layers))
+    for rank in (1, 5):
+        values = explorer._live["DyLoRA"].spectrum(name, rank)
+        expected = np.linalg.svd(adapters.delta(name, rank).numpy(), compute_uv=False)
+        assert len(values) == rank
+        np.testing.assert_allclose(values, expected[:rank], rtol=1e-4)
+        np.testing.assert_allclose(expected[rank:], 0, atol=1e-4)
+
+
+def test_the_picture_says_its_finding_and_every_prediction_has_a_shape(explorer: RankExplorer) -> None:
+    explorer.slider.value = 2
+    drawing = svg(explorer)
+    assert drawing.get("role") == "img"
+    assert (drawing.get("aria-label") or "").startswith("Rank 2 of 8: DyLoRA has an accuracy of")
+    marks = [text.text for text in drawing.iter() if text.text in ("✓", "✗")]
+    assert len(marks) == widgets.SHOWN
+
+
+def test_colours_come_from_the_theme(explorer: RankExplorer) -> None:
+    assert "var(--jp-ui-font-color1" in cards.STYLE
+    assert not re.search(r"(fill|stroke):\s*#", explorer.picture.value.replace("var(--jp-layout-color1, #fff)", ""))
+
+
+def test_a_guess_is_drawn_where_it_was_made(adapters: dk.Adapters, data: digits.Digits) -> None:
+    guess = Guess("How many?", rank=1, value=30)
+    explorer = RankExplorer(adapters.model, adapters, data, guess=guess)
+    low = explorer.picture.value
+    guess.number.value = 90
+    assert "your guess" in explorer.picture.value
+    assert explorer.picture.value != low
+
+
+def test_the_button_trains_the_model_and_moves_the_curve(data: digits.Digits) -> None:
+    model = backbones.load("digits-vit")
+    adapters = dk.attach(model, r=8, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
+    training = {
+        "train_data": digits.load("turned").train,
+        "sampler": dk.RankSampler(dk.Uniform(1, 8), seed=0),
+        "optimizer": dk.NestedAdamW(adapters, lr=4e-3),
+    }
+    explorer = RankExplorer(model, adapters, data, views=["accuracy"], training=training)
+    pictures: list[str] = []
+    explorer.picture.observe(lambda change: pictures.append(change["new"]), "value")
+    before = accuracy(adapters, data, 8)
+    explorer.button.click()
+    assert len(pictures) >= 5
+    assert accuracy(adapters, data, 8) > before + 0.1
+    assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, 8):.0f} %"
+    assert adapters.rank == 8 and not explorer.button.disabled
+    assert len(svg(explorer).findall(".//{*}polyline")) == 2, "the curve before the training stays as a pale line"
+
+
+def test_a_cached_move_is_quick(explorer: RankExplorer, report: Callable[[str], None]) -> None:
+    times = []
+    for move in range(200):
+        start = time.perf_counter()
+        explorer.slider.value = 1 + move % 8
+        times.append(1000 * (time.perf_counter() - start))
+    report(f"slider callback, cached rank: median {statistics.median(times):.1f} ms, p95 {sorted(times)[190]:.1f} ms")
+    assert statistics.median(times) < 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"views": ["accuracy", "colour"]}, "unknown view"),
+        ({"views": []}, "unknown view"),
+        ({"rivals": {"LoRA": None}}, "other layers"),
+    ],
+)
+def test_bad_arguments_get_one_sentence(
+    arguments: dict[str, object], words: str, adapters: dk.Adapters, data: digits.Digits
+) -> None:
+    if "rivals" in arguments:
+        arguments = {"rivals": {"LoRA": dk.attach(backbones.load("digits-vit"), r=4, target_modules=["q_proj"])}}
+    with pytest.raises(ValueError, match=words):
+        RankExplorer(adapters.model, adapters, data, **arguments)  # type: ignore[arg-type]
+
+
+def test_adapters_of_another_model_are_refused(adapters: dk.Adapters, data: digits.Digits) -> None:
+    with pytest.raises(ValueError, match="another model"):
+        RankExplorer(backbones.load("digits-vit"), adapters, data)
+
+
+def test_training_without_the_means_says_what_is_missing(explorer: RankExplorer) -> None:
+    with pytest.raises(ValueError, match="training="):
+        explorer.train_more()
