@@ -205,15 +205,14 @@ class _Bucket:
         step_size = group["lr"] * rows.double() / (1 - beta1**counts)
         root = (1 - beta2**counts).sqrt()
         per_row = torch.stack([rows, step_size, root]).to(self.owner.device, self.exp_avg.dtype, non_blocking=True)
-        mask, step_size, root = per_row[:, self.owner]  # each (number of elements,)
+        mask, step_size, root = per_row.index_select(1, self.owner)  # each (number of elements,)
         grad = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.params])
-        selected = mask > 0
-        grad = torch.where(selected, grad, 0)
+        grad = torch.where(mask > 0, grad, 0)
         self.exp_avg.lerp_(grad, mask * (1 - beta1))
         self.exp_avg_sq.mul_(1 - mask * (1 - beta2)).addcmul_(grad, grad, value=1 - beta2)
         change = self.exp_avg * step_size / (self.exp_avg_sq.sqrt().div_(root).add_(group["eps"]))
         if not group["eps"]:
-            change = torch.where(selected, change, 0)  # a row that never ran has 0/0
+            change = torch.where(mask > 0, change, 0)  # a row that never ran has 0/0
         if group["weight_decay"]:
             keep = 1 - mask * (group["lr"] * group["weight_decay"])
             torch._foreach_mul_(self.params, self._split(keep))

@@ -151,10 +151,10 @@ def train(
                         raise FloatingPointError(_not_finite("gradient norm", float(norm), step, rank, checkpoint))
                     optimizer.step()
                     optimizer.zero_grad()
-                    single = all(isinstance(rank, int) and rank == used[0] for rank in used)
+                    one = used[0] if all(isinstance(rank, int) and rank == used[0] for rank in used) else None
                     now = optimizer.param_groups[0]["lr"]
-                    rows.append((step + 1, float(used[0]) if single else math.nan, total, now))
-                    bar.set_postfix(loss=f"{total:.3f}", rank=used[0] if single else "several", refresh=False)
+                    rows.append((step + 1, float(one) if isinstance(one, int) else math.nan, total, now))
+                    bar.set_postfix(loss=f"{total:.3f}", rank="several" if one is None else one, refresh=False)
                     bar.update()
                     if checkpoint is not None and (len(rows) % checkpoint_every == 0 or len(rows) == steps):
                         _Checkpoint(model, optimizer, sampler, settings).write(Path(checkpoint), rows)
@@ -208,7 +208,7 @@ def _batches(
                 if count > skip:
                     yield chosen.tolist()
 
-    loader: Any = DataLoader(data, batch_sampler=order(), collate_fn=collate, generator=torch.Generator())  # type: ignore[arg-type]
+    loader: Any = DataLoader(data, batch_sampler=order(), collate_fn=collate, generator=torch.Generator())
     return iter(loader)
 
 
