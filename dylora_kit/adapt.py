@@ -114,6 +114,7 @@ class Adapters:
     ) -> None:
         self.model, self.layers, self.saved_modules, self.config = model, layers, saved_modules, config
         self._requires_grad = requires_grad
+        self._attached = True
         self._active = ActiveRank({name: layer.r for name, layer in layers.items()})
         for name, layer in layers.items():
             layer.name, layer.active = name, self._active
@@ -132,6 +133,7 @@ class Adapters:
 
     @rank.setter
     def rank(self, value: Rank) -> None:
+        self._check_attached()
         self._active.value = value
 
     @property
@@ -174,6 +176,7 @@ class Adapters:
 
         The original weights are kept until `unmerge`. Until then, setting a rank, training and saving raise.
         """
+        self._check_attached()
         if self.merged:
             raise ValueError("the adapters are merged already: call unmerge() first")
         owners: dict[nn.Parameter, list[str]] = {}
@@ -204,13 +207,19 @@ class Adapters:
 
     def detach(self) -> nn.Module:
         """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model."""
+        self._check_attached()
         if self.merged:
             self.unmerge()
         for layer in self.layers.values():
             _replace(self.model, layer, layer.base_layer)
         for parameter, flag in self._requires_grad.items():
             parameter.requires_grad_(flag)
+        self._attached = False
         return self.model
+
+    def _check_attached(self) -> None:
+        if not self._attached:
+            raise ValueError("these adapters were detached from their model: attach or load them again")
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes `adapter_config.json` and `adapter_model.safetensors` into a folder; see `dylora_kit.load`."""

@@ -62,7 +62,8 @@ def pretrain(name: str = "digits-vit", folder: Path | None = None, *, progress: 
     """
     from transformers import ViTConfig, ViTForImageClassification
 
-    folder = folder or _folder(name)
+    own = _folder(name)
+    folder = folder or own
     task, settings = digits.load("upright"), PRETRAINING
     steps = int(settings["steps"])
     with torch.random.fork_rng([]):

@@ -13,12 +13,13 @@ WIDTH, GAP = 960, 16
 CARD_WIDTH = (WIDTH - GAP) // 2
 
 STYLE = """<style>
-.dk-explorer { padding: 2px;
+.dk-explorer {
+  padding: 2px;
   --ink: var(--jp-ui-font-color1, #1b1b1f); --soft: var(--jp-ui-font-color2, #5b5b63);
   --line: var(--jp-border-color2, #c9c9cf); --face: var(--jp-layout-color2, #eeeef1);
   --dk-0: #0072b2; --dk-1: #9a5a00; --dk-2: #00734f; --dk-wrong: #b84300;
 }
-body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer, body.vscode-dark .dk-explorer { padding: 2px;
+body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer, body.vscode-dark .dk-explorer {
   --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-wrong: #ff8a4c;
 }
 .dk-explorer svg { display: block; width: 100%; max-width: 960px; height: auto; overflow: visible;

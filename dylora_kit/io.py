@@ -113,6 +113,8 @@ def _difference(own: dict[str, Tensor], read: dict[str, Tensor]) -> str | None:
     for name, tensor in read.items():
         if name not in own:
             return f"the file holds {name!r}, which the model does not have"
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            return f"{name!r} holds {str(tensor.dtype).removeprefix('torch.')}, expected {own[name].dtype}"
         if tensor.shape != own[name].shape:
             return f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
     return None

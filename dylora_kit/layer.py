@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from dylora_kit.rank import ActiveRank, Rank, check_rank
 
@@ -64,7 +66,8 @@ class DyLoRALinear(nn.Module):
             raise TypeError(f"cannot adapt a {type(base_layer).__name__}: expected an nn.Linear")
         self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
         self.r = check_rank(r, min(self.in_features, self.out_features))
-        if isinstance(lora_alpha, bool) or not lora_alpha > 0 or math.isinf(lora_alpha):
+        number = isinstance(lora_alpha, int | float) and not isinstance(lora_alpha, bool)
+        if not number or not 0 < lora_alpha < math.inf:
             raise ValueError(f"lora_alpha must be a finite number greater than 0: got {lora_alpha!r}")
         if scaling not in SCALINGS:
             raise ValueError(f"unknown scaling {scaling!r}: expected one of {', '.join(map(repr, SCALINGS))}")
@@ -126,62 +129,51 @@ class DyLoRALinear(nn.Module):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""
-        h = self.base_layer(x, *args, **kwargs)
         if self.active.merged:
             if self.training and torch.is_grad_enabled():
                 raise RuntimeError("the adapters are merged into the base weights: call unmerge() before training")
-            return h
+            return self.base_layer(x, *args, **kwargs)
+        b, frozen, per_example = self.active.of(self.name), self.active.frozen, self.active.per_example
+        if per_example is None:
+            low, scale, gate, own = (b - 1 if frozen else 0), self.scale(b), None, None
+        else:
+            low, scale = 0, 1.0
+            gate, own = self._gates(x, per_example.clamp(max=self.r), b, frozen)
+        ranks = (self.lora_A, self.lora_B, self.reached, low, b, scale, gate, own)
+        if self._is_plain(x) and not (args or kwargs):
+            return _LowRank.apply(None, x, self.base_layer.weight, self.base_layer.bias, x.dtype, *ranks)
+        h = self.base_layer(x, *args, **kwargs)
+        dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
         x = F.dropout(x, self.lora_dropout, self.training)
-        if x.dtype != self.lora_A.dtype and not torch.is_autocast_enabled(x.device.type):
-            x = x.to(self.lora_A.dtype)
-        b = self.active.of(self.name)
-        if self.active.per_example is not None:
-            return self._add_mixed(h, x, b, self.active.per_example.clamp(max=self.r))
-        low = b - 1 if self.active.frozen else 0
-        z = F.linear(x, self._rows(low, b))  # (…, d_in) · (d_in, b) → (…, b)
-        return self._add(h, z, self._columns(low, b), self.scale(b))
+        return _LowRank.apply(h, x, None, None, dtype, *ranks)
 
-    def _add(self, h: Tensor, z: Tensor, columns: Tensor, scale: float) -> Tensor:
-        """h + scale · z · columnsᵀ, with z (…, b) and columns (d_out, b), in one kernel where the types allow."""
-        if h.dtype == columns.dtype == z.dtype:
-            flat = torch.addmm(  # (n, d_out) + (n, b) · (b, d_out) → (n, d_out)
-                h.reshape(-1, self.out_features), z.reshape(-1, z.shape[-1]), columns.T, alpha=scale
-            )
-            return flat.view(h.shape)
-        return h + (F.linear(z, columns) * scale).to(h.dtype)  # (…, b) · (b, d_out) → (…, d_out)
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether base and adapter can be computed in one go: nothing else looks at the base layer or its output."""
+        base = self.base_layer
+        return (
+            type(base) is nn.Linear
+            and type(base.weight) is nn.Parameter
+            and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
+            and x.dtype == base.weight.dtype == self.lora_A.dtype
+            and not (self.lora_dropout and self.training)
+            and not torch.is_autocast_enabled(x.device.type)
+            and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
+            and "forward" not in base.__dict__
+        )
 
-    def _add_mixed(self, h: Tensor, x: Tensor, b: int, ranks: Tensor) -> Tensor:
-        """One rank per example: x is (N, …, d_in), ranks (N,), b their maximum."""
+    def _gates(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
+        """For one rank per example: what each of b rows counts in each of n = N·… inputs, and which get a gradient."""
         if x.dim() < 2 or len(x) != len(ranks):
             raise ValueError(
                 f"the rank tensor names {len(ranks)} examples, but the batch holds {len(x)}: pass one each"
             )
-        used = torch.arange(b) < ranks[:, None]  # (N, b)
-        scale = torch.tensor([self.scale(int(rank)) for rank in ranks], dtype=self.lora_A.dtype)[:, None]
-        shape = (len(ranks), *[1] * (x.dim() - 2), b)
-        gate = (used * scale).view(shape).to(x.device, self.lora_A.dtype)
-        if not self.active.frozen:
-            z = F.linear(x, self._rows(0, b)) * gate  # (N, …, d_in) · (d_in, b) → (N, …, b)
-            return self._add(h, z, self._columns(0, b), 1.0)
-        # Eq. 10 per example: only the row and column of its own rank get its gradient
-        own = torch.arange(b) == ranks[:, None] - 1  # (N, b)
-        drawn = own.any(0).to(self.reached.dtype)
-        own = own.view(shape).to(x.device)
-        z = torch.where(own, F.linear(x, self._rows(0, b, drawn)), F.linear(x, self.lora_A[:b].detach())) * gate
-        h = self._add(h, torch.where(own, 0, z), self.lora_B[:, :b].detach(), 1.0)
-        return self._add(h, torch.where(own, z, 0), self._columns(0, b), 1.0)
-
-    def _rows(self, low: int, b: int, drawn: Tensor | None = None) -> Tensor:
-        """lora_A[:b], shape (b, d_in), whose gradient reaches rows low+1 … b."""
-        if not (torch.is_grad_enabled() and (self.lora_A.requires_grad or self.lora_B.requires_grad)):
-            return self.lora_A[:b]
-        return _Truncate.apply(self.lora_A, self.reached, drawn, low, b, 0)
-
-    def _columns(self, low: int, b: int) -> Tensor:
-        """lora_B[:, :b], shape (d_out, b), whose gradient reaches columns low+1 … b."""
-        if low == 0 or not torch.is_grad_enabled():
-            return self.lora_B[:, :b]
-        return _Truncate.apply(self.lora_B, None, None, low, b, 1)
+        scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64)
+        number = torch.arange(1, b + 1)
+        gate = (number <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
+        own = number == ranks[:, None] if frozen else None
+        every = x[..., 0].numel() // len(x)
+        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(every, 0)  # (n, b)
+        return gate, None if own is None else own.to(x.device).repeat_interleave(every, 0)
 
     @torch.no_grad()
     def delta(self, rank: int | None = None) -> Tensor:
@@ -218,34 +210,87 @@ class DyLoRALinear(nn.Module):
 
     def _unmerge_weight(self) -> None:
         assert self._original is not None
-        self.weight.data, self._original = self._original, None
+        weight = self.weight  # the model may have been moved meanwhile
+        weight.data, self._original = self._original.to(weight.device, weight.dtype), None
 
     def extra_repr(self) -> str:
         return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"
 
 
-class _Truncate(torch.autograd.Function):
-    """The first b rows (dim 0) or columns (dim 1) of a parameter; gradient only to those after `low`.
+class _LowRank(torch.autograd.Function):
+    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns low+1 … b only.
 
-    `reached`, of shape (r,), gets a gradient of ones for the rows this backward pass reached (or `drawn`, if given).
+    Without `h` it is computed here, as x · weightᵀ + bias with a frozen weight. With `gate` (n, b) each of the n inputs
+    weighs the b rows for itself, and `own` (n, b) says which get its gradient. `reached` gets a gradient of ones for
+    the rows that the backward pass reached. All in one function, so that slices, scale and sums cost no pass over
+    memory of their own, and each thin matrix stands on the fast side of its product.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, param: Tensor, reached: Tensor | None, drawn: Tensor | None, low: int, b: int, dim: int
+        ctx: Any,
+        h: Tensor | None,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        A: Tensor,
+        B: Tensor,
+        reached: Tensor,
+        low: int,
+        b: int,
+        scale: float,
+        gate: Tensor | None,
+        own: Tensor | None,
     ) -> Tensor:
-        ctx.drawn, ctx.low, ctx.b, ctx.dim, ctx.r = drawn, low, b, dim, param.shape[dim]
-        ctx.rows_dtype = None if reached is None else reached.dtype
-        return param.narrow(dim, 0, b)
+        with _plain_types(x):
+            inputs = x.reshape(-1, x.shape[-1]).to(dtype)  # (n, d_in)
+            columns = B[:, :b].to(dtype).T  # (b, d_out)
+            z = inputs @ A[:b].to(dtype).T  # (n, d_in) · (d_in, b) → (n, b)
+            if gate is not None:
+                z = z * gate.to(dtype)
+            ctx.save_for_backward(inputs, weight, A, B, z, gate, own)
+            ctx.low, ctx.b, ctx.scale, ctx.x, ctx.dtype = low, b, scale, (x.shape, x.dtype), dtype
+            if h is None:
+                h = F.linear(x, weight, bias)  # type: ignore[arg-type]  # (…, d_in) · (d_in, d_out) → (…, d_out)
+                h.view(-1, h.shape[-1]).addmm_(z, columns, alpha=scale)  # (n, b) · (b, d_out), added in place
+                return h
+            if h.dtype == dtype:
+                return torch.addmm(h.reshape(-1, h.shape[-1]), z, columns, alpha=scale).view(h.shape)
+            return h + (z @ columns * scale).view(h.shape).to(h.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        low, rest = ctx.low, ctx.r - ctx.b
-        kept = grad.narrow(ctx.dim, low, ctx.b - low)
-        grad_param = F.pad(kept, (0, 0, low, rest) if ctx.dim == 0 else (low, rest))
-        if ctx.rows_dtype is None:
-            return grad_param, None, None, None, None, None
-        rows = torch.ones(ctx.b - low, dtype=ctx.rows_dtype) if ctx.drawn is None else ctx.drawn
-        rows = F.pad(rows, (low, rest) if ctx.drawn is None else (0, ctx.r - len(rows)))
-        return grad_param, rows, None, None, None, None
+        inputs, weight, A, B, z, gate, own = ctx.saved_tensors
+        low, b, (shape, x_dtype) = ctx.low, ctx.b, ctx.x
+        needs_h, needs_x, _, _, _, needs_a, needs_b, needs_reached = ctx.needs_input_grad[:8]
+        grad_x = grad_a = grad_b = grad_reached = None
+        with _plain_types(grad):
+            g = grad.reshape(-1, grad.shape[-1]).to(ctx.dtype)  # (n, d_out)
+            if needs_x or needs_a:
+                gz = (B[:, :b].to(ctx.dtype).T.contiguous() @ g.T).mul_(ctx.scale)  # (b, d_out) · (d_out, n) → (b, n)
+                gz = gz if gate is None else gz * gate.to(ctx.dtype).T
+            if needs_x:
+                rows = A[:b].to(ctx.dtype)  # (n, b) · (b, d_in) → (n, d_in), beside (n, d_out) · (d_out, d_in)
+                grad_x = gz.T @ rows if weight is None else (g @ weight).addmm_(gz.T, rows)
+                grad_x = grad_x.view(shape).to(x_dtype)
+            if needs_a:
+                gz = gz if own is None else gz * own.T
+                grad_a = torch.zeros_like(A)
+                grad_a[low:b] = gz[low:] @ inputs  # (b − low, n) · (n, d_in) → (b − low, d_in)
+            if needs_b:
+                z = z if own is None else z * own
+                grad_b = torch.zeros_like(B)
+                grad_b[:, low:b] = (z[:, low:].T @ g).mul_(ctx.scale).T  # (b − low, n) · (n, d_out), transposed
+            if needs_reached:
+                grad_reached = torch.zeros(A.shape[0])
+                grad_reached[low:b] = 1.0 if own is None else own.any(0).to(grad_reached)
+        return grad if needs_h else None, grad_x, None, None, None, grad_a, grad_b, grad_reached, *[None] * 5
+
+
+def _plain_types(x: Tensor) -> AbstractContextManager[Any]:
+    """A block in which autocast changes nothing: the types are chosen before it."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

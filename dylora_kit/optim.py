@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
@@ -35,6 +35,7 @@ class NestedAdamW(Optimizer):
     Two parameter groups: the adapters, and, if there is any, everything else. Learning-rate schedulers and
     `state_dict` work as usual; a row's step count is kept under `"step"`, shape (r,).
 
+    >>> from torch import nn
     >>> from dylora_kit.adapt import attach
     >>> model = nn.Sequential(nn.Linear(6, 5))
     >>> adapters = attach(model, r=3, target_modules=["0"])
@@ -84,7 +85,7 @@ class NestedAdamW(Optimizer):
         if update == "exact":
             for layer in layers:
                 self._trackers.update({p: _tracker(layer) for p in (layer.lora_A, layer.lora_B) if p in known})
-        self._buckets: list[_Bucket] | None = None
+        self._stacks: list[_Stack] | None = None
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False})
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -103,8 +104,8 @@ class NestedAdamW(Optimizer):
         for group in self.param_groups:
             if group["nested"] and self.update == "exact":
                 rows = {tracker: tracker.selected() for tracker in set(self._trackers.values())}
-                for bucket in self._ready_buckets():
-                    bucket.step(group, [rows[self._trackers[p]] for p in bucket.params])
+                for stack in self._ready_stacks():
+                    stack.step(group, [rows[self._trackers[p]] for p in stack.params])
             else:
                 self._plain_step(group)
         return loss
@@ -122,15 +123,15 @@ class NestedAdamW(Optimizer):
         elif any(state["step"].dim() > 0 for state in state_dict["state"].values()):
             raise ValueError("the saved state counts steps per row: it comes from update='exact'")
         super().load_state_dict(state_dict)
-        self._buckets = None
+        self._stacks = None
 
-    def _ready_buckets(self) -> list["_Bucket"]:
-        if self._buckets is None:
-            kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-            for p in self._rows_along:
-                kinds.setdefault((p.device, p.dtype), []).append(p)
-            self._buckets = [_Bucket(params, self._rows_along, self.state) for params in kinds.values()]
-        return self._buckets
+    def _ready_stacks(self) -> list["_Stack"]:
+        if self._stacks is None:
+            alike: dict[Any, list[Tensor]] = {}
+            for p, dim in self._rows_along.items():
+                alike.setdefault((p.device, p.dtype, p.shape, dim), []).append(p)
+            self._stacks = [_Stack(params, dim, self.state) for (*_, dim), params in alike.items()]
+        return self._stacks
 
     def _plain_step(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]
@@ -159,67 +160,75 @@ class NestedAdamW(Optimizer):
         )
 
 
-class _Bucket:
-    """Adapter parameters of one device and type, with their moments side by side in flat tensors.
+class _Stack:
+    """Adapter parameters of one shape, with their moments stacked to (layers, *shape): one kernel serves all.
 
-    One kernel then serves all layers. The optimizer's state holds views of the flat tensors, in each parameter's shape.
+    The optimizer's state holds views of the stacks, in each parameter's shape. `dim` is the dimension along which rows
+    (of lora_A, 0) or columns (of lora_B, 1) are counted.
     """
 
-    def __init__(self, params: list[Tensor], rows_along: dict[nn.Parameter, int], state: dict[Any, Any]) -> None:
-        self.params = params
-        self.ranks = [p.shape[rows_along[p]] for p in params]  # type: ignore[index]
-        self.sizes = [p.numel() for p in params]
-        device, dtype = params[0].device, params[0].dtype
-        self.exp_avg = torch.zeros(sum(self.sizes), device=device, dtype=dtype)
-        self.exp_avg_sq = torch.zeros_like(self.exp_avg)
-        self.steps = torch.zeros(sum(self.ranks))  # on the CPU, as torch's own step counts
-        owners, first = [], 0
-        for p, r in zip(params, self.ranks, strict=True):
-            rows = torch.arange(first, first + r)
-            owners.append(rows.unsqueeze(1 - rows_along[p]).expand(p.shape).reshape(-1))  # type: ignore[index]
-            first += r
-        self.owner = torch.cat(owners).to(device)  # which row's mask and step size hold for each element
-        for key, flat, sizes in (
-            ("step", self.steps, self.ranks),
-            ("exp_avg", self.exp_avg, self.sizes),
-            ("exp_avg_sq", self.exp_avg_sq, self.sizes),
-        ):
-            for p, view in zip(params, flat.split(sizes), strict=True):
-                view = view if key == "step" else view.view_as(p)
+    def __init__(self, params: list[Tensor], dim: int, state: dict[Any, Any]) -> None:
+        self.params, self.dim = params, dim
+        like = params[0]
+        stacks = {
+            "step": torch.zeros(len(params), like.shape[dim]),  # per row; on the CPU, as torch's own step counts
+            "exp_avg": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
+            "exp_avg_sq": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
+        }
+        for key, stack in stacks.items():
+            for p, view in zip(params, stack, strict=True):
                 if key in state[p]:
                     view.copy_(state[p][key])
                 state[p][key] = view
+        self.steps, self.exp_avg, self.exp_avg_sq = stacks.values()
 
     def step(self, group: dict[str, Any], reached: list[Tensor | None]) -> None:
-        beta1, beta2 = group["betas"]
-        rows = torch.cat(
-            [
-                torch.zeros(r) if p.grad is None or mask is None else mask
-                for p, r, mask in zip(self.params, self.ranks, reached, strict=True)
-            ]
-        )
-        if not rows.any():
-            return
-        self.steps += rows
-        counts = self.steps.double().clamp_(min=1)
-        step_size = group["lr"] * rows.double() / (1 - beta1**counts)
-        root = (1 - beta2**counts).sqrt()
-        per_row = torch.stack([rows, step_size, root]).to(self.owner.device, self.exp_avg.dtype, non_blocking=True)
-        mask, step_size, root = per_row.index_select(1, self.owner)  # each (number of elements,)
-        grad = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in self.params])
-        grad = torch.where(mask > 0, grad, 0)
-        self.exp_avg.lerp_(grad, mask * (1 - beta1))
-        self.exp_avg_sq.mul_(1 - mask * (1 - beta2)).addcmul_(grad, grad, value=1 - beta2)
-        change = self.exp_avg * step_size / (self.exp_avg_sq.sqrt().div_(root).add_(group["eps"]))
-        if not group["eps"]:
-            change = torch.where(mask > 0, change, 0)  # a row that never ran has 0/0
-        if group["weight_decay"]:
-            keep = 1 - mask * (group["lr"] * group["weight_decay"])
-            torch._foreach_mul_(self.params, self._split(keep))
-        torch._foreach_sub_(self.params, self._split(change))
+        """Updates, in each parameter, the rows that `reached` marks; parameters with the same run of rows together."""
+        runs: dict[tuple[int, int], list[int]] = {}
+        known: dict[Tensor | None, list[tuple[int, int]]] = {}
+        for index, (p, rows) in enumerate(zip(self.params, reached, strict=True)):
+            if p.grad is not None and rows is not None:
+                for run in known.setdefault(rows, _runs(rows)):
+                    runs.setdefault(run, []).append(index)
+        for (low, high), members in runs.items():
+            self._step_rows(group, low, high, members)
 
-    def _split(self, flat: Tensor) -> list[Tensor]:
-        return [part.view_as(p) for part, p in zip(flat.split(self.sizes), self.params, strict=True)]
+    def _step_rows(self, group: dict[str, Any], low: int, high: int, members: list[int]) -> None:
+        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
+        params = [self.params[index] for index in members]
+        whole = len(members) == len(self.params)  # then the stacks are updated in place, else a copy of these layers
+        steps = self.steps[:, low:high] if whole else self.steps[members, low:high]
+        moments = [stack.narrow(self.dim + 1, low, high - low) for stack in (self.exp_avg, self.exp_avg_sq)]
+        mean, square = moments if whole else (moment[members] for moment in moments)
+        rows = [p.detach().narrow(self.dim, low, high - low) for p in params]
+        grads = torch.stack([p.grad.narrow(self.dim, low, high - low) for p in params])  # type: ignore[union-attr]
+
+        steps += 1
+        count = steps.double()
+        sizes = torch.stack([lr / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
+        step_size, root = sizes.to(mean.device, mean.dtype, non_blocking=True).unsqueeze(3 - self.dim)
+        mean.lerp_(grads, 1 - beta1)
+        square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
+        change = (square.sqrt() / root).add_(group["eps"])
+        torch.div(mean, change, out=change).mul_(step_size)
+        if decay:
+            torch._foreach_mul_(rows, 1 - lr * decay)
+        torch._foreach_sub_(rows, list(change))
+        if not whole:
+            self.steps[members, low:high] = steps
+            for moment, new in zip(moments, (mean, square), strict=True):
+                moment[members] = new
+
+
+def _runs(rows: Tensor) -> list[tuple[int, int]]:
+    """The runs of marked rows, as (first, after the last).
+
+    >>> _runs(torch.tensor([1.0, 1.0, 0.0, 1.0]))
+    [(0, 2), (3, 4)]
+    """
+    marks = [0.0, *rows.tolist(), 0.0]
+    edges = [index for index in range(len(marks) - 1) if marks[index] != marks[index + 1]]
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 class _RowTracker:
@@ -256,11 +265,19 @@ class _RowTracker:
         self._join()
 
     def selected(self) -> Tensor | None:
-        """The rows to update in this step; None if the gradient was cleared and no backward pass came since."""
-        if not self._fresh and self.rows is not None:
+        """The rows to update in this step; None if the gradient was cleared and no backward pass came since.
+
+        `RuntimeError` if there are gradients of which nobody can say which rows they belong to.
+        """
+        if not self._fresh:
             grads = [p.grad for p in (ref() for ref in self._both) if p is not None and p.grad is not None]
             if not any(grad.any() for grad in grads):
                 self.rows = None
+            elif self.rows is None:
+                raise RuntimeError(
+                    "an adapter has a gradient that no full backward pass through it made since the optimizer was: "
+                    "call loss.backward() without inputs=…, or use update='authors'"
+                )
         self._fresh = False
         return self.rows
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,8 +125,7 @@ def train(
     device = next(model.parameters()).device
     trained = [p for p in model.parameters() if p.requires_grad]
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        with _own_randomness(seed, device):
             if resume:
                 rows = _Checkpoint(model, optimizer, sampler, settings).read(Path(checkpoint))  # type: ignore[arg-type]
             batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
@@ -146,9 +146,11 @@ def train(
                             if not math.isfinite(total):
                                 raise FloatingPointError(_not_finite("loss", total, step, rank, checkpoint))
                             term.backward()
-                    norm = nn.utils.clip_grad_norm_(trained, math.inf if max_grad_norm is None else max_grad_norm)
+                    norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
                     if not math.isfinite(norm):
                         raise FloatingPointError(_not_finite("gradient norm", float(norm), step, rank, checkpoint))
+                    if max_grad_norm is not None:
+                        nn.utils.clip_grads_with_norm_(trained, max_grad_norm, norm)
                     optimizer.step()
                     optimizer.zero_grad()
                     one = used[0] if all(isinstance(rank, int) and rank == used[0] for rank in used) else None
@@ -169,6 +171,16 @@ def train(
             group["lr"] = base_lr
     frame = pd.DataFrame(rows, columns=["step", "rank", "loss", "lr"])
     return frame.astype({"step": int, "rank": "Int64"})
+
+
+@contextmanager
+def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
+    """A block that draws from the seed and leaves the global random state, also the device's, as it was."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type != "cpu":
+            getattr(torch, device.type).manual_seed(seed)
+        yield
 
 
 def _not_finite(what: str, value: float, step: int, rank: Any, checkpoint: str | Path | None) -> str:
@@ -221,6 +233,10 @@ class _Checkpoint:
     sampler: RankSampler
     settings: dict[str, Any]
 
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
     def _weights(self) -> dict[str, Tensor]:
         trained = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
         kept = self.model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
@@ -233,8 +249,8 @@ class _Checkpoint:
             "rng": torch.get_rng_state(),
             "history": torch.tensor(rows, dtype=torch.float64).nan_to_num(nan=-1),
         }
-        if torch.cuda.is_available():
-            tensors["cuda_rng"] = torch.cuda.get_rng_state()
+        if self._device.type == "cuda":
+            tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
         for index, values in state["state"].items():
             tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
         write_files(folder, {CHECKPOINT: tensors_as_bytes(tensors, self.settings)})
@@ -264,6 +280,6 @@ class _Checkpoint:
             for name, weight in weights.items():
                 weight.copy_(tensors[name])
         torch.set_rng_state(tensors["rng"])
-        if torch.cuda.is_available() and "cuda_rng" in tensors:
-            torch.cuda.set_rng_state(tensors["cuda_rng"])
+        if self._device.type == "cuda" and "cuda_rng" in tensors:
+            torch.cuda.set_rng_state(tensors["cuda_rng"], self._device)
         return [(int(s), math.nan if r < 0 else r, loss, lr) for s, r, loss, lr in tensors["history"].tolist()]

@@ -1,10 +1,11 @@
-"""Settings for all tests: no progress bars, no network, hypothesis repeatable."""
+"""Settings for all tests and the kernels they start: one thread, no progress bars, no network, hypothesis repeatable."""
 
 import os
 from collections.abc import Callable
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # matrices this small only wait for a second thread
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 

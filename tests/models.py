@@ -5,8 +5,6 @@ from torch import nn
 
 import dylora_kit as dk
 
-torch.set_num_threads(1)  # tensors this small only wait for a second thread
-
 R = 8
 TARGETS = ["first", "second", "third"]
 

@@ -420,3 +420,20 @@ def test_training_at_one_rank_changes_nothing_at_the_base():
     after = adapters.detach().state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_detached_adapters_can_no_longer_be_used():
+    _, adapters = make()
+    adapters.detach()
+    for use in (lambda: setattr(adapters, "rank", 1), lambda: adapters.merge(1), adapters.detach):
+        with pytest.raises(ValueError, match="detached"):
+            use()
+
+
+def test_a_model_moved_to_another_type_while_merged_unmerges_to_that_type():
+    model, adapters = make()
+    original = model.first.weight.detach().clone()
+    adapters.merge(rank=2)
+    model.double()
+    adapters.unmerge()
+    assert torch.equal(model.first.weight, original.double())

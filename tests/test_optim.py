@@ -701,3 +701,15 @@ def test_an_exact_step_costs_little_more_than_torchs():
     ratio = statistics.median(ratios)
     print(f"\nexact step / torch.optim.AdamW(foreach=True): {ratio:.2f}")
     assert ratio <= 3
+
+
+def test_gradients_of_unknown_rows_are_refused():
+    model, adapters, optimizer = build()
+    adapters.rank = 2
+    inputs = [p for p, _ in parameters(adapters)]
+    loss_of(model, batch()).backward(inputs=inputs)
+    with pytest.raises(RuntimeError, match="inputs="):
+        optimizer.step()
+    optimizer.zero_grad()
+    loss_of(model, batch()).backward()
+    optimizer.step()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,8 @@ from torch import nn
 from toys import R, adapted, assert_same, examples, state_of, toy
 
 import dylora_kit as dk
+from dylora_kit import backbones
+from dylora_kit.tasks import digits
 from dylora_kit.train import CHECKPOINT
 
 OBJECTIVES = [dk.individual_loss, dk.summation_loss, dk.mixed_loss]
@@ -711,3 +714,17 @@ def test_the_loss_may_come_from_any_object_with_a_loss():
         progress=False,
     )
     pd.testing.assert_frame_equal(history, expected, check_exact=True)
+
+
+def test_a_hugging_face_dataset_trains_and_sweeps_as_it_is() -> None:
+    """`datasets.Dataset` is what most users bring."""
+    plain = digits.load("turned").train
+    rows = {"pixel_values": plain.pixel_values[:64].tolist(), "labels": plain.labels[:64].tolist()}
+    data = datasets.Dataset.from_dict(rows).with_format("torch")
+    results = []
+    for each in (data, digits.Digits(plain.pixel_values[:64], plain.labels[:64])):
+        model = backbones.load("digits-vit")
+        adapters = dk.attach(model, r=4, target_modules=["q_proj", "v_proj"])
+        history = dk.train(model, adapters, each, sampler=dk.RankSampler(dk.Uniform(1, 4), seed=0), steps=3)
+        results.append((history.loss.tolist(), dk.sweep(model, adapters, each).value.tolist()))
+    assert results[0] == results[1]
