@@ -600,6 +600,7 @@ def test_a_rank_above_the_layers_smaller_side_is_refused(d_in, d_out):
         {"lora_alpha": math.nan},
         {"lora_alpha": math.inf},
         {"lora_alpha": True},
+        {"lora_alpha": "16"},
         {"scaling": "alpha"},
         {"scaling": ""},
         {"scaling": None},
