@@ -113,7 +113,6 @@ class RankExplorer(ipywidgets.VBox):
         self.number = ipywidgets.BoundedIntText(
             value=r, min=1, max=r, description="b =", layout={"width": "90px"}, style={"description_width": "initial"}
         )
-        ipywidgets.link((self.slider, "value"), (self.number, "value"))
         self.note = ipywidgets.HTML()
         self.method = ipywidgets.ToggleButtons(options=list(self._live), style={"button_width": "auto"})
         self.layer = ipywidgets.Dropdown(
@@ -124,7 +123,8 @@ class RankExplorer(ipywidgets.VBox):
         )
         self.button = ipywidgets.Button(description="Train 100 more steps", icon="play", layout={"width": "auto"})
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
-        self.slider.observe(lambda _: self.refresh(), "value")
+        self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
+        ipywidgets.link((self.slider, "value"), (self.number, "value"))
         self.method.observe(lambda _: self.refresh(), "value")
         self.layer.observe(lambda _: self.refresh(), "value")
         self.button.on_click(lambda _: self.train_more())
@@ -148,11 +148,13 @@ class RankExplorer(ipywidgets.VBox):
         for live in self._live.values():
             live.adapters.rank = rank
         scene = self._scene(rank)
+        self.picture.value = f'<div class="dk-explorer">{cards.explorer(scene, self._views)}</div>'
         adapters = self._live[self.method.value].adapters
         used = adapters.num_parameters(rank)
         share = used / adapters.num_parameters(adapters.r)
-        self.note.value = f"of {adapters.r} &nbsp;·&nbsp; {used:,} adapter parameters, {share:.0%} of rank {adapters.r}"
-        self.picture.value = f'<div class="dk-explorer">{cards.explorer(scene, self._views)}</div>'
+        self.note.value = (
+            f"of {adapters.r} &nbsp;·&nbsp; {used:,} adapter parameters, {100 * share:.0f} % of rank {adapters.r}"
+        )
 
     def train_more(self, steps: int = 100) -> None:
         """Trains the model that the explorer was made for, and redraws its curve on the way."""
