@@ -1,4 +1,4 @@
-"""Settings for all tests and the kernels they start: one thread, no progress bars, no network, hypothesis repeatable."""
+"""Settings for all tests and the kernels they start: one thread, no bars, no network, hypothesis repeatable."""
 
 import os
 from collections.abc import Callable

@@ -679,3 +679,28 @@ def test_training_warns_about_nothing():
         for b in (3, torch.tensor([1, 2, 3, 4, 5, 6])):
             adapters.rank = b
             loss_of(model, batch()).backward()
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_a_base_layer_that_was_made_trainable_again_gets_its_gradient(part):
+    la = layer()
+    nn.init.normal_(la.lora_B)
+    getattr(la.base_layer, part).requires_grad_(True)
+    x = torch.randn(5, la.in_features, dtype=la.weight.dtype)
+    la(x).sum().backward()
+    expected = {
+        "weight": x.sum(0).expand(la.out_features, -1),
+        "bias": torch.full((la.out_features,), 5.0, dtype=x.dtype),
+    }
+    torch.testing.assert_close(getattr(la.base_layer, part).grad, expected[part])
+
+
+def test_hooks_on_the_base_layer_see_its_output_without_the_adapter():
+    la = layer()
+    nn.init.normal_(la.lora_B)
+    seen = []
+    la.base_layer.register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+    x = torch.randn(5, la.in_features, dtype=la.weight.dtype)
+    out = la(x)
+    torch.testing.assert_close(seen[0], nn.functional.linear(x, la.weight, la.bias))
+    assert not torch.allclose(out, seen[0])

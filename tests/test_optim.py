@@ -713,3 +713,45 @@ def test_gradients_of_unknown_rows_are_refused():
     optimizer.zero_grad()
     loss_of(model, batch()).backward()
     optimizer.step()
+
+
+class Fan(nn.Module):
+    """Four layers of one shape side by side, so that one stack of the optimizer holds them all."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(12, 17) for _ in range(4))
+
+    def forward(self, x, used):
+        return sum(part(x).pow(2).mean() for part, on in zip(self.parts, used, strict=True) if on)
+
+
+@FROZEN
+def test_layers_of_one_shape_are_updated_each_in_its_own_rows(frozen):
+    torch.manual_seed(1)
+    model = Fan()
+    adapters = dk.attach(model, r=R, target_modules=r"parts\.\d")
+    adapters.frozen = frozen
+    for la in adapters.layers.values():
+        nn.init.normal_(la.lora_B)
+    optimizer = dk.NestedAdamW(adapters, **OPTIONS)
+    expected = {p: RowAdamW(p.detach(), dim, **OPTIONS) for p, dim in parameters(adapters)}
+    draw = torch.Generator().manual_seed(5)
+    for _ in range(25):
+        ranks = dict(zip(adapters.layers, torch.randint(1, R + 1, (4,), generator=draw).tolist(), strict=True))
+        used = torch.rand(4, generator=draw) < 0.7
+        if not used.any():
+            continue
+        adapters.rank = ranks
+        optimizer.zero_grad()
+        model(batch(), used.tolist()).backward()
+        for (la, b), on in zip(zip(adapters.layers.values(), ranks.values(), strict=True), used.tolist(), strict=True):
+            if on:
+                for p in (la.lora_A, la.lora_B):
+                    expected[p].step(p.grad, selected_rows(b, frozen))
+        optimizer.step()
+        for p, dim in parameters(adapters):
+            torch.testing.assert_close(
+                rows_of(p.detach().double(), dim), torch.stack(expected[p].rows), rtol=1e-4, atol=1e-6
+            )
+            assert optimizer.state[p]["step"].tolist() == expected[p].t
