@@ -39,8 +39,11 @@ def load(name: str = "digits-vit") -> nn.Module:
 
     Raises `ValueError` for an unknown name and `FileNotFoundError` if its folder is incomplete.
     """
-    from transformers import ViTForImageClassification
+    from transformers import ViTForImageClassification, __version__
     from transformers.utils import logging
+
+    if int(__version__.split(".")[0]) < 5:
+        raise ImportError(f"transformers {__version__} is too old: pip install 'transformers>=5'")
 
     folder = _folder(name)
     for file in ("config.json", "model.safetensors"):

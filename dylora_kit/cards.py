@@ -1,4 +1,4 @@
-"""The explorer's cards as SVG: pure functions of numbers, drawn anew at every move of the slider.
+"""The explorer's cards, each an SVG: pure functions of numbers, drawn anew at every move of the slider.
 
 Text, lines and card faces take JupyterLab's colours, so both themes work. Each method has one Okabe–Ito colour and one
 marker; the active rank is marked on every card.
@@ -22,7 +22,8 @@ STYLE = """<style>
 body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer, body.vscode-dark .dk-explorer {
   --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-wrong: #ff8a4c;
 }
-.dk-explorer svg { display: block; width: 100%; max-width: 960px; height: auto; overflow: visible;
+.dk-explorer .dk-cards { display: flex; flex-wrap: wrap; gap: 16px; max-width: 960px; }
+.dk-explorer svg { display: block; flex: 1 1 400px; min-width: 0; max-width: 472px; overflow: visible;
   font-family: var(--jp-ui-font-family, system-ui, sans-serif); }
 .dk-explorer .card { fill: var(--face); fill-opacity: .45; stroke: var(--line); }
 .dk-explorer text { fill: var(--ink); font-size: 13px; }
@@ -49,7 +50,11 @@ class Example:
 
     image: str  # data URI
     predicted: str
-    right: bool
+    label: str
+
+    @property
+    def right(self) -> bool:
+        return self.predicted == self.label
 
 
 @dataclass
@@ -78,21 +83,22 @@ class Scene:
 
 
 def explorer(scene: Scene, views: Sequence[str]) -> str:
-    """The cards of `views`, two in a row, as one SVG that names its finding for screen readers."""
-    parts, y = [], 0
+    """The cards of `views` as HTML: two in a row, or one where the page is narrow.
+
+    The whole is one image that names its finding for screen readers.
+    """
+    drawn = []
     for first in range(0, len(views), 2):
         row = [VIEWS[name] for name in views[first : first + 2]]
         height = max(card_height for _, card_height in row)
-        for column, (draw, _) in enumerate(row):
-            x = column * (CARD_WIDTH + GAP)
+        for draw, _ in row:
             face = f'<rect class="card" x=".5" y=".5" rx="10" width="{CARD_WIDTH - 1}" height="{height - 1}"/>'
-            parts.append(f'<g transform="translate({x},{y})">{face}{draw(scene)}</g>')
-        y += height + GAP
-    height = max(y - GAP, 1)
+            size = f'viewBox="0 0 {CARD_WIDTH} {height}"'
+            drawn.append(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{face}{draw(scene)}</svg>')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'data-rank="{scene.rank}" data-method="{escape(scene.series[scene.active].name)}" '
-        f'aria-label="{escape(finding(scene))}">{"".join(parts)}</svg>'
+        f'<div class="dk-cards" role="img" data-rank="{scene.rank}" '
+        f'data-method="{escape(scene.series[scene.active].name)}" aria-label="{escape(finding(scene))}">'
+        f"{''.join(drawn)}</div>"
     )
 
 
@@ -243,8 +249,9 @@ def _spectrum_card(scene: Scene) -> str:
     x = 372
     out.append(_box(x, top + 8, 14, 14, solid))
     out.append(_text(x + 21, top + 20, f"at rank {scene.rank}"))
-    out.append(_box(x, top + 34, 14, 14, outline))
-    out.append(_text(x + 21, top + 46, f"at rank {scene.r}"))
+    if scene.rank < scene.r:
+        out.append(_box(x, top + 34, 14, 14, outline))
+        out.append(_text(x + 21, top + 46, f"at rank {scene.r}"))
     return "".join(out)
 
 
@@ -252,7 +259,7 @@ def _predictions_card(scene: Scene) -> str:
     right = sum(example.right for example in scene.examples)
     out = [_head("Predictions", f"test images, seen live: {right} of {len(scene.examples)} right")]
     for index, example in enumerate(scene.examples):
-        x, y = 18 + (index % 6) * 74, 64 + (index // 6) * 60
+        x, y = 18 + (index % 5) * 90, 64 + (index // 5) * 60
         colour = "var(--dk-2)" if example.right else "var(--dk-wrong)"
         frame = f'style="fill:none;stroke:{colour};stroke-width:{2 if example.right else 3}"'
         out.append(
@@ -260,7 +267,8 @@ def _predictions_card(scene: Scene) -> str:
             f'<rect x="{x}" y="{y}" width="44" height="44" rx="2" {frame}/>'
         )
         out.append(_text(x + 50, y + 19, example.predicted, "head"))
-        out.append(_text(x + 50, y + 39, "✓" if example.right else "✗", "b", colour))
+        verdict = "✓" if example.right else f"✗ is {example.label}"
+        out.append(_text(x + 50, y + 39, verdict, "b", colour))
     return "".join(out)
 
 

@@ -1,7 +1,7 @@
 """Static figures, for print, GitHub and readers without a kernel. Each comes with a text that says what it shows."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from IPython.display import Image
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, WRONG = "#0072b2", "#c77c00", "#009e73", "#d55e00"  # Okabe-Ito, orange darkened for white paper
+BLUE, ORANGE, GREEN = "#0072b2", "#c77c00", "#009e73"  # Okabe-Ito, orange darkened for white paper
+RIGHT, WRONG = "#00734f", "#b84300"  # darker again, for thin text
 COLOURS = (BLUE, ORANGE, GREEN)
 MARKERS = ("o", "s", "D")
 
@@ -31,6 +32,7 @@ def rank_curves(frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str
     if missing:
         raise ValueError(f"the frame has no method {missing[0]!r}: it has {', '.join(dict.fromkeys(frame['method']))}")
     metric = frame["metric"].iloc[0]
+    per_method = frame.groupby("method")["rank"].nunique()  # dotted where only some ranks were measured
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
     sns.lineplot(
@@ -43,7 +45,7 @@ def rank_curves(frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str
         style_order=names,
         palette=dict(zip(names, COLOURS, strict=False)),
         markers=dict(zip(names, MARKERS, strict=False)),
-        dashes=False,
+        dashes={name: "" if per_method[name] == per_method.max() else (1, 2) for name in names},
         errorbar="sd" if frame["seed"].nunique() > 1 else None,
         linewidth=2,
         markersize=7,
@@ -58,40 +60,42 @@ def rank_curves(frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str
 
 
 def predictions_by_rank(
-    images: np.ndarray, labels: np.ndarray, predicted: dict[str, dict[int, np.ndarray]], title: str = ""
+    images: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    predicted: Mapping[str, Mapping[int | None, np.ndarray]],
+    title: str = "",
 ) -> "Image":
     """Pictures across, ranks down: what each method says at each rank; a wrong answer is crossed and marked by colour.
 
     Arguments:
-        images: shape (n, height, width).
-        labels: shape (n,).
-        predicted: `{method: {rank: classes of shape (n,)}}`.
+        images: rows of pictures by name, each of shape (n, height, width).
+        labels: the right answers, shape (n,).
+        predicted: `{method: {rank: classes of shape (n,)}}`; the rank None for a method that has none.
     """
     from matplotlib.figure import Figure
 
     rows = [(method, rank) for method, ranks in predicted.items() for rank in ranks]
-    figure = Figure(figsize=(7.2, 0.62 + 0.42 * (len(rows) + 1)), layout="constrained")
-    axes = figure.subplots(
-        len(rows) + 1, len(images), squeeze=False, gridspec_kw={"height_ratios": [1.5] + [1] * len(rows)}
-    )
-    for column, (image, label) in enumerate(zip(images, labels, strict=True)):
-        axes[0, column].imshow(image, cmap="gray")
-        for row, (method, rank) in enumerate(rows, start=1):
+    heights = [1.5] * len(images) + [1.0] * (1 + len(rows))
+    figure = Figure(figsize=(7.2, 0.5 + 0.42 * sum(heights)), layout="constrained")
+    axes = figure.subplots(len(heights), len(labels), squeeze=False, gridspec_kw={"height_ratios": heights})
+    words = {"ha": "center", "va": "center", "fontfamily": "DejaVu Sans"}
+    names = [*images, "right answer", *(method if rank is None else f"{method}, b = {rank}" for method, rank in rows)]
+    for line, name in enumerate(names):
+        axes[line, 0].text(-0.25, 0.5, name, ha="right", va="center", transform=axes[line, 0].transAxes)
+    for column, label in enumerate(labels):
+        for line, pictures in enumerate(images.values()):
+            axes[line, column].imshow(pictures[column], cmap="gray")
+        axes[len(images), column].text(0.5, 0.5, str(label), **words)
+        for line, (method, rank) in enumerate(rows, start=len(images) + 1):
             said = predicted[method][rank][column]
-            right = said == label
-            axes[row, column].text(
-                0.5, 0.5, f"{said} {'✓' if right else '✗'}", ha="center", va="center",
-                color=GREEN if right else WRONG, fontweight="normal" if right else "bold", fontfamily="DejaVu Sans",
-            )  # fmt: skip
-    for row, (method, rank) in enumerate(rows, start=1):
-        axes[row, 0].text(
-            -0.25, 0.5, f"{method}, b = {rank}", ha="right", va="center", transform=axes[row, 0].transAxes
-        )
+            look = {"color": RIGHT} if said == label else {"color": WRONG, "fontweight": "bold"}
+            axes[line, column].text(0.5, 0.5, f"{said} {'✓' if said == label else '✗'}", **words, **look)
     for each in axes.flat:
         each.set_axis_off()
     figure.suptitle(title)
-    counts = [f"{method} at rank {rank} {int((predicted[method][rank] == labels).sum())}" for method, rank in rows]
-    return _image(figure, f"Right answers on {len(labels)} pictures: {'; '.join(counts)}.")
+    right = [int((predicted[method][rank] == labels).sum()) for method, rank in rows]
+    counts = [f"{name}: {count}" for name, count in zip(names[-len(rows) :], right, strict=True)]
+    return _image(figure, f"Right answers on {len(labels)} pictures. {'; '.join(counts)}.")
 
 
 def _ends(values: Any) -> str:

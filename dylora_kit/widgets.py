@@ -22,11 +22,11 @@ _ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
 _NAME_SLIDER = """<img alt="" src="data:," onerror="this.closest('.dk-explorer-box')
 .querySelector('[role=slider]').setAttribute('aria-label', 'Inference rank'); this.remove()">"""
 
-SHOWN = 12  # example pictures
+SHOWN = 10  # example pictures
 
 
 class Guess(ipywidgets.HBox):
-    """A number that the student commits to before the model answers, in percent. `RankExplorer(guess=…)` draws it.
+    """A number that the student commits to before the model answers, from 0 to 100. `RankExplorer(guess=…)` draws it.
 
     Arguments:
         question: what is asked.
@@ -45,14 +45,21 @@ class Guess(ipywidgets.HBox):
             style={"description_width": "initial"},
         )
         self.number.add_class("dk-guess")
+        self.made = False  # the number it starts with is nobody's guess
+        self.number.observe(lambda _: setattr(self, "made", True), "value")
         super().__init__([self.number, ipywidgets.Label("%")])
+
+    def __repr__(self) -> str:
+        return (
+            f"A box to type a guess into (run the notebook to use it): {self.number.description} {self.number.value} %"
+        )
 
 
 class RankExplorer(ipywidgets.VBox):
     """A slider over the inference rank of a live model.
 
-    Moving it sets `adapters.rank` and evaluates the model at that rank, here and now. Results are kept per weights and
-    rank, so a rank is evaluated once until the weights change.
+    Moving it sets `adapters.rank` of the model in the kernel. What is shown was computed by that model: it is run on
+    all data at every rank, and again as soon as its weights change, never more often.
 
     Arguments:
         model, adapters: the model and its handle.
@@ -162,7 +169,9 @@ class RankExplorer(ipywidgets.VBox):
             raise ValueError("this explorer has nothing to train with: make it with training={…}")
         adapters = self._first.adapters
         self._before = dict(self._first.values)
-        self.button.disabled, done = True, self._steps
+        controls, done = (self.button, self.slider, self.number), self._steps
+        for control in controls:
+            control.disabled = True
 
         def show(step: int) -> None:
             self._steps = done + step
@@ -174,17 +183,27 @@ class RankExplorer(ipywidgets.VBox):
             train(adapters.model, adapters, steps=steps, on_step=show, progress=False,
                   **{"schedule": "constant", "seed": done, **self._training})  # fmt: skip
         finally:
-            self.button.disabled, self.button.description = False, "Train 100 more steps"
+            for control in controls:
+                control.disabled = False
+            self.button.description = "Train 100 more steps"
             self.refresh()
+
+    @property
+    def values(self) -> dict[str, dict[int, float]]:
+        """What the accuracy card shows: `{method: {rank: value}}`, values from 0 to 1."""
+        return {name: dict(live.values) for name, live in self._live.items()}
 
     def summary(self) -> str:
         """The accuracy of every method at the slider's rank, as text."""
         return cards.finding(self._scene(self.slider.value))
 
+    def __repr__(self) -> str:
+        return f"A live view (run the notebook to use it). {self.summary()}"
+
     def _scene(self, rank: int) -> cards.Scene:
         chosen, layer = self.method.value, self.layer.value
         live = self._live[chosen]
-        part = live.adapters.layers[layer]
+        part, guess = live.adapters.layers[layer], self._guess
         b = min(rank, part.r)
         for one in self._live.values():
             one.update()
@@ -204,7 +223,7 @@ class RankExplorer(ipywidgets.VBox):
             now=live.spectrum(layer, b),
             full=live.spectrum(layer, part.r),
             examples=live.examples(rank, self._pictures),
-            guess=None if self._guess is None else (self._guess.rank, self._guess.number.value / 100),
+            guess=(guess.rank, guess.number.value / 100) if guess is not None and guess.made else None,
         )
 
 
@@ -235,7 +254,7 @@ class _Live:
     def examples(self, rank: int, pictures: Sequence[str]) -> list[cards.Example]:
         predicted = self._logits[rank][: len(pictures)].argmax(-1)
         return [
-            cards.Example(picture, str(said), bool(said == label))
+            cards.Example(picture, str(said), str(label))
             for picture, said, label in zip(pictures, predicted, self.labels, strict=False)
         ]
 

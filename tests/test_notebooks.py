@@ -39,7 +39,7 @@ def test_every_code_cell_was_executed_in_order_and_saved_without_an_error(notebo
 
 
 def test_checked_cells_have_an_output_to_check(notebook: Path) -> None:
-    checked = [cell for cell in cells(notebook, "code") if "NBVAL_CHECK_OUTPUT" in cell.source]
+    checked = [cell for cell in cells(notebook, "code") if "nbval-check-output" in cell.metadata.get("tags", [])]
     assert checked
     assert all(cell.outputs for cell in checked)
 
