@@ -30,7 +30,7 @@ body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer,
 .dk-explorer .soft { fill: var(--soft); font-size: 12px; }
 .dk-explorer .head { font-size: 15px; font-weight: 600; }
 .dk-explorer .big { font-size: 22px; font-weight: 700; }
-.dk-explorer .mid { text-anchor: middle; } .dk-explorer .end { text-anchor: end; }
+.dk-explorer .tiny { font-size: 11px; } .dk-explorer .mid { text-anchor: middle; } .dk-explorer .end { text-anchor: end; }
 .dk-explorer .b { font-weight: 700; fill: var(--ink); }
 </style>"""
 
@@ -268,7 +268,7 @@ def _predictions_card(scene: Scene) -> str:
         )
         out.append(_text(x + 50, y + 19, example.predicted, "head"))
         verdict = "✓" if example.right else f"✗ is {example.label}"
-        out.append(_text(x + 50, y + 39, verdict, "b", colour))
+        out.append(_text(x + 50, y + 39, verdict, "b tiny", colour))
     return "".join(out)
 
 

@@ -145,3 +145,14 @@ def test_nothing_is_unpickled_or_executed_from_text(path):
 def test_a_module_can_be_imported_first(path):
     name = ".".join(("dylora_kit", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
     assert importlib.import_module(name)
+
+
+def test_the_readmes_example_runs_as_it_stands(tmp_path, monkeypatch):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert "steps=500" in example
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(example.replace("steps=500", "steps=3"), "README.md", "exec"), names)
+    assert names["frame"]["rank"].tolist() == list(range(1, 9))
+    assert (tmp_path / "my-adapter").is_dir() and names["adapters"].merged
