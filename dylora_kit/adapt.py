@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.layer import DyLoRALinear
+from dylora_kit.layer import DyLoRALinear, check_scaling
 from dylora_kit.rank import ActiveRank, Rank, check_rank
 
 
@@ -55,9 +55,11 @@ def attach(
     if any(isinstance(module, DyLoRALinear) for module in model.modules()):
         raise ValueError("the model has adapters already: call detach() on their handle first")
     rank_pattern = dict(rank_pattern or {})
+    target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
+    modules_to_save = modules_to_save if isinstance(modules_to_save, str) else list(modules_to_save)
     targets = _match_targets(model, target_modules)
     saved = _match_saved(model, modules_to_save, targets)
-    limits = {name: check_rank(r, r) for name in targets}
+    limits = dict.fromkeys(targets, r)
     for pattern, limit in rank_pattern.items():
         named = [name for name in targets if _ends_with(name, pattern)]
         if not named:
@@ -74,21 +76,23 @@ def attach(
             layers[name] = DyLoRALinear(
                 model.get_submodule(name), limits[name], lora_alpha, scaling, lora_dropout, generator
             )
-    except (TypeError, ValueError) as error:
+    except BaseException as error:
         for parameter, flag in requires_grad.items():
             parameter.requires_grad_(flag)
-        raise type(error)(f"{name}: {error}") from None
+        if type(error) in (TypeError, ValueError):
+            raise type(error)(f"{name}: {error}") from None
+        raise
     model.requires_grad_(False)
     for module in saved.values():
         module.requires_grad_(True)
     config = {
-        "r": r,
+        "r": int(r),
         "lora_alpha": lora_alpha,
         "scaling": scaling,
-        "lora_dropout": lora_dropout,
+        "lora_dropout": float(lora_dropout),
         "target_modules": target_modules if isinstance(target_modules, str) else list(target_modules),
         "modules_to_save": list(modules_to_save),
-        "rank_pattern": rank_pattern,
+        "rank_pattern": {name: int(limit) for name, limit in rank_pattern.items()},
     }
     return Adapters(model, layers, saved, config, requires_grad)
 
@@ -128,12 +132,15 @@ class Adapters:
 
     @property
     def rank(self) -> Rank:
-        """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example."""
+        """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example.
+
+        Gradient checkpointing runs a forward again during backward: keep the rank until backward is done.
+        """
         return self._active.value
 
     @rank.setter
     def rank(self, value: Rank) -> None:
-        self._check_attached()
+        self.check_usable()
         self._active.value = value
 
     @property
@@ -143,7 +150,22 @@ class Adapters:
 
     @frozen.setter
     def frozen(self, value: bool) -> None:
+        self.check_usable()
         self._active.frozen = bool(value)
+
+    @property
+    def scaling(self) -> str:
+        """How the scale depends on the rank: `"alpha/b"`, `"alpha/r"` or `"alpha/sqrt(b)"`; assign to change it."""
+        return self.config["scaling"]
+
+    @scaling.setter
+    def scaling(self, value: str) -> None:
+        self.check_usable()
+        if self.merged:
+            raise ValueError("the adapters are merged into the base weights: call unmerge() before changing the scale")
+        self.config["scaling"] = check_scaling(value)
+        for layer in self.layers.values():
+            layer._scaling = value
 
     @property
     def merged(self) -> bool:
@@ -176,7 +198,7 @@ class Adapters:
 
         The original weights are kept until `unmerge`. Until then, setting a rank, training and saving raise.
         """
-        self._check_attached()
+        self.check_usable()
         if self.merged:
             raise ValueError("the adapters are merged already: call unmerge() first")
         owners: dict[nn.Parameter, list[str]] = {}
@@ -193,8 +215,9 @@ class Adapters:
             self.rank = check_rank(rank, self.r)
         if self._active.per_example is not None:
             raise ValueError("each example has its own rank: say which rank to merge, as in merge(rank=3)")
-        for layer in self.layers.values():
-            layer._merge_weight()
+        merged = {layer: layer.merged_weight() for layer in self.layers.values()}  # all of them before the first change
+        for layer, weight in merged.items():
+            layer._swap_in(weight)
         self._active.merged = True
 
     def unmerge(self) -> None:
@@ -207,7 +230,7 @@ class Adapters:
 
     def detach(self) -> nn.Module:
         """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model."""
-        self._check_attached()
+        self.check_usable()
         if self.merged:
             self.unmerge()
         for layer in self.layers.values():
@@ -217,9 +240,12 @@ class Adapters:
         self._attached = False
         return self.model
 
-    def _check_attached(self) -> None:
+    def check_usable(self, model: nn.Module | None = None) -> None:
+        """Raises `ValueError` if these adapters were detached, or are not in `model` (which may be a wrapper)."""
         if not self._attached:
             raise ValueError("these adapters were detached from their model: attach or load them again")
+        if model is not None and not any(module is self.model for module in model.modules()):
+            raise ValueError("these adapters belong to another model: pass the model they were attached to")
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes `adapter_config.json` and `adapter_model.safetensors` into a folder; see `dylora_kit.load`."""

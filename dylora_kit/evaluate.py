@@ -81,6 +81,7 @@ def predict(
     """The model's logits at each rank, `{rank: (n, …)}`, and the labels (n, …)."""
     from torch.utils.data import DataLoader
 
+    adapters.check_usable(model)
     if len(data) == 0:
         raise ValueError("the data is empty: there is nothing to evaluate")
     wanted = list(dict.fromkeys(ranks))

@@ -31,6 +31,7 @@ def save(adapters: Adapters, path: str | PathLike[str]) -> None:
     Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r. Both files are written
     or neither is. Raises `ValueError` while the adapters are merged, and for a weight that is not finite.
     """
+    adapters.check_usable()
     if adapters.merged:
         raise ValueError("the adapters are merged into the base weights: call unmerge() before saving")
     tensors = _tensors(adapters)

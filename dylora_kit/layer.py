@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules import module as module_hooks
 
 from dylora_kit.rank import ActiveRank, Rank, check_rank
 
@@ -17,6 +18,13 @@ SCALINGS: dict[str, Callable[[float, int, int], float]] = {
     "alpha/r": lambda alpha, b, r: alpha / r,
     "alpha/sqrt(b)": lambda alpha, b, r: alpha / math.sqrt(b),
 }
+
+
+def check_scaling(scaling: Any) -> str:
+    """`scaling`, or `ValueError` if there is none of this name."""
+    if scaling not in SCALINGS:
+        raise ValueError(f"unknown scaling {scaling!r}: expected one of {', '.join(map(repr, SCALINGS))}")
+    return scaling
 
 
 class DyLoRALinear(nn.Module):
@@ -69,22 +77,21 @@ class DyLoRALinear(nn.Module):
         number = isinstance(lora_alpha, int | float) and not isinstance(lora_alpha, bool)
         if not number or not 0 < lora_alpha < math.inf:
             raise ValueError(f"lora_alpha must be a finite number greater than 0: got {lora_alpha!r}")
-        if scaling not in SCALINGS:
-            raise ValueError(f"unknown scaling {scaling!r}: expected one of {', '.join(map(repr, SCALINGS))}")
-        if not 0 <= lora_dropout < 1:
+        check_scaling(scaling)
+        if not isinstance(lora_dropout, int | float) or not 0 <= lora_dropout < 1:
             raise ValueError(f"lora_dropout must be at least 0 and less than 1: got {lora_dropout!r}")
-        self.lora_alpha, self.scaling, self.lora_dropout = lora_alpha, scaling, float(lora_dropout)
+        self._lora_alpha, self._scaling, self._lora_dropout = lora_alpha, scaling, float(lora_dropout)
         self.base_layer = base_layer.requires_grad_(False)
         weight = base_layer.weight
         # as PEFT does: adapters of a half-precision or quantised base are trained in float32
         dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
-        start = torch.empty(self.r, self.in_features)
+        start = torch.empty(self.r, self.in_features, dtype=torch.float32, device="cpu")
         nn.init.normal_(start, std=self.in_features**-0.5, generator=generator)
         self.lora_A = nn.Parameter(start.to(weight.device, dtype))
         self.lora_B = nn.Parameter(torch.zeros(self.out_features, self.r, device=weight.device, dtype=dtype))
         # A leaf whose gradient says which rows a backward pass reached: a gradient of lora_A can be zero on a row
         # that was used, so the optimizer cannot tell from the gradient. On the CPU, where the optimizer reads it.
-        self.reached = torch.zeros(self.r, requires_grad=True)
+        self.reached = torch.zeros(self.r, dtype=torch.float32, device="cpu", requires_grad=True)
         self.name = ""
         self.active = ActiveRank({"": self.r})
         self._original: Tensor | None = None
@@ -98,6 +105,21 @@ class DyLoRALinear(nn.Module):
     def bias(self) -> Tensor | None:
         """The base layer's bias."""
         return self.base_layer.bias
+
+    @property
+    def lora_alpha(self) -> float:
+        """α, as it was given."""
+        return self._lora_alpha
+
+    @property
+    def lora_dropout(self) -> float:
+        """Dropout on the adapter's input, as it was given."""
+        return self._lora_dropout
+
+    @property
+    def scaling(self) -> str:
+        """How the scale depends on the rank. `adapters.scaling` changes it for a whole model."""
+        return self._scaling
 
     @property
     def rank(self) -> Rank:
@@ -158,6 +180,7 @@ class DyLoRALinear(nn.Module):
             and not (self.lora_dropout and self.training)
             and not torch.is_autocast_enabled(x.device.type)
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
+            and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
             and "forward" not in base.__dict__
         )
 
@@ -167,8 +190,8 @@ class DyLoRALinear(nn.Module):
             raise ValueError(
                 f"the rank tensor names {len(ranks)} examples, but the batch holds {len(x)}: pass one each"
             )
-        scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64)
-        number = torch.arange(1, b + 1)
+        scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64, device="cpu")
+        number = torch.arange(1, b + 1, device="cpu")
         gate = (number <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
         own = number == ranks[:, None] if frozen else None
         every = x[..., 0].numel() // len(x)
@@ -190,7 +213,7 @@ class DyLoRALinear(nn.Module):
             raise ValueError("the adapter is merged already: call unmerge() first")
         if rank is not None:
             self.active.value = check_rank(rank, self.r)
-        self._merge_weight()
+        self._swap_in(self.merged_weight())
         self.active.merged = True
 
     def unmerge(self) -> None:
@@ -201,11 +224,15 @@ class DyLoRALinear(nn.Module):
         self._unmerge_weight()
         self.active.merged = False
 
-    def _merge_weight(self) -> None:
-        weight = self.weight
+    def merged_weight(self) -> Tensor:
+        """The base weight plus ΔW at the active rank, (d_out, d_in), in the base weight's type."""
+        weight = self.weight.detach()
         if not weight.is_floating_point():
             raise ValueError(f"cannot merge into a weight of type {weight.dtype}: merge into the unquantised model")
-        merged = (weight.detach().to(self.lora_A.dtype) + self.delta()).to(weight.dtype)
+        return (weight.to(self.lora_A.dtype) + self.delta()).to(weight.dtype)
+
+    def _swap_in(self, merged: Tensor) -> None:
+        weight = self.weight
         self._original, weight.data = weight.data, merged  # W + Δ − Δ is not W in floating point, so W itself is kept
 
     def _unmerge_weight(self) -> None:
@@ -285,7 +312,7 @@ class _LowRank(torch.autograd.Function):
                 grad_b = torch.zeros_like(B)
                 grad_b[:, low:b] = (z[:, low:].T @ g).mul_(ctx.scale).T  # (b − low, n) · (n, d_out), transposed
             if needs_reached:
-                grad_reached = torch.zeros(A.shape[0])
+                grad_reached = torch.zeros(A.shape[0], dtype=torch.float32, device="cpu")
                 grad_reached[low:b] = 1.0 if own is None else own.any(0).to(grad_reached)
         return grad if needs_h else None, grad_x, None, None, None, grad_a, grad_b, grad_reached, *[None] * 5
 

@@ -1,6 +1,6 @@
 """AdamW that updates the rows and columns Algorithm 1 selects, and leaves every other one exactly as it is."""
 
-import weakref
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from dylora_kit.adapt import Adapters
-from dylora_kit.layer import DyLoRALinear
+from dylora_kit.reached import RowTracker, tracker_of
 
 
 class NestedAdamW(Optimizer):
@@ -61,10 +61,13 @@ class NestedAdamW(Optimizer):
         if update not in ("exact", "authors"):
             raise ValueError(f"unknown update {update!r}: expected 'exact' or 'authors'")
         for what, value in {"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}.items():
-            if not value >= 0:
-                raise ValueError(f"{what} must be at least 0: got {value!r}")
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{what} must be finite and at least 0: got {value!r}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be at least 0 and less than 1: got {betas!r}")
+        adapters.check_usable()
+        if len(betas) != 2:
+            raise ValueError(f"betas must be two numbers: got {betas!r}")
         layers = list(adapters.layers.values())
         rows_along = {
             p: dim for layer in layers for dim, p in enumerate((layer.lora_A, layer.lora_B)) if p.requires_grad
@@ -80,23 +83,40 @@ class NestedAdamW(Optimizer):
         elif head_lr is not None:
             raise ValueError("head_lr is given, but nothing beside the adapters is trained: see modules_to_save")
         self.update = update
+        self._adapters = adapters
         self._rows_along = rows_along  # the dimension along which a parameter's rows or columns are counted
-        self._trackers: dict[Tensor, _RowTracker] = {}
+        self._trackers: dict[Tensor, RowTracker] = {}
         if update == "exact":
             for layer in layers:
-                self._trackers.update({p: _tracker(layer) for p in (layer.lora_A, layer.lora_B) if p in known})
+                self._trackers.update({p: tracker_of(layer) for p in (layer.lora_A, layer.lora_B) if p in known})
         self._stacks: list[_Stack] | None = None
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds other parameters. Adapters come in with the handle: `ValueError` for more of them."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["nested"] and any(p not in self._rows_along for p in group["params"]):
+            del self.param_groups[-1]
+            raise ValueError(
+                "only adapters of the handle are trained row by row: add other parameters without 'nested'"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("this optimizer is bound to its adapters: copy or save its state_dict() instead")
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears the gradients, and with them the record of which rows were reached."""
         super().zero_grad(set_to_none)
         for tracker in self._trackers.values():
-            tracker.rows = None
+            tracker.forget()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update from the gradients at hand."""
+        self._adapters.check_usable()
+        if self._adapters.merged:
+            raise ValueError("the adapters are merged into the base weights: call unmerge() before training")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -138,7 +158,7 @@ class NestedAdamW(Optimizer):
         for p in params:
             if not self.state[p]:
                 self.state[p] = {
-                    "step": torch.zeros(()),
+                    "step": torch.zeros((), dtype=torch.float32, device="cpu"),
                     "exp_avg": torch.zeros_like(p),
                     "exp_avg_sq": torch.zeros_like(p),
                 }
@@ -171,7 +191,8 @@ class _Stack:
         self.params, self.dim = params, dim
         like = params[0]
         stacks = {
-            "step": torch.zeros(len(params), like.shape[dim]),  # per row; on the CPU, as torch's own step counts
+            # per row; on the CPU, as torch's own step counts
+            "step": torch.zeros(len(params), like.shape[dim], dtype=torch.float32, device="cpu"),
             "exp_avg": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
             "exp_avg_sq": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
         }
@@ -229,77 +250,3 @@ def _runs(rows: Tensor) -> list[tuple[int, int]]:
     marks = [0.0, *rows.tolist(), 0.0]
     edges = [index for index in range(len(marks) - 1) if marks[index] != marks[index + 1]]
     return list(zip(edges[::2], edges[1::2], strict=True))
-
-
-class _RowTracker:
-    """Which rows of one layer the backward passes since the last clearing of its gradients reached.
-
-    `model.zero_grad()` does not tell the optimizer, so a cleared gradient is noticed when the next one arrives:
-    it is None, or something changed it and it is all zero. Hooks of one backward pass come in either order.
-    """
-
-    def __init__(self, layer: DyLoRALinear) -> None:
-        watched = layer.lora_A if layer.lora_A.requires_grad else layer.lora_B
-        self.r = layer.r
-        self.rows: Tensor | None = None
-        self._parameter = weakref.ref(watched)
-        self._both = [weakref.ref(layer.lora_A), weakref.ref(layer.lora_B)]
-        self._version = -1
-        self._cleared = False
-        self._arrived: Tensor | None = None
-        self._counted = False
-        self._fresh = False
-        layer.reached.grad = None  # what earlier backward passes left
-        watched.register_hook(self._before)
-        watched.register_post_accumulate_grad_hook(self._after)
-        layer.reached.register_post_accumulate_grad_hook(self._note)
-
-    def _before(self, gradient: Tensor) -> None:
-        parameter = self._parameter()
-        old = None if parameter is None else parameter.grad
-        self._cleared = old is None or (old._version != self._version and not bool(old.any()))
-
-    def _after(self, parameter: Tensor) -> None:
-        assert parameter.grad is not None
-        self._version, self._counted = parameter.grad._version, True
-        self._join()
-
-    def selected(self) -> Tensor | None:
-        """The rows to update in this step; None if the gradient was cleared and no backward pass came since.
-
-        `RuntimeError` if there are gradients of which nobody can say which rows they belong to.
-        """
-        if not self._fresh:
-            grads = [p.grad for p in (ref() for ref in self._both) if p is not None and p.grad is not None]
-            if not any(grad.any() for grad in grads):
-                self.rows = None
-            elif self.rows is None:
-                raise RuntimeError(
-                    "an adapter has a gradient that no full backward pass through it made since the optimizer was: "
-                    "call loss.backward() without inputs=…, or use update='authors'"
-                )
-        self._fresh = False
-        return self.rows
-
-    def _note(self, reached: Tensor) -> None:
-        assert reached.grad is not None
-        # a layer that ran several times in one backward pass has its rows added up
-        self._arrived, reached.grad = reached.grad.clamp(max=1), None
-        self._join()
-
-    def _join(self) -> None:
-        if self._arrived is None or not self._counted:
-            return
-        fresh = self._cleared or self.rows is None
-        self.rows = self._arrived if fresh else torch.maximum(self.rows, self._arrived)  # type: ignore[arg-type]
-        self._arrived, self._counted, self._fresh = None, False, True
-
-
-_TRACKERS: "weakref.WeakKeyDictionary[DyLoRALinear, _RowTracker]" = weakref.WeakKeyDictionary()
-
-
-def _tracker(layer: DyLoRALinear) -> _RowTracker:
-    """The layer's tracker: one, whatever the number of optimizers made for it."""
-    if layer not in _TRACKERS:
-        _TRACKERS[layer] = _RowTracker(layer)
-    return _TRACKERS[layer]

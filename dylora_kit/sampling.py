@@ -103,11 +103,14 @@ class RankSampler:
     """
 
     def __init__(self, distribution: RankDistribution, seed: int) -> None:
+        if not isinstance(distribution, RankDistribution):
+            raise ValueError(f"expected a distribution such as Uniform(1, 8): got {distribution!r}")
         self.distribution = distribution
         self.seed = seed
-        self._generator = torch.Generator().manual_seed(seed)
-        self._ranks = torch.tensor(list(distribution.probabilities))
-        self._cumulated = torch.tensor(list(distribution.probabilities.values()), dtype=torch.float64).cumsum(0)
+        self._generator = torch.Generator("cpu").manual_seed(seed)
+        self._ranks = torch.tensor(list(distribution.probabilities), device="cpu")
+        weights = list(distribution.probabilities.values())
+        self._cumulated = torch.tensor(weights, dtype=torch.float64, device="cpu").cumsum(0)
 
     def draw(self) -> int:
         """One rank b ~ p_B, for one optimizer step."""
@@ -115,7 +118,7 @@ class RankSampler:
 
     def draw_many(self, n: int) -> Tensor:
         """n independent ranks, shape (n,): one per example of a mixed batch."""
-        u = torch.rand(n, generator=self._generator, dtype=torch.float64)
+        u = torch.rand(n, generator=self._generator, dtype=torch.float64, device="cpu")
         position = torch.searchsorted(self._cumulated, u, right=True).clamp(max=len(self._ranks) - 1)
         return self._ranks[position]
 

@@ -75,6 +75,7 @@ def train(
     """
     import pandas as pd
 
+    adapters.check_usable(model)
     if adapters.merged:
         raise ValueError("the adapters are merged into the base weights: call unmerge() before training")
     if sampler.distribution.hi > adapters.r:
@@ -97,8 +98,13 @@ def train(
         raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint=…")
     factor = _schedule(schedule, warmup, steps)
     loss = loss or (lambda model, batch: model(**batch).loss)
-    base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    others = [key for key in optimizer.param_groups[0] if key not in ("params", "lr", "initial_lr")]
+    if max_grad_norm is not None and not max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm must be greater than 0: got {max_grad_norm!r}")
+    optimized = {p for group in optimizer.param_groups for p in group["params"]}
+    if not all(p in optimized for la in adapters.layers.values() for p in (la.lora_A, la.lora_B) if p.requires_grad):
+        raise ValueError("the optimizer does not train these adapters: make it from the handle you pass")
+    base_lrs = [group["lr"] for group in optimizer.param_groups]
+    others = [key for key in optimizer.param_groups[0] if key not in ("params", "lr")]
     settings = {
         "layers": {name: layer.r for name, layer in adapters.layers.items()},
         "modules_to_save": list(adapters.saved_modules),

@@ -605,8 +605,8 @@ def test_groups_hold_the_adapters_and_everything_else():
     [
         ({"head_lr": 0.1}, "nothing beside the adapters is trained"),
         ({"update": "plain"}, "'exact' or 'authors'"),
-        ({"lr": -1}, "lr must be at least 0"),
-        ({"lr": math.nan}, "lr must be at least 0"),
+        ({"lr": -1}, "lr must be finite and at least 0"),
+        ({"lr": math.nan}, "lr must be finite and at least 0"),
         ({"eps": -1e-8}, "eps"),
         ({"weight_decay": -0.1}, "weight_decay"),
         ({"betas": (1.0, 0.9)}, "betas"),

@@ -23,6 +23,7 @@ ORDER = [
     "sampling",
     "adapt",
     "objectives",
+    "reached",
     "optim",
     "train",
     "evaluate",
