@@ -17,10 +17,10 @@ STYLE = """<style>
   padding: 2px;
   --ink: var(--jp-ui-font-color1, #1b1b1f); --soft: var(--jp-ui-font-color2, #5b5b63);
   --line: var(--jp-border-color2, #c9c9cf); --face: var(--jp-layout-color2, #eeeef1);
-  --dk-0: #0072b2; --dk-1: #9a5a00; --dk-2: #00734f; --dk-wrong: #b84300;
+  --dk-0: #0072b2; --dk-1: #9a5a00; --dk-2: #00734f; --dk-3: #a03a78; --dk-wrong: #b84300;
 }
 body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer, body.vscode-dark .dk-explorer {
-  --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-wrong: #ff8a4c;
+  --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-3: #e59bc6; --dk-wrong: #ff8a4c;
 }
 .dk-explorer .dk-cards { display: flex; flex-wrap: wrap; gap: 16px; max-width: 960px; }
 .dk-explorer svg { display: block; flex: 1 1 400px; min-width: 0; max-width: 472px; overflow: visible;
@@ -30,7 +30,8 @@ body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer,
 .dk-explorer .soft { fill: var(--soft); font-size: 12px; }
 .dk-explorer .head { font-size: 15px; font-weight: 600; }
 .dk-explorer .big { font-size: 22px; font-weight: 700; }
-.dk-explorer .tiny { font-size: 11px; } .dk-explorer .mid { text-anchor: middle; } .dk-explorer .end { text-anchor: end; }
+.dk-explorer .tiny { font-size: 11px; }
+.dk-explorer .mid { text-anchor: middle; } .dk-explorer .end { text-anchor: end; }
 .dk-explorer .b { font-weight: 700; fill: var(--ink); }
 </style>"""
 
@@ -68,6 +69,8 @@ class Scene:
     metric: str
     subtitle: str
     layer: str
+    layer_rank: int  # the rank and the maximum of this layer, smaller where rank_pattern says so
+    layer_r: int
     d_in: int
     d_out: int
     scaling: str
@@ -105,7 +108,8 @@ def explorer(scene: Scene, views: Sequence[str]) -> str:
 def finding(scene: Scene) -> str:
     """The state in one sentence.
 
-    >>> scene = Scene(3, 8, [Series("DyLoRA", {3: 0.92})], 0, "accuracy", "", "q", 64, 64, "α/b", 5.3, [1], [1], [])
+    >>> curve = Series("DyLoRA", {3: 0.92})
+    >>> scene = Scene(3, 8, [curve], 0, "accuracy", "", "q", 3, 8, 64, 64, "α/b", 5.3, [1], [1], [])
     >>> finding(scene)
     'Rank 3 of 8: DyLoRA has an accuracy of 92 %.'
     """
@@ -197,7 +201,7 @@ def _apart(places: list[float], least: float, low: float, high: float) -> list[f
 
 def _matrices_card(scene: Scene) -> str:
     unit = 136 / max(scene.d_in, scene.d_out)
-    tall, wide, thick, used = scene.d_out * unit, scene.d_in * unit, scene.r * unit, scene.rank * unit
+    tall, wide, thick, used = scene.d_out * unit, scene.d_in * unit, scene.layer_r * unit, scene.layer_rank * unit
     top, x = 82, 30.0
     pale = "fill:none;stroke:var(--soft);stroke-dasharray:3 3"
     solid = f"fill:{scene.colour};stroke:{scene.colour}"
@@ -211,13 +215,13 @@ def _matrices_card(scene: Scene) -> str:
     x += 26
     out += [_box(x, top, thick, tall, pale), _box(x, top, used, tall, solid)]
     out.append(_text(x + thick / 2, top - 9, "B", "head mid"))
-    out.append(_text(x + thick / 2, below, f"{scene.d_out} × {scene.rank}", "b mid"))
+    out.append(_text(x + thick / 2, below, f"{scene.d_out} × {scene.layer_rank}", "b mid"))
     x += thick + 24
     out.append(_text(x, middle + 6, "·", "head mid"))
     x += 22
     out += [_box(x, middle - thick / 2, wide, thick, pale), _box(x, middle - thick / 2, wide, used, solid)]
     out.append(_text(x + wide / 2, middle - thick / 2 - 9, "A", "head mid"))
-    out.append(_text(x + wide / 2, below, f"{scene.rank} × {scene.d_in}", "b mid"))
+    out.append(_text(x + wide / 2, below, f"{scene.layer_rank} × {scene.d_in}", "b mid"))
     out.append(
         _text(
             18,
@@ -231,27 +235,27 @@ def _matrices_card(scene: Scene) -> str:
 
 def _spectrum_card(scene: Scene) -> str:
     left, top, height = 40, 70, 92
-    width = min(44.0, 316 / scene.r)
+    width = min(44.0, 316 / scene.layer_r)
     most = max([*scene.now, *scene.full, 1e-12])
     solid = f"fill:{scene.colour};stroke:{scene.colour}"
     outline = "fill:none;stroke:var(--ink);stroke-dasharray:3 2;opacity:.75"
     out = [_head("Singular values of ΔW", f"layer {scene.layer}")]
     base = top + height
-    for index in range(scene.r):
-        x, here = left + index * width, index < scene.rank
+    for index in range(scene.layer_r):
+        x, here = left + index * width, index < scene.layer_rank
         for values, look in ((scene.now, solid), (scene.full, outline)):
             tall = height * values[index] / most if index < len(values) else 0
             if tall > 0:
                 out.append(_box(x, base - tall, 0.68 * width, tall, look))
-        if scene.r <= 16 or index in (0, scene.r - 1):
+        if scene.layer_r <= 16 or index in (0, scene.layer_r - 1):
             out.append(_text(x + 0.34 * width, base + 18, str(index + 1), "b mid" if here else "soft mid"))
     out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{base}" y2="{base}" style="stroke:var(--line)"/>')
     x = 372
     out.append(_box(x, top + 8, 14, 14, solid))
-    out.append(_text(x + 21, top + 20, f"at rank {scene.rank}"))
-    if scene.rank < scene.r:
+    out.append(_text(x + 21, top + 20, f"at rank {scene.layer_rank}"))
+    if scene.layer_rank < scene.layer_r:
         out.append(_box(x, top + 34, 14, 14, outline))
-        out.append(_text(x + 21, top + 46, f"at rank {scene.r}"))
+        out.append(_text(x + 21, top + 46, f"at rank {scene.layer_r}"))
     return "".join(out)
 
 

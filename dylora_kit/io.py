@@ -54,7 +54,8 @@ def save(adapters: Adapters, path: str | PathLike[str]) -> None:
         "dylora": config,
     }
     files = {
-        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}),
+        # the config stands in both files, so that a pair of two different saves is noticed
+        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}, config),
         CONFIG: (json.dumps(content, indent=2) + "\n").encode(),
     }
     write_files(Path(path), files)
@@ -68,10 +69,12 @@ def load(model: nn.Module, path: str | PathLike[str]) -> Adapters:
     """
     folder = Path(path)
     config = _read_config(folder)
-    tensors, _ = read_tensors(folder / WEIGHTS)
+    tensors, saved_with = read_tensors(folder / WEIGHTS)
     adapters = attach(model, **config)
     own = {PREFIX + name: tensor for name, tensor in _tensors(adapters).items()}
     problem = _difference(own, tensors)
+    if not problem and saved_with is not None and saved_with != config:
+        problem = f"it was saved with other settings than {CONFIG}, so they are of two different adapters"
     if problem:
         adapters.detach()
         raise ValueError(f"{folder / WEIGHTS} does not fit this model: {problem}")
@@ -116,6 +119,8 @@ def _difference(own: dict[str, Tensor], read: dict[str, Tensor]) -> str | None:
             return f"the file holds {name!r}, which the model does not have"
         if tensor.is_floating_point() != own[name].is_floating_point():
             return f"{name!r} holds {str(tensor.dtype).removeprefix('torch.')}, expected {own[name].dtype}"
+        if not bool(torch.isfinite(tensor.to(own[name].dtype)).all()):
+            return f"{name!r} holds values too large for {own[name].dtype}"
         if tensor.shape != own[name].shape:
             return f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}"
     return None

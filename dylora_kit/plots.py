@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN = "#0072b2", "#c77c00", "#009e73"  # Okabe-Ito, orange darkened for white paper
 RIGHT, WRONG = "#00734f", "#b84300"  # darker again, for thin text
-COLOURS = (BLUE, ORANGE, GREEN)
-MARKERS = ("o", "s", "D")
+COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#999999")
+MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
 def rank_curves(frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str] | None = None) -> "Image":
@@ -27,7 +27,11 @@ def rank_curves(frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str
     import seaborn as sns
     from matplotlib.figure import Figure
 
+    if frame.empty or frame["metric"].nunique() > 1:
+        raise ValueError(f"expected a frame with one metric: got {sorted(set(frame['metric'])) or 'no rows'}")
     names = list(methods or dict.fromkeys(frame["method"]))
+    if len(names) > len(COLOURS):
+        raise ValueError(f"one figure shows up to {len(COLOURS)} methods: got {len(names)}")
     missing = [name for name in names if not (frame["method"] == name).any()]
     if missing:
         raise ValueError(f"the frame has no method {missing[0]!r}: it has {', '.join(dict.fromkeys(frame['method']))}")

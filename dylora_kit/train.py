@@ -96,6 +96,8 @@ def train(
         raise ValueError("give lr and weight_decay to the optimizer you pass, not to train()")
     if resume and checkpoint is None:
         raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint=…")
+    if checkpoint is not None and not resume and (Path(checkpoint) / CHECKPOINT).is_file():
+        raise ValueError(f"{checkpoint} holds the checkpoint of another run: pass resume=True, or another folder")
     factor = _schedule(schedule, warmup, steps)
     loss = loss or (lambda model, batch: model(**batch).loss)
     if max_grad_norm is not None and not max_grad_norm > 0:
@@ -264,6 +266,8 @@ class _Checkpoint:
     def read(self, folder: Path) -> list[tuple[int, float, float, float]]:
         tensors, saved = read_tensors(folder / CHECKPOINT)
         settings = json.loads(json.dumps(self.settings))
+        if not isinstance(saved, dict):
+            raise ValueError(f"{folder / CHECKPOINT} was not written by this kit: it does not say how it was trained")
         for key in dict.fromkeys([*settings, *saved]):
             if saved.get(key) != settings.get(key):
                 raise ValueError(
@@ -273,12 +277,23 @@ class _Checkpoint:
         for name in [*weights, *(name for name in tensors if name.startswith(("model.", "buffer.")))]:
             if name not in weights or name not in tensors or tensors[name].shape != weights[name].shape:
                 raise ValueError(f"the checkpoint does not fit this model: {name!r} is missing or has another shape")
+        lacking = [name for name in ("sampler", "rng", "history") if name not in tensors]
+        if lacking:
+            raise ValueError(f"the checkpoint is damaged: it lacks {lacking[0]!r}")
         state = self.optimizer.state_dict()
         state["state"] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 state["state"].setdefault(int(index), {})[key] = tensor
+        keys = sorted({key for values in state["state"].values() for key in values})
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for index, values in state["state"].items():
+            for key in keys:
+                if key not in values or (
+                    key != "step" and values[key].dim() and values[key].shape != params[index].shape
+                ):
+                    raise ValueError(f"the checkpoint is damaged: 'optimizer.{index}.{key}' is missing or misshapen")
         self.optimizer.load_state_dict(state)
         draws = {"probabilities": self.sampler.distribution.probabilities, "generator": tensors["sampler"]}
         self.sampler.load_state_dict(draws)

@@ -88,12 +88,18 @@ class RankExplorer(ipywidgets.VBox):
         guess: Guess | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
+        views = [views] if isinstance(views, str) else list(views)
         unknown = [view for view in views if view not in cards.VIEWS]
         if unknown or not views:
             raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, cards.VIEWS))}")
-        if model is not adapters.model:
-            raise ValueError("these adapters belong to another model: pass the model they were attached to")
+        adapters.check_usable(model)
+        if name in (rivals or {}):
+            raise ValueError(f"a rival is called {name!r} too: give every method a name of its own")
         methods = {name: adapters, **(rivals or {})}
+        if len(methods) > 4:
+            raise ValueError(f"the explorer compares up to four methods: got {len(methods)}")
+        if guess is not None and guess.rank > adapters.r:
+            raise ValueError(f"the guess is about rank {guess.rank}, but the adapters have r = {adapters.r}")
         odd = [
             key for key, rival in methods.items() if rival.r != adapters.r or set(rival.layers) != set(adapters.layers)
         ]
@@ -112,13 +118,18 @@ class RankExplorer(ipywidgets.VBox):
         if "predictions" in views:
             self._pictures = [_picture(data[index]["pixel_values"]) for index in range(min(SHOWN, len(data)))]
 
-        r = adapters.r
+        r, start = adapters.r, adapters.rank if isinstance(adapters.rank, int) else adapters.r
         self.slider = ipywidgets.IntSlider(
-            value=r, min=1, max=r, description="Inference rank", readout=False,
+            value=start, min=1, max=r, description="Inference rank", readout=False,
             style={"description_width": "initial"}, layout={"width": "380px"},
         )  # fmt: skip
         self.number = ipywidgets.BoundedIntText(
-            value=r, min=1, max=r, description="b =", layout={"width": "90px"}, style={"description_width": "initial"}
+            value=start,
+            min=1,
+            max=r,
+            description="b =",
+            layout={"width": "90px"},
+            style={"description_width": "initial"},
         )
         self.note = ipywidgets.HTML()
         self.method = ipywidgets.ToggleButtons(options=list(self._live), style={"button_width": "auto"})
@@ -197,6 +208,14 @@ class RankExplorer(ipywidgets.VBox):
         """The accuracy of every method at the slider's rank, as text."""
         return cards.finding(self._scene(self.slider.value))
 
+    def close(self) -> None:
+        """Takes the view out of the page and out of memory."""
+        open_widgets: list[Any] = [*self.children, self.method, self.layer, self.button]  # these are not always shown
+        for widget in open_widgets:
+            open_widgets.extend(getattr(widget, "children", ()))
+            widget.close()
+        super().close()
+
     def __repr__(self) -> str:
         return f"A live view (run the notebook to use it). {self.summary()}"
 
@@ -216,6 +235,8 @@ class RankExplorer(ipywidgets.VBox):
             metric="accuracy",
             subtitle=self._caption,
             layer=layer,
+            layer_rank=b,
+            layer_r=part.r,
             d_in=part.in_features,
             d_out=part.out_features,
             scaling=part.scaling.replace("alpha", "α"),
@@ -268,7 +289,7 @@ class _Live:
 
 def _fingerprint(adapters: Adapters) -> str:
     """Changes when the model's weights do: trained ones by their content, frozen ones by torch's record of changes."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(adapters.scaling.encode(), digest_size=16)
     for name, parameter in adapters.model.named_parameters():
         if parameter.requires_grad:
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -437,3 +438,63 @@ def test_a_model_moved_to_another_type_while_merged_unmerges_to_that_type():
     model.double()
     adapters.unmerge()
     assert torch.equal(model.first.weight, original.double())
+
+
+def test_an_interrupted_merge_leaves_every_weight_as_it_was(monkeypatch):
+    model, adapters = make()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    whole, calls = dk.DyLoRALinear.merged_weight, []
+
+    def interrupted(layer):
+        calls.append(layer)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(layer)
+
+    monkeypatch.setattr(dk.DyLoRALinear, "merged_weight", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        adapters.merge(rank=2)
+    assert not adapters.merged
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_an_interrupted_attach_leaves_the_model_trainable(monkeypatch):
+    model = Net()
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(nn.init, "normal_", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dk.attach(model, r=2, target_modules=["first", "second"])
+    assert all(p.requires_grad for p in model.parameters())
+    assert not any(isinstance(module, dk.DyLoRALinear) for module in model.modules())
+
+
+def test_the_scaling_is_changed_for_all_layers_and_kept_in_the_config(tmp_path):
+    model, adapters = make()
+    adapters.scaling = "alpha/r"
+    adapters.rank = 2
+    expected = model(batch())
+    adapters.save(tmp_path)
+    again = dk.load(adapters.detach(), tmp_path)
+    again.rank = 2
+    assert again.scaling == "alpha/r"
+    assert torch.equal(model(batch()), expected)
+    with pytest.raises(ValueError, match="unknown scaling"):
+        again.scaling = "alpha"
+    with pytest.raises(AttributeError):
+        next(iter(again.layers.values())).scaling = "alpha/b"
+    assert again.scaling == "alpha/r"
+
+
+def test_numbers_of_numpy_are_stored_as_plain_ones(tmp_path):
+    model = Net()
+    adapters = dk.attach(
+        model, r=np.int64(3), lora_dropout=np.float64(0.5), target_modules=(name for name in ["first"])
+    )
+    adapters.save(tmp_path)
+    assert dk.load(adapters.detach(), tmp_path).r == 3

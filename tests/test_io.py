@@ -324,3 +324,14 @@ def test_other_software_may_write_the_tensors_in_half_precision(tmp_path):
     dk.load(fresh, tmp_path)
     assert all(p.dtype == torch.float32 for p in fresh.parameters())
     torch.testing.assert_close(logits(fresh), logits(model), rtol=0.01, atol=0.01)
+
+
+def test_a_pair_of_files_from_two_saves_is_refused(tmp_path):
+    saved(tmp_path / "one")
+    saved(tmp_path / "two", lora_alpha=64)
+    (tmp_path / "one" / WEIGHTS).write_bytes((tmp_path / "two" / WEIGHTS).read_bytes())
+    model = toy()
+    before = state_of(model)
+    with pytest.raises(ValueError, match="two different adapters"):
+        dk.load(model, tmp_path / "one")
+    assert_same(state_of(model), before)

@@ -755,3 +755,71 @@ def test_layers_of_one_shape_are_updated_each_in_its_own_rows(frozen):
                 rows_of(p.detach().double(), dim), torch.stack(expected[p].rows), rtol=1e-4, atol=1e-6
             )
             assert optimizer.state[p]["step"].tolist() == expected[p].t
+
+
+def test_a_gradient_made_behind_the_back_of_the_record_is_refused():
+    model, adapters, optimizer = build()
+    adapters.rank = 1
+    loss_of(model, batch()).backward()
+    optimizer.step()
+    model.zero_grad()
+    adapters.rank = 3
+    loss_of(model, batch()).backward(inputs=[p for p, _ in parameters(adapters)])
+    with pytest.raises(RuntimeError, match="inputs="):
+        optimizer.step()
+    optimizer.zero_grad()
+    adapters.rank = 1
+    loss_of(model, batch()).backward()
+    optimizer.step()
+    adapters.rank = 3
+    own = [p for p, _ in parameters(adapters)]
+    for p, gradient in zip(own, torch.autograd.grad(loss_of(model, batch()), own), strict=True):
+        p.grad = gradient
+    with pytest.raises(RuntimeError, match="full backward pass"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_one_half_of_the_adapters_can_be_trained_alone(when):
+    model, adapters = make(0)
+    first = dk.NestedAdamW(adapters, **OPTIONS)
+    for la in adapters.layers.values():
+        la.lora_A.requires_grad_(False)
+    optimizer = dk.NestedAdamW(adapters, **OPTIONS) if when == "before" else first
+    before = [(la.lora_A.detach().clone(), la.lora_B.detach().clone()) for la in adapters.layers.values()]
+    adapters.rank = 2
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss_of(model, batch()).backward()
+        optimizer.step()
+    for la, (a, b) in zip(adapters.layers.values(), before, strict=True):
+        assert torch.equal(la.lora_A, a) and torch.equal(la.lora_B[:, 2:], b[:, 2:])
+        assert not torch.equal(la.lora_B[:, :2], b[:, :2])
+
+
+def test_step_counts_do_not_depend_on_the_default_type():
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        _, adapters, optimizer = build()
+        for _ in range(260):
+            optimizer.zero_grad()
+            loss_of(adapters.model, batch(dtype=torch.bfloat16)).backward()
+            optimizer.step()
+        p, _ = parameters(adapters)[0]
+        assert optimizer.state[p]["step"].tolist() == [260.0] * len(optimizer.state[p]["step"])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_misuse_of_the_optimizer_is_one_sentence():
+    _, adapters, optimizer = build()
+    with pytest.raises(ValueError, match="row by row"):
+        optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(2))], "nested": True})
+    with pytest.raises(TypeError, match="state_dict"):
+        copy.deepcopy(optimizer)
+    adapters.merge(rank=1)
+    with pytest.raises(ValueError, match="unmerge"):
+        optimizer.step()
+    adapters.detach()
+    with pytest.raises(ValueError, match="detached"):
+        dk.NestedAdamW(adapters)

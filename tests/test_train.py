@@ -17,6 +17,8 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from toys import R, adapted, assert_same, examples, state_of, toy
 
@@ -728,3 +730,53 @@ def test_a_hugging_face_dataset_trains_and_sweeps_as_it_is() -> None:
         history = dk.train(model, adapters, each, sampler=dk.RankSampler(dk.Uniform(1, 4), seed=0), steps=3)
         results.append((history.loss.tolist(), dk.sweep(model, adapters, each).value.tolist()))
     assert results[0] == results[1]
+
+
+def test_adapters_of_another_model_and_foreign_optimizers_are_refused():
+    model, other = toy(), toy()
+    adapters, others = adapted(model), adapted(other)
+    sampler = dk.RankSampler(dk.Uniform(1, R), seed=0)
+    with pytest.raises(ValueError, match="another model"):
+        dk.train(other, adapters, examples(8), sampler=sampler, steps=1)
+    with pytest.raises(ValueError, match="another model"):
+        dk.sweep(other, adapters, examples(8))
+    with pytest.raises(ValueError, match="does not train these adapters"):
+        dk.train(model, adapters, examples(8), sampler=sampler, steps=1, optimizer=dk.NestedAdamW(others))
+
+
+@pytest.mark.parametrize("lost", ["rng", "history", "sampler", "optimizer.0.exp_avg", "optimizer.0.step"])
+def test_a_checkpoint_that_lacks_something_changes_nothing(tmp_path, lost):
+    model = toy()
+    adapters = adapted(model)
+    arguments = {"steps": 4, "checkpoint": tmp_path, "batch_size": 4}
+    dk.train(model, adapters, examples(8), sampler=dk.RankSampler(dk.Uniform(1, R), seed=0), **arguments)
+    with safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        metadata = file.metadata()
+    kept = {name: tensor for name, tensor in load_file(tmp_path / CHECKPOINT).items() if name != lost}
+    save_file(kept, tmp_path / CHECKPOINT, metadata)
+    fresh, sampler = toy(), dk.RankSampler(dk.Uniform(1, R), seed=0)
+    handle = adapted(fresh)
+    before, draws = state_of(fresh), sampler.state_dict()["generator"]
+    with pytest.raises(ValueError, match=f"damaged.*{lost}"):
+        dk.train(fresh, handle, examples(8), sampler=sampler, resume=True, **arguments)
+    assert_same(state_of(fresh), before)
+    assert torch.equal(sampler.state_dict()["generator"], draws)
+
+
+def test_a_new_run_does_not_overwrite_the_checkpoint_of_another(tmp_path):
+    model = toy()
+    adapters = adapted(model)
+    arguments = {"sampler": dk.RankSampler(dk.Uniform(1, R), seed=0), "steps": 2, "checkpoint": tmp_path}
+    dk.train(model, adapters, examples(8), **arguments)
+    with pytest.raises(ValueError, match="another run"):
+        dk.train(model, adapters, examples(8), **arguments)
+
+
+def test_a_learning_rate_set_between_two_runs_counts():
+    model = toy()
+    adapters = adapted(model)
+    optimizer = dk.NestedAdamW(adapters, lr=1e-2)
+    arguments = {"sampler": dk.RankSampler(dk.Uniform(1, R), seed=0), "optimizer": optimizer, "schedule": "constant"}
+    dk.train(model, adapters, examples(8), steps=1, **arguments)
+    optimizer.param_groups[0]["lr"] = 1e-4
+    assert dk.train(model, adapters, examples(8), steps=1, **arguments).lr.tolist() == [1e-4]

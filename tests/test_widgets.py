@@ -1,8 +1,10 @@
 """The explorer without a browser: it turns the live model, and shows what the model does at that moment."""
 
+import gc
 import re
 import statistics
 import time
+import weakref
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 
@@ -228,3 +230,41 @@ def test_adapters_of_another_model_are_refused(adapters: dk.Adapters, data: digi
 def test_training_without_the_means_says_what_is_missing(explorer: RankExplorer) -> None:
     with pytest.raises(ValueError, match="training="):
         explorer.train_more()
+
+
+def test_a_changed_scale_is_evaluated_anew(explorer: RankExplorer, adapters: dk.Adapters, data: digits.Digits) -> None:
+    explorer.slider.value = 1
+    adapters.scaling = "alpha/r"
+    explorer.refresh()
+    assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, 1):.0f} %"
+
+
+def test_a_layer_with_a_smaller_maximum_is_drawn_at_its_own_rank(data: digits.Digits) -> None:
+    model = backbones.load("digits-vit")
+    adapters = dk.attach(model, r=8, target_modules=["q_proj", "v_proj"], rank_pattern={"layers.0.attention.q_proj": 2})
+    explorer = RankExplorer(model, adapters, data, views=["matrices", "spectrum"])
+    explorer.slider.value = 6
+    words = [text.text for text in svg(explorer).iter() if text.text]
+    assert "64 × 2" in words and "2 × 64" in words and "64 × 6" not in words
+
+
+def test_a_closed_explorer_gives_its_memory_back(adapters: dk.Adapters, data: digits.Digits) -> None:
+    explorer = RankExplorer(adapters.model, adapters, data, views=["accuracy"])
+    gone = weakref.ref(explorer)
+    explorer.close()
+    del explorer
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_explorer_starts_at_the_rank_the_model_has(adapters: dk.Adapters, data: digits.Digits) -> None:
+    adapters.rank = 3
+    assert RankExplorer(adapters.model, adapters, data, views=["accuracy"]).slider.value == 3
+    assert adapters.rank == 3
+
+
+def test_names_and_guesses_that_do_not_fit_are_refused(adapters: dk.Adapters, data: digits.Digits) -> None:
+    with pytest.raises(ValueError, match="name of its own"):
+        RankExplorer(adapters.model, adapters, data, rivals={"DyLoRA": adapters})
+    with pytest.raises(ValueError, match="r = 8"):
+        RankExplorer(adapters.model, adapters, data, guess=Guess("?", rank=20))

@@ -1,0 +1,65 @@
+"""Plants faults in a copy of the library, one at a time, and shows which test catches each. Run by hand:
+
+python tests/plant_faults.py
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# what goes wrong, the file, the code as it is, the code with the fault
+FAULTS = [
+    ("scale over r", "layer", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r"),
+    ("reversed prefix", "layer", "inputs @ A[:b].to(dtype).T", "inputs @ A[-b:].to(dtype).T"),
+    ("frozen ignored", "layer", "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)"),
+    ("every row counts as reached", "layer", "grad_reached[low:b] =", "grad_reached[:] ="),
+    ("unmerge by W + D - D", "layer", "self._original, weight.data = weight.data, merged",
+     "self._original, weight.data = merged - self.delta(), merged"),
+    ("no gradient through the adapter to x", "layer", "(g @ weight).addmm_(gz.T, rows)", "(g @ weight)"),
+    ("dropout skipped on the fast path", "layer", "and not (self.lora_dropout and self.training)", "and True"),
+    ("one step count for all rows", "optim", "steps += 1\n", "steps[:] = steps.max() + 1\n"),
+    ("layers of a stack mixed up", "optim", "[self.params[index] for index in members]", "self.params[: len(members)]"),
+    ("cleared gradients not noticed", "reached", "new = self._cleared or self.rows is None", "new = self.rows is None"),
+    ("rank 0 accepted", "rank", "if not 1 <= rank <= r:", "if not 0 <= rank <= r:"),
+    ("sampler draws from the global generator", "sampling", "n, generator=self._generator,", "n,"),
+    ("rank not given back", "adapt", "finally:\n            self.rank = before", "finally:\n            pass"),
+    ("rank left at the last draw", "train", "            adapters.rank = before\n", "            pass\n"),
+    ("random state not restored", "train", '        torch.set_rng_state(tensors["rng"])\n', ""),
+    ("partial load accepted", "io", "if name not in read:", "if False:"),
+    ("the slider does not turn the model", "widgets", "            live.adapters.rank = rank\n", "            pass\n"),
+    ("stored numbers shown", "widgets", "if weights != self._weights:", "if not self._weights:"),
+]  # fmt: skip
+
+
+def planted(file: str, code: str, fault: str) -> str | None:
+    """The first test that fails with a fault in the library, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        for part in ("dylora_kit", "tests", "data"):
+            shutil.copytree(ROOT / part, copy / part)
+        for part in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / part, copy)
+        path = copy / "dylora_kit" / f"{file}.py"
+        text = path.read_text()
+        assert text.count(code) >= 1, f"{file}.py no longer holds {code!r}"
+        path.write_text(text.replace(code, fault, 1))
+        names = ("layer", "rank", "sampling", "adapt", "optim", "io", "train", "widgets")
+        tests = [f"tests/test_{name}.py" for name in names]
+        environment = os.environ | {"PYTHONPATH": folder}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    failed = [line.split(" ")[1] for line in run.stdout.splitlines() if line.startswith("FAILED")]
+    return failed[0] if failed else None
+
+
+if __name__ == "__main__":
+    survivors = 0
+    for what, file, code, fault in FAULTS:
+        caught = planted(file, code, fault)
+        survivors += caught is None
+        print(f"{what}: {caught or 'NOT CAUGHT'}", flush=True)
+    sys.exit(survivors)
