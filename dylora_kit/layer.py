@@ -271,9 +271,9 @@ class _LowRank(torch.autograd.Function):
         own: Tensor | None,
     ) -> Tensor:
         with _plain_types(x):
-            inputs = x.reshape(-1, x.shape[-1]).to(dtype)  # (n, d_in)
-            columns = B[:, :b].to(dtype).T  # (b, d_out)
-            z = inputs @ A[:b].to(dtype).T  # (n, d_in) · (d_in, b) → (n, b)
+            inputs = _cast(x.reshape(-1, x.shape[-1]), dtype)  # (n, d_in)
+            columns = _cast(B[:, :b], dtype).T  # (b, d_out)
+            z = inputs @ _cast(A[:b], dtype).T  # (n, d_in) · (d_in, b) → (n, b)
             if gate is not None:
                 z = z * gate.to(dtype)
             ctx.save_for_backward(inputs, weight, A, B, z, gate, own)
@@ -295,26 +295,33 @@ class _LowRank(torch.autograd.Function):
         needs_h, needs_x, _, _, _, needs_a, needs_b, needs_reached = ctx.needs_input_grad[:8]
         grad_x = grad_a = grad_b = grad_reached = None
         with _plain_types(grad):
-            g = grad.reshape(-1, grad.shape[-1]).to(ctx.dtype)  # (n, d_out)
+            g = _cast(grad.reshape(-1, grad.shape[-1]), ctx.dtype)  # (n, d_out)
             if needs_x or needs_a:
-                gz = (B[:, :b].to(ctx.dtype).T.contiguous() @ g.T).mul_(ctx.scale)  # (b, d_out) · (d_out, n) → (b, n)
+                gz = (_cast(B[:, :b].T.contiguous(), ctx.dtype) @ g.T).mul_(
+                    ctx.scale
+                )  # (b, d_out) · (d_out, n) → (b, n)
                 gz = gz if gate is None else gz * gate.to(ctx.dtype).T
             if needs_x:
-                rows = A[:b].to(ctx.dtype)  # (n, b) · (b, d_in) → (n, d_in), beside (n, d_out) · (d_out, d_in)
+                rows = _cast(A[:b], ctx.dtype)  # (n, b) · (b, d_in) → (n, d_in), beside (n, d_out) · (d_out, d_in)
                 grad_x = gz.T @ rows if weight is None else (g @ weight).addmm_(gz.T, rows)
-                grad_x = grad_x.view(shape).to(x_dtype)
+                grad_x = _cast(grad_x.view(shape), x_dtype)
             if needs_a:
                 gz = gz if own is None else gz * own.T
-                grad_a = torch.zeros_like(A)
-                grad_a[low:b] = gz[low:] @ inputs  # (b − low, n) · (n, d_in) → (b − low, d_in)
+                new = (gz[low:] if low else gz) @ inputs  # (b − low, n) · (n, d_in) → (b − low, d_in)
+                grad_a = F.pad(_cast(new, A.dtype), (0, 0, low, A.shape[0] - b))
             if needs_b:
                 z = z if own is None else z * own
-                grad_b = torch.zeros_like(B)
-                grad_b[:, low:b] = (z[:, low:].T @ g).mul_(ctx.scale).T  # (b − low, n) · (n, d_out), transposed
+                new = ((z[:, low:] if low else z).T @ g).mul_(ctx.scale).T  # (b − low, n) · (n, d_out), transposed
+                grad_b = F.pad(_cast(new, B.dtype), (low, B.shape[1] - b))
             if needs_reached:
                 grad_reached = torch.zeros(A.shape[0], dtype=torch.float32, device="cpu")
                 grad_reached[low:b] = 1.0 if own is None else own.any(0).to(grad_reached)
         return grad if needs_h else None, grad_x, None, None, None, grad_a, grad_b, grad_reached, *[None] * 5
+
+
+def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in a type; cheaper than `to` where it has that type."""
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def _plain_types(x: Tensor) -> AbstractContextManager[Any]:

@@ -27,7 +27,7 @@ FAULTS = [
     ("rank 0 accepted", "rank", "if not 1 <= rank <= r:", "if not 0 <= rank <= r:"),
     ("sampler draws from the global generator", "sampling", "n, generator=self._generator,", "n,"),
     ("rank not given back", "adapt", "finally:\n            self.rank = before", "finally:\n            pass"),
-    ("rank left at the last draw", "train", "            adapters.rank = before\n", "            pass\n"),
+    ("rank left at the last draw", "train", "adapters.rank = before\n", "pass\n"),
     ("random state not restored", "train", '        torch.set_rng_state(tensors["rng"])\n', ""),
     ("partial load accepted", "io", "if name not in read:", "if False:"),
     ("the slider does not turn the model", "widgets", "            live.adapters.rank = rank\n", "            pass\n"),

@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="mini")
     parser.add_argument("--rounds", type=int, help="of eight steps per method")
-    parser.add_argument("--dropout", type=float, default=0.1, help="of the backbone (BERT's own is 0.1)")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of the backbone (BERT has 0.1)")
     parser.add_argument("--threads", type=int, help="1 gives steadier ratios where others use the CPU too")
     arguments = parser.parse_args()
     shape = arguments.shape
