@@ -210,7 +210,8 @@ class RankExplorer(ipywidgets.VBox):
 
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""
-        open_widgets: list[Any] = [*self.children, self.method, self.layer, self.button]  # these are not always shown
+        not_always_shown = (getattr(self, name, None) for name in ("method", "layer", "button"))
+        open_widgets: list[Any] = [*self.children, *(widget for widget in not_always_shown if widget is not None)]
         for widget in open_widgets:
             open_widgets.extend(getattr(widget, "children", ()))
             widget.close()
