@@ -1,7 +1,5 @@
 """Adapters on a whole model: attach, set the rank, merge, detach."""
 
-import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from dylora_kit.layer import DyLoRALinear, check_scaling
 from dylora_kit.rank import ActiveRank, Rank, check_rank
+from dylora_kit.targets import ends_with, match_saved, match_targets
 
 
 def attach(
@@ -57,11 +56,11 @@ def attach(
     rank_pattern = dict(rank_pattern or {})
     target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
     modules_to_save = modules_to_save if isinstance(modules_to_save, str) else list(modules_to_save)
-    targets = _match_targets(model, target_modules)
-    saved = _match_saved(model, modules_to_save, targets)
+    targets = match_targets(model, target_modules)
+    saved = match_saved(model, modules_to_save, targets)
     limits = dict.fromkeys(targets, r)
     for pattern, limit in rank_pattern.items():
-        named = [name for name in targets if _ends_with(name, pattern)]
+        named = [name for name in targets if ends_with(name, pattern)]
         if not named:
             raise ValueError(
                 f"rank_pattern names {pattern!r}, which is no target: the targets are {', '.join(targets)}"
@@ -256,60 +255,6 @@ class Adapters:
     def __repr__(self) -> str:
         size = f"{self.num_parameters(self.r):,} parameters"
         return f"Adapters({len(self.layers)} layers, r={self.r}, rank={self.rank}, {size})"
-
-
-def _match_targets(model: nn.Module, target_modules: str | Sequence[str]) -> list[str]:
-    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    if isinstance(target_modules, str):
-        try:
-            matched = [name for name in names if re.fullmatch(target_modules, name)]
-        except re.error as error:
-            raise ValueError(f"target_modules: {target_modules!r} is no regular expression: {error}") from None
-        if not matched:
-            raise _no_match(model, target_modules)
-    else:
-        if not target_modules:
-            raise ValueError("target_modules is empty: name at least one layer to adapt")
-        for target in target_modules:
-            if not any(_ends_with(name, target) for name in names):
-                raise _no_match(model, target)
-        matched = [name for name in names if any(_ends_with(name, target) for target in target_modules)]
-    for name in matched:
-        parent = model.get_submodule(name.rpartition(".")[0])
-        if isinstance(parent, nn.MultiheadAttention) or isinstance(model.get_submodule(name), nn.MultiheadAttention):
-            raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
-    unique: dict[nn.Module, str] = {}
-    for name in matched:
-        unique.setdefault(model.get_submodule(name), name)
-    return list(unique.values())
-
-
-def _no_match(model: nn.Module, target: str) -> ValueError:
-    ends = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
-    close = difflib.get_close_matches(target.rpartition(".")[2], ends, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    return ValueError(f"target_modules: {target!r} matches no module: {hint}linear layers here: {', '.join(ends)}")
-
-
-def _match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: list[str]) -> dict[str, nn.Module]:
-    if isinstance(modules_to_save, str):
-        raise ValueError(f"modules_to_save must be a list of names, such as [{modules_to_save!r}]")
-    saved: dict[str, nn.Module] = {}
-    for wanted in modules_to_save:
-        found = {name: module for name, module in model.named_modules() if name and _ends_with(name, wanted)}
-        if not found:
-            ends = ", ".join(name for name, _ in model.named_children())
-            raise ValueError(f"modules_to_save: {wanted!r} matches no module: the outermost ones are {ends}")
-        saved.update(found)
-    for name in saved:
-        inside = [target for target in targets if target == name or target.startswith(f"{name}.")]
-        if inside:
-            raise ValueError(f"{inside[0]!r} is both a target and in modules_to_save ({name!r}): choose one")
-    return saved
-
-
-def _ends_with(name: str, end: str) -> bool:
-    return name == end or name.endswith(f".{end}")
 
 
 def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
