@@ -10,6 +10,7 @@ from dylora_kit.adapt import Adapters, attach
 from dylora_kit.layer import DyLoRALinear
 from dylora_kit.objectives import individual_loss, mixed_loss, summation_loss
 from dylora_kit.optim import NestedAdamW
+from dylora_kit.ordering import ordering  # as train below
 from dylora_kit.rank import ActiveRank
 from dylora_kit.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform
 from dylora_kit.train import train  # not lazily: a submodule imported later would take the name of the function
@@ -49,6 +50,7 @@ __all__ = [
     "individual_loss",
     "load",
     "mixed_loss",
+    "ordering",
     "predict",
     "summation_loss",
     "sweep",

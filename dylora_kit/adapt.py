@@ -1,7 +1,6 @@
 """Adapters on a whole model: attach, set the rank, merge, detach."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.layer import DyLoRALinear, check_scaling
-from dylora_kit.rank import ActiveRank, Rank, check_rank
+from dylora_kit.rank import ActiveRank, RankHandle, check_rank
 from dylora_kit.targets import ends_with, match_saved, match_targets
 
 
@@ -96,7 +95,7 @@ def attach(
     return Adapters(model, layers, saved, config, requires_grad)
 
 
-class Adapters:
+class Adapters(RankHandle):
     """The handle on a model's adapters, made by `attach` or `load`.
 
     Attributes:
@@ -125,24 +124,6 @@ class Adapters:
             _replace(model, layer.base_layer, layer)
 
     @property
-    def r(self) -> int:
-        """The maximum rank over the layers."""
-        return self._active.r
-
-    @property
-    def rank(self) -> Rank:
-        """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example.
-
-        Gradient checkpointing runs a forward again during backward: keep the rank until backward is done.
-        """
-        return self._active.value
-
-    @rank.setter
-    def rank(self, value: Rank) -> None:
-        self.check_usable()
-        self._active.value = value
-
-    @property
     def frozen(self) -> bool:
         """Train mode of Eq. 10: only row and column b get gradients."""
         return self._active.frozen
@@ -165,21 +146,6 @@ class Adapters:
         self.config["scaling"] = check_scaling(value)
         for layer in self.layers.values():
             layer._scaling = value
-
-    @property
-    def merged(self) -> bool:
-        """Whether ΔW is at present added to the base weights."""
-        return self._active.merged
-
-    @contextmanager
-    def at(self, rank: Rank) -> Iterator["Adapters"]:
-        """Runs a block at another rank; afterwards, also after an error, the rank is what it was."""
-        before = self.rank
-        self.rank = rank
-        try:
-            yield self
-        finally:
-            self.rank = before
 
     def delta(self, layer: str, rank: int | None = None) -> Tensor:
         """ΔW of one layer at a rank (default: the active one), scale included, shape (d_out, d_in)."""
@@ -243,8 +209,20 @@ class Adapters:
         """Raises `ValueError` if these adapters were detached, or are not in `model` (which may be a wrapper)."""
         if not self._attached:
             raise ValueError("these adapters were detached from their model: attach or load them again")
-        if model is not None and not any(module is self.model for module in model.modules()):
-            raise ValueError("these adapters belong to another model: pass the model they were attached to")
+        super().check_usable(model)
+
+    def nested_parameters(self) -> list[nn.Parameter]:
+        """Every `lora_A` and `lora_B` that is trained."""
+        return [p for layer in self.layers.values() for p in (layer.lora_A, layer.lora_B) if p.requires_grad]
+
+    def settings(self) -> dict[str, Any]:
+        """What a training run depends on."""
+        return {
+            "layers": {name: layer.r for name, layer in self.layers.items()},
+            "modules_to_save": list(self.saved_modules),
+            **{key: self.config[key] for key in ("lora_alpha", "scaling", "lora_dropout")},
+            "frozen": self.frozen,
+        }
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes `adapter_config.json` and `adapter_model.safetensors` into a folder; see `dylora_kit.load`."""

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.adapt import Adapters
 from dylora_kit.progress import progress_bar
-from dylora_kit.rank import check_rank
+from dylora_kit.rank import RankHandle, check_rank
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,12 +26,21 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float((outputs.argmax(-1) == labels).mean())
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy}
+def error(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """The share of the variance that reconstructions (n, d) leave of centred data (n, d): 0 is perfect.
+
+    >>> error(np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]]))
+    0.5
+    """
+    return float(((outputs - labels) ** 2).sum() / (labels**2).sum())
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "error": error}
 
 
 def sweep(
     model: nn.Module,
-    adapters: Adapters,
+    adapters: RankHandle,
     eval_data: Any,
     *,
     metric: str | Metric = "accuracy",
@@ -47,7 +55,7 @@ def sweep(
 
     Arguments:
         eval_data: a map-style dataset of dicts with a `"labels"` entry.
-        metric: `"accuracy"`, or a function of the logits (n, …) and the labels (n, …) to a number.
+        metric: `"accuracy"`, `"error"`, or a function of the logits (n, …) and the labels (n, …) to a number.
         ranks: default is 1 to r.
         method, seed: go into the frame as they are, so that frames can be put one under another.
         collate: makes a batch of a list of examples; default is torch's.
@@ -70,7 +78,7 @@ def sweep(
 
 def predict(
     model: nn.Module,
-    adapters: Adapters,
+    adapters: RankHandle,
     data: Any,
     *,
     ranks: Iterable[int],

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dylora_kit.cards.matrices import short
+
 if TYPE_CHECKING:
     import pandas as pd
     from IPython.display import Image
@@ -17,12 +19,15 @@ COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#999999")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
-def rank_curves(frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str] | None = None) -> "Image":
+def rank_curves(
+    frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str] | None = None, word: str = "rank"
+) -> "Image":
     """A metric by rank, one line per method; with several seeds, their mean and a band of one standard deviation.
 
     Arguments:
         frame: what `sweep` returns, or several of them one under another.
         methods: which to draw, in this order; default is all.
+        word: what b counts.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -55,12 +60,19 @@ def rank_curves(frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str
         markersize=7,
         ax=axes,
     )
-    axes.set(xlabel="rank b", ylabel=f"{metric}, %", ylim=(0, 102), title=title, xticks=sorted(set(frame["rank"])))
-    axes.legend(title=None, frameon=False, loc="lower right")
-    _calm(axes)
+    axes.set(
+        xlabel=f"{word} b",
+        ylabel=f"{metric}, %",
+        ylim=(0, max(102, 102 * frame["value"].max())),
+        title=title,
+        xticks=sorted(set(frame["rank"])),
+    )
     means = frame.groupby(["method", "rank"])["value"].mean()
-    said = [f"{name} from {_ends(means[name])}" for name in names]
-    return _image(figure, f"{metric.capitalize()} by rank: {'; '.join(said)}.")
+    falls = means[names[0]].iloc[0] > means[names[0]].iloc[-1]
+    axes.legend(title=None, frameon=False, loc="upper right" if falls else "lower right")
+    _calm(axes)
+    said = [f"{name} from {_ends(means[name], word)}" for name in names]
+    return _image(figure, f"{metric.capitalize()} by {word}: {'; '.join(said)}.")
 
 
 def predictions_by_rank(
@@ -102,9 +114,112 @@ def predictions_by_rank(
     return _image(figure, f"Right answers on {len(labels)} pictures. {'; '.join(counts)}.")
 
 
-def _ends(values: Any) -> str:
+def picture_rows(rows: Mapping[str, Any], title: str = "", *, signed: bool = False) -> "Image":
+    """Rows of pictures with their names before them.
+
+    Arguments:
+        rows: by name, each of shape (n, height, width): from −1 to 1, or of any size where `signed`.
+        signed: draw numbers below zero in orange, zero white and those above in blue, each picture to its own size.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    count = max(len(pictures) for pictures in rows.values())
+    figure = Figure(figsize=(7.2, 0.3 + 0.66 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    both = LinearSegmentedColormap.from_list("both", [ORANGE, "white", BLUE])
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
+        for place, picture in zip(line, pictures, strict=False):
+            most = float(np.abs(picture).max()) if signed else 1.0
+            place.imshow(picture, cmap=both if signed else "gray", vmin=-most, vmax=most)
+        for place in line:
+            place.set_xticks([])
+            place.set_yticks([])
+            place.spines[:].set_visible(signed)
+            place.spines[:].set_color("#c9c9cf")
+    figure.suptitle(title)
+    names = "; ".join(f"{name} ({len(pictures)})" for name, pictures in rows.items())
+    return _image(figure, f"Rows of pictures. {title or 'From the top'}: {names}.")
+
+
+def spectra(values: Mapping[str, Sequence[float]], title: str = "") -> "Image":
+    """Singular values by their index, one line per method."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 2.8), layout="constrained")
+    axes = figure.subplots()
+    for (name, ones), colour, marker in zip(values.items(), COLOURS, MARKERS, strict=False):
+        axes.plot(range(1, len(ones) + 1), ones, color=colour, marker=marker, linewidth=2, markersize=7, label=name)
+    most = max(len(ones) for ones in values.values())
+    axes.set(xlabel="index i", ylabel="singular value σᵢ", ylim=(0, None), title=title, xticks=range(1, most + 1))
+    axes.legend(frameon=False)
+    _calm(axes)
+    said = [f"{name} from {ones[0]:.2g} down to {ones[-1]:.2g}" for name, ones in values.items()]
+    return _image(figure, f"Singular values: {'; '.join(said)}.")
+
+
+def energy_curves(frame: "pd.DataFrame", title: str = "") -> "Image":
+    """How much of ΔW the first b rows hold, by rank, one panel per method: mean over the layers (and seeds).
+
+    Beside it the best choice of rank b, and the average over every order of the rows.
+
+    Arguments:
+        frame: what `ordering` returns, or several of them one under another.
+    """
+    from matplotlib.figure import Figure
+
+    means = 100 * frame.groupby(["method", "rank"], sort=False)[["best", "captured", "any_order"]].mean()
+    methods = list(dict.fromkeys(frame["method"]))
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    lines = {"best": ("best possible", "#5b5b63", "--", ""), "captured": ("first b rows", BLUE, "-", "o"),
+             "any_order": ("b rows at random", ORANGE, ":", "s")}  # fmt: skip
+    for axes, method in zip(panels, methods, strict=True):
+        one = means.loc[method]
+        for column, (label, colour, dash, marker) in lines.items():
+            axes.plot(one.index, one[column], color=colour, linestyle=dash, marker=marker, linewidth=2, label=label)
+        axes.set(title=method, xlabel="rank b", ylim=(0, 103), xticks=one.index)
+        _calm(axes)
+    panels[0].set_ylabel("share of the energy, %")
+    panels[-1].legend(frameon=False, loc="lower right")
+    figure.suptitle(title)
+    said = [
+        f"{method} at rank {rank} holds {means.loc[(method, rank), 'captured']:.0f} %"
+        for method in methods
+        for rank in (1, int(frame["rank"].max()) // 2)
+    ]
+    return _image(figure, f"Energy that the first b rows hold: {'; '.join(said)}.")
+
+
+def ordering_map(frame: "pd.DataFrame", title: str = "") -> "Image":
+    """The ordering score of every layer at every rank, one heat map per method; 100 is as good as the best choice.
+
+    Arguments:
+        frame: what `ordering` returns, or several of them one under another.
+    """
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    methods = list(dict.fromkeys(frame["method"]))
+    layers = list(dict.fromkeys(frame["layer"]))
+    figure = Figure(figsize=(7.2, 1.0 + 0.34 * len(layers)), layout="constrained")
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for axes, method in zip(panels, methods, strict=True):
+        scores = frame[frame["method"] == method].groupby(["layer", "rank"])["score"].mean().unstack("rank")
+        sns.heatmap(100 * scores.loc[layers], annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=140, cbar=False,
+                    linewidths=1, yticklabels=short(layers), annot_kws={"size": 8}, ax=axes)  # fmt: skip
+        axes.set(title=method, xlabel="rank b", ylabel="")
+        axes.tick_params(left=False, bottom=False, labelrotation=0)
+    figure.suptitle(title)
+    means = frame.groupby(["method", "rank"])["score"].mean()
+    said = [f"{name} from {_ends(means[name])}" for name in methods]
+    return _image(figure, f"Ordering score by layer and rank: {'; '.join(said)}.")
+
+
+def _ends(values: Any, word: str = "rank") -> str:
     first, last = values.index[0], values.index[-1]
-    return f"{100 * values[first]:.0f} % at rank {first} to {100 * values[last]:.0f} % at rank {last}"
+    return f"{100 * values[first]:.0f} % at {word} {first} to {100 * values[last]:.0f} % at {word} {last}"
 
 
 def _calm(axes: Any) -> None:

@@ -6,11 +6,12 @@ assignment, whatever the number of layers.
 
 import operator
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Rank = int | Mapping[str, int] | Tensor
 
@@ -109,6 +110,73 @@ class ActiveRank:
         if low < 1 or high > self.r:
             raise ValueError(f"rank {low if low < 1 else high} is out of range: expected 1 to {self.r}")
         return ranks
+
+
+class RankHandle:
+    """What turns the rank of one model: `Adapters`, or the `Code` of an autoencoder.
+
+    `train`, `sweep`, `predict` and `RankExplorer` take any of them, so nested dropout and DyLoRA share their code.
+
+    Attributes:
+        model: the model whose rank it turns.
+        word: what b counts, for labels.
+        kind: what the parameters it counts are called, for labels.
+    """
+
+    model: nn.Module
+    word = "rank"
+    kind = "adapter"
+    _active: ActiveRank
+
+    @property
+    def r(self) -> int:
+        """The maximum rank."""
+        return self._active.r
+
+    @property
+    def rank(self) -> Rank:
+        """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example.
+
+        Gradient checkpointing runs a forward again during backward: keep the rank until backward is done.
+        """
+        return self._active.value
+
+    @rank.setter
+    def rank(self, value: Rank) -> None:
+        self.check_usable()
+        self._active.value = value
+
+    @property
+    def merged(self) -> bool:
+        """Whether ΔW is at present added to the base weights."""
+        return self._active.merged
+
+    @contextmanager
+    def at(self, rank: Rank) -> Iterator[Self]:
+        """Runs a block at another rank; afterwards, also after an error, the rank is what it was."""
+        before = self.rank
+        self.rank = rank
+        try:
+            yield self
+        finally:
+            self.rank = before
+
+    def check_usable(self, model: nn.Module | None = None) -> None:
+        """Raises `ValueError` if this handle does not turn `model` (which may be a wrapper)."""
+        if model is not None and not any(module is self.model for module in model.modules()):
+            raise ValueError("these adapters belong to another model: pass the model they were attached to")
+
+    def num_parameters(self, rank: int | None = None) -> int:
+        """How many of the parameters that depend on the rank are in use at a rank (default: the active one)."""
+        raise NotImplementedError
+
+    def nested_parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters whose rows or columns the rank cuts."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What a training run depends on, as JSON: a run that resumes must find the same."""
+        raise NotImplementedError
 
 
 def check_rank(value: Any, r: int, where: str = "") -> int:

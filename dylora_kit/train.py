@@ -16,6 +16,7 @@ from dylora_kit.files import read_tensors, tensors_as_bytes, write_files
 from dylora_kit.objectives import Objective, individual_loss
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.progress import progress_bar
+from dylora_kit.rank import RankHandle
 from dylora_kit.sampling import RankSampler
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ CHECKPOINT = "training.safetensors"
 
 def train(
     model: nn.Module,
-    adapters: Adapters,
+    adapters: RankHandle,
     train_data: Any,
     *,
     sampler: RankSampler,
@@ -56,6 +57,7 @@ def train(
     the global random state is left untouched.
 
     Arguments:
+        adapters: the handle from `attach` or `load`, or another `RankHandle`, such as an autoencoder's code.
         train_data: a map-style dataset of dicts.
         sampler: draws b.
         objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `mixed_loss`, or your own.
@@ -91,6 +93,8 @@ def train(
         if number < 1:
             raise ValueError(f"{what} must be at least 1: got {number}")
     if optimizer is None:
+        if not isinstance(adapters, Adapters):
+            raise ValueError("this model has no adapters for NestedAdamW: pass an optimizer of its parameters")
         optimizer = NestedAdamW(adapters, lr=1e-3 if lr is None else lr, weight_decay=weight_decay or 0.0)
     elif lr is not None or weight_decay is not None:
         raise ValueError("give lr and weight_decay to the optimizer you pass, not to train()")
@@ -103,14 +107,12 @@ def train(
     if max_grad_norm is not None and not max_grad_norm > 0:
         raise ValueError(f"max_grad_norm must be greater than 0: got {max_grad_norm!r}")
     optimized = {p for group in optimizer.param_groups for p in group["params"]}
-    if not all(p in optimized for la in adapters.layers.values() for p in (la.lora_A, la.lora_B) if p.requires_grad):
+    if not all(p in optimized for p in adapters.nested_parameters()):
         raise ValueError("the optimizer does not train these adapters: make it from the handle you pass")
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     others = [key for key in optimizer.param_groups[0] if key not in ("params", "lr")]
     settings = {
-        "layers": {name: layer.r for name, layer in adapters.layers.items()},
-        "modules_to_save": list(adapters.saved_modules),
-        **{key: adapters.config[key] for key in ("lora_alpha", "scaling", "lora_dropout")},
+        **adapters.settings(),
         "steps": steps,
         "batch_size": batch_size,
         "gradient_accumulation": gradient_accumulation,
@@ -126,7 +128,6 @@ def train(
         "examples": len(train_data),
         "probabilities": sampler.distribution.probabilities,
         "sampler_seed": sampler.seed,
-        "frozen": adapters.frozen,
     }
     rows: list[tuple[int, float, float, float]] = []
     before, modes = adapters.rank, {module: module.training for module in model.modules()}

@@ -1,26 +1,31 @@
 """Live views: a slider that sets the rank of the model in the kernel, and the cards that show what it then does."""
 
-import base64
-import hashlib
-import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dylora_kit import cards
 from dylora_kit.adapt import Adapters
-from dylora_kit.evaluate import METRICS, predict
+from dylora_kit.live import Live, fingerprint
+from dylora_kit.pictures import data_uri
+from dylora_kit.rank import RankHandle
 from dylora_kit.train import train
 
 _ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
 
+_PLAIN = {"description_width": "initial"}
+_OF_AUTOENCODERS = {"error", "reconstructions"}
+_OF_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions"}  # the switch chooses whose
+_NOT_ALWAYS = ("method", "layer", "button", "time", "play", "moment")  # controls that some explorers do not show
+
 # ipywidgets gives the handle of its slider no name that a screen reader could say; this adds it in the page
-_NAME_SLIDER = """<img alt="" src="data:," onerror="this.closest('.dk-explorer-box')
-.querySelector('[role=slider]').setAttribute('aria-label', 'Inference rank'); this.remove()">"""
+_NAME_SLIDERS = """<img alt="" src="data:," onerror="for (const box of this.closest('.dk-explorer-box')
+.querySelectorAll('.widget-slider')) box.querySelector('[role=slider]')
+?.setAttribute('aria-label', box.querySelector('.widget-label').textContent); this.remove()">"""
 
 SHOWN = 10  # example pictures
 
@@ -62,15 +67,17 @@ class RankExplorer(ipywidgets.VBox):
     all data at every rank, and again as soon as its weights change, never more often.
 
     Arguments:
-        model, adapters: the model and its handle.
+        model, adapters: the model and its handle: `Adapters`, or the code of an autoencoder.
         data: a map-style dataset of dicts with `"labels"`; `"pixel_values"` are shown as pictures.
-        views: any of `"accuracy"`, `"matrices"`, `"spectrum"`, `"predictions"`.
+        views: any of `"accuracy"`, `"matrices"`, `"spectrum"`, `"ordering"`, `"predictions"`; for an autoencoder
+            `"error"` and `"reconstructions"`.
         name: what the model's method is called.
-        rivals: other adapted models to compare with, `{name: adapters}`. A switch chooses which one the cards show.
+        rivals: other models to compare with, `{name: handle}`. A switch chooses which one the cards show.
         caption: a line about the data.
-        guess: a `Guess`, drawn on the accuracy card.
+        guess: a `Guess`, drawn on the card with the curves.
         training: arguments for `dylora_kit.train` (`train_data`, `sampler`, `optimizer`, …). With them there is a
-            button that trains the model for 100 more steps while the curve moves.
+            button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
+            live model back to any moment of that training.
 
     `summary()` gives the numbers on show as text.
     """
@@ -78,120 +85,114 @@ class RankExplorer(ipywidgets.VBox):
     def __init__(
         self,
         model: nn.Module,
-        adapters: Adapters,
+        adapters: RankHandle,
         data: Any,
         *,
         views: Sequence[str] = ("accuracy", "matrices", "spectrum", "predictions"),
         name: str = "DyLoRA",
-        rivals: Mapping[str, Adapters] | None = None,
+        rivals: Mapping[str, RankHandle] | None = None,
         caption: str = "",
         guess: Guess | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
         views = [views] if isinstance(views, str) else list(views)
-        unknown = [view for view in views if view not in cards.VIEWS]
-        if unknown or not views:
-            raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, cards.VIEWS))}")
-        adapters.check_usable(model)
-        if name in (rivals or {}):
-            raise ValueError(f"a rival is called {name!r} too: give every method a name of its own")
         methods = {name: adapters, **(rivals or {})}
-        if len(methods) > 4:
-            raise ValueError(f"the explorer compares up to four methods: got {len(methods)}")
-        if guess is not None and guess.rank > adapters.r:
-            raise ValueError(f"the guess is about rank {guess.rank}, but the adapters have r = {adapters.r}")
-        odd = [
-            key for key, rival in methods.items() if rival.r != adapters.r or set(rival.layers) != set(adapters.layers)
-        ]
-        if odd:
-            raise ValueError(
-                f"{odd[0]!r} has other layers or another r: the explorer compares adapters of the same layers"
-            )
-        self._data, self._views, self._guess = data, list(views), guess
+        _check(model, adapters, data, views, name, rivals or {}, guess)
+        self._data, self._views, self._guess = data, views, guess
         self._training = dict(training or {})
-        self._caption = caption or f"{len(data):,} examples, evaluated live at every rank"
-        self._live = {key: _Live(one, data) for key, one in methods.items()}
+        self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.word}"
+        self._metric = "accuracy" if isinstance(adapters, Adapters) else "error"
+        self._live = {key: Live(one, data, self._metric, SHOWN) for key, one in methods.items()}
         self._first = self._live[name]
         self._before: dict[int, float] = {}
-        self._steps = 0
+        self._moments: list[_Moment] = []
         self._pictures: list[str] = []
+        self._real = data.strip(data.pixel_values[:SHOWN]) if "reconstructions" in views else ""
         if "predictions" in views:
-            self._pictures = [_picture(data[index]["pixel_values"]) for index in range(min(SHOWN, len(data)))]
+            self._pictures = [
+                data_uri(data[index]["pixel_values"].squeeze(0)) for index in range(min(SHOWN, len(data)))
+            ]
 
         r, start = adapters.r, adapters.rank if isinstance(adapters.rank, int) else adapters.r
+        knob = "Inference rank" if adapters.word == "rank" else adapters.word.capitalize()
         self.slider = ipywidgets.IntSlider(
-            value=start, min=1, max=r, description="Inference rank", readout=False,
-            style={"description_width": "initial"}, layout={"width": "380px"},
-        )  # fmt: skip
+            value=start, min=1, max=r, description=knob, readout=False, style=_PLAIN, layout={"width": "380px"}
+        )
         self.number = ipywidgets.BoundedIntText(
-            value=start,
-            min=1,
-            max=r,
-            description="b =",
-            layout={"width": "90px"},
-            style={"description_width": "initial"},
+            value=start, min=1, max=r, description="b =", layout={"width": "90px"}, style=_PLAIN
         )
         self.note = ipywidgets.HTML()
         self.method = ipywidgets.ToggleButtons(options=list(self._live), style={"button_width": "auto"})
         self.layer = ipywidgets.Dropdown(
-            options=list(adapters.layers),
+            options=list(getattr(adapters, "layers", [])),
             description="Layer",
             layout={"width": "auto", "margin": "2px 12px"},
-            style={"description_width": "initial"},
+            style=_PLAIN,
         )
         self.button = ipywidgets.Button(description="Train 100 more steps", icon="play", layout={"width": "auto"})
+        self.time = ipywidgets.IntSlider(
+            max=0, description="Moment of training", readout=False, style=_PLAIN, layout={"width": "380px"}
+        )
+        self.play = ipywidgets.Play(max=0, interval=400, show_repeat=False, layout={"width": "auto"})
+        self.moment = ipywidgets.HTML()
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"))
+        ipywidgets.link((self.time, "value"), (self.play, "value"))
+        self.time.observe(lambda change: self._go_to(change["new"]), "value")
         self.method.observe(lambda _: self.refresh(), "value")
         self.layer.observe(lambda _: self.refresh(), "value")
         self.button.on_click(lambda _: self.train_more())
         if guess is not None:
             guess.number.observe(lambda _: self.refresh(), "value")
-        for mark in ("slider", "number", "picture", "method", "layer", "button"):
+        for mark in ("slider", "number", "picture", "method", "layer", "button", "time", "play"):
             getattr(self, mark).add_class(f"dk-{mark}")
-        second = [self.method] if len(self._live) > 1 else []
+        second = [self.method] if len(self._live) > 1 and _OF_ONE_METHOD & set(views) else []
         second += [self.layer] if {"matrices", "spectrum"} & set(views) else []
-        second += [self.button] if self._training else []
-        rows = [ipywidgets.HBox([self.slider, self.number, self.note], layout=_ROW)]
-        rows += [ipywidgets.HBox(second, layout=_ROW)] if second else []
-        style = ipywidgets.HTML(cards.STYLE + _NAME_SLIDER, layout={"height": "0", "margin": "0"})
+        third = [self.button, self.play, self.time, self.moment] if self._training else []
+        lines = [[self.slider, self.number, self.note], second, third]
+        rows = [ipywidgets.HBox(line, layout=_ROW) for line in lines if line]
+        style = ipywidgets.HTML(cards.STYLE + _NAME_SLIDERS, layout={"height": "0", "margin": "0"})
         super().__init__([*rows, self.picture, style], layout={"max_width": f"{cards.WIDTH}px"})
         self.add_class("dk-explorer-box")
+        if self._training:
+            self._remember(0)
         self.refresh()
 
     def refresh(self) -> None:
         """Sets every model to the slider's rank, evaluates what is not known yet, and draws."""
         rank = self.slider.value
         for live in self._live.values():
-            live.adapters.rank = rank
+            live.handle.rank = rank
         scene = self._scene(rank)
         self.picture.value = f'<div class="dk-explorer">{cards.explorer(scene, self._views)}</div>'
-        adapters = self._live[self.method.value].adapters
-        used = adapters.num_parameters(rank)
-        share = used / adapters.num_parameters(adapters.r)
+        handle = self._live[self.method.value].handle
+        used, most = handle.num_parameters(rank), handle.num_parameters(handle.r)
         self.note.value = (
-            f"of {adapters.r} &nbsp;·&nbsp; {used:,} adapter parameters, {100 * share:.0f} % of rank {adapters.r}"
+            f"of {handle.r} &nbsp;·&nbsp; {used:,} {handle.kind} parameters, "
+            f"{100 * used / most:.0f} % of {handle.word} {handle.r}"
         )
 
     def train_more(self, steps: int = 100) -> None:
-        """Trains the model that the explorer was made for, and redraws its curve on the way."""
+        """Trains the model that the explorer was made for, from where it stood last, and redraws on the way."""
         if not self._training:
             raise ValueError("this explorer has nothing to train with: make it with training={…}")
-        adapters = self._first.adapters
+        self.time.value = self.time.max
+        handle = self._first.handle
         self._before = dict(self._first.values)
-        controls, done = (self.button, self.slider, self.number), self._steps
+        controls, done = (self.button, self.slider, self.number, self.time, self.play), self._moments[-1].step
+        every = max(min(steps // 5, 50), 1)
         for control in controls:
             control.disabled = True
 
         def show(step: int) -> None:
-            self._steps = done + step
             self.button.description = f"Training: {step} of {steps} steps"
-            if step % max(steps // 5, 1) == 0:
+            if step % every == 0 or step == steps:
+                self._remember(done + step)
                 self.refresh()
 
         try:
-            train(adapters.model, adapters, steps=steps, on_step=show, progress=False,
+            train(handle.model, handle, steps=steps, on_step=show, progress=False,
                   **{"schedule": "constant", "seed": done, **self._training})  # fmt: skip
         finally:
             for control in controls:
@@ -199,18 +200,41 @@ class RankExplorer(ipywidgets.VBox):
             self.button.description = "Train 100 more steps"
             self.refresh()
 
+    def _remember(self, step: int) -> None:
+        """Keeps the weights as they are, as the latest moment, and moves the second slider there."""
+        model = self._first.handle.model
+        trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        self._moments.append(_Moment(step, fingerprint(self._first.handle), trained))
+        self.time.max = self.play.max = len(self._moments) - 1
+        self.time.value = self.time.max
+        self.moment.value = self._moments[-1].of(step)
+
+    def _go_to(self, index: int) -> None:
+        """Puts the live model back to a moment of its training. Weights changed elsewhere meanwhile are kept first."""
+        model, weights = self._first.handle.model, fingerprint(self._first.handle)
+        if all(weights != moment.weights for moment in self._moments):
+            trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+            self._moments.append(_Moment(self._moments[-1].step, weights, trained))
+            self.time.max = self.play.max = len(self._moments) - 1
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(self._moments[index].trained[name])
+        self.moment.value = self._moments[index].of(self._moments[-1].step)
+        self.refresh()
+
     @property
     def values(self) -> dict[str, dict[int, float]]:
-        """What the accuracy card shows: `{method: {rank: value}}`, values from 0 to 1."""
+        """What the card with the curves shows: `{method: {rank: value}}`, values from 0 to 1."""
         return {name: dict(live.values) for name, live in self._live.items()}
 
     def summary(self) -> str:
-        """The accuracy of every method at the slider's rank, as text."""
-        return cards.finding(self._scene(self.slider.value))
+        """What every method achieves at the slider's rank, as text."""
+        return self._scene(self.slider.value).finding
 
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""
-        not_always_shown = (getattr(self, name, None) for name in ("method", "layer", "button"))
+        not_always_shown = (getattr(self, name, None) for name in _NOT_ALWAYS)
         open_widgets: list[Any] = [*self.children, *(widget for widget in not_always_shown if widget is not None)]
         for widget in open_widgets:
             open_widgets.extend(getattr(widget, "children", ()))
@@ -221,88 +245,82 @@ class RankExplorer(ipywidgets.VBox):
         return f"A live view (run the notebook to use it). {self.summary()}"
 
     def _scene(self, rank: int) -> cards.Scene:
-        chosen, layer = self.method.value, self.layer.value
-        live = self._live[chosen]
-        part, guess = live.adapters.layers[layer], self._guess
-        b = min(rank, part.r)
+        live, guess = self._live[self.method.value], self._guess
         for one in self._live.values():
             one.update()
         before = {name: self._before if one is self._first else {} for name, one in self._live.items()}
+        pairs = zip(self._pictures, live.first[rank], live.labels, strict=False)
+        drawn = {name: one.drawn(rank) for name, one in self._live.items()} if self._real else {}
         return cards.Scene(
             rank=rank,
-            r=live.adapters.r,
+            r=live.handle.r,
             series=[cards.Series(name, one.values, before[name]) for name, one in self._live.items()],
-            active=list(self._live).index(chosen),
-            metric="accuracy",
+            active=list(self._live).index(self.method.value),
+            metric=self._metric,
             subtitle=self._caption,
-            layer=layer,
-            layer_rank=b,
-            layer_r=part.r,
+            word=live.handle.word,
+            layer=self._layer(live, rank) if self.layer.value else None,
+            ordering=live.ordering() if "ordering" in self._views else {},
+            examples=[cards.Example(image, str(said.argmax()), str(label)) for image, said, label in pairs],
+            rebuilt={"real": self._real} | drawn if drawn else {},
+            guess=(guess.rank, guess.number.value / 100) if guess is not None and guess.made else None,
+        )
+
+    def _layer(self, live: Live, rank: int) -> cards.Layer:
+        assert isinstance(live.handle, Adapters)
+        name, part = self.layer.value, live.handle.layers[self.layer.value]
+        b = min(rank, part.r)
+        return cards.Layer(
+            name=name,
+            rank=b,
+            r=part.r,
             d_in=part.in_features,
             d_out=part.out_features,
             scaling=part.scaling.replace("alpha", "α"),
             scale=part.scale(b),
-            now=live.spectrum(layer, b),
-            full=live.spectrum(layer, part.r),
-            examples=live.examples(rank, self._pictures),
-            guess=(guess.rank, guess.number.value / 100) if guess is not None and guess.made else None,
+            now=live.spectrum(name, b),
+            full=live.spectrum(name, part.r),
         )
 
 
-class _Live:
-    """One model's answers on the data, by rank, kept until its weights change."""
+@dataclass
+class _Moment:
+    """The trained weights after some steps."""
 
-    def __init__(self, adapters: Adapters, data: Any) -> None:
-        self.adapters, self._data = adapters, data
-        self._weights = ""
-        self._logits: dict[int, np.ndarray] = {}
-        self._spectra: dict[tuple[str, int], list[float]] = {}
-        self.labels = np.zeros(0)
-        self.values: dict[int, float] = {}
+    step: int
+    weights: str  # their fingerprint
+    trained: dict[str, Tensor]
 
-    def update(self) -> None:
-        """Evaluates every rank that is not known for the weights as they are."""
-        weights = _fingerprint(self.adapters)
-        if weights != self._weights:
-            self._weights, self.values = weights, {}
-            self._logits.clear()
-            self._spectra.clear()
-        missing = [rank for rank in range(1, self.adapters.r + 1) if rank not in self._logits]
-        if missing:
-            logits, self.labels = predict(self.adapters.model, self.adapters, self._data, ranks=missing)
-            self._logits |= logits
-            self.values |= {rank: METRICS["accuracy"](logits[rank], self.labels) for rank in missing}
-
-    def examples(self, rank: int, pictures: Sequence[str]) -> list[cards.Example]:
-        predicted = self._logits[rank][: len(pictures)].argmax(-1)
-        return [
-            cards.Example(picture, str(said), str(label))
-            for picture, said, label in zip(pictures, predicted, self.labels, strict=False)
-        ]
-
-    def spectrum(self, layer: str, rank: int) -> list[float]:
-        """The singular values of ΔW at a rank, largest first: `rank` numbers."""
-        if (layer, rank) not in self._spectra:
-            delta = self.adapters.delta(layer, rank).float().cpu()  # (d_out, d_in)
-            self._spectra[layer, rank] = torch.linalg.svdvals(delta)[:rank].tolist()
-        return self._spectra[layer, rank]
+    def of(self, last: int) -> str:
+        return f"the model is at step {self.step:,} of {last:,}"
 
 
-def _fingerprint(adapters: Adapters) -> str:
-    """Changes when the model's weights do: trained ones by their content, frozen ones by torch's record of changes."""
-    digest = hashlib.blake2b(adapters.scaling.encode(), digest_size=16)
-    for name, parameter in adapters.model.named_parameters():
-        if parameter.requires_grad:
-            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        else:
-            digest.update(f"{name} {parameter.data_ptr()} {parameter._version}".encode())
-    return digest.hexdigest()
-
-
-def _picture(pixels: Tensor) -> str:
-    """An image of shape (1, height, width) as a data URI: background dark, ink light."""
-    from matplotlib.pyplot import imsave
-
-    file = io.BytesIO()
-    imsave(file, pixels.squeeze(0).numpy(), cmap="gray", format="png")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+def _check(
+    model: nn.Module,
+    adapters: RankHandle,
+    data: Any,
+    views: Sequence[str],
+    name: str,
+    rivals: Mapping[str, RankHandle],
+    guess: Guess | None,
+) -> None:
+    """Raises `ValueError` for what does not fit together."""
+    known = [view for view in cards.VIEWS if (view in _OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
+    unknown = [view for view in views if view not in known]
+    if unknown or not views:
+        raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, known))}")
+    if "reconstructions" in views and not hasattr(data, "strip"):
+        raise ValueError("reconstructions need data that can draw itself, such as tasks.digits.load_pixels(…).test")
+    adapters.check_usable(model)
+    if name in rivals:
+        raise ValueError(f"a rival is called {name!r} too: give every method a name of its own")
+    if 1 + len(rivals) > 4:
+        raise ValueError(f"the explorer compares up to four methods: got {1 + len(rivals)}")
+    if guess is not None and guess.rank > adapters.r:
+        raise ValueError(f"the guess is about rank {guess.rank}, but the adapters have r = {adapters.r}")
+    layers = set(getattr(adapters, "layers", ()))
+    for key, rival in rivals.items():
+        if type(rival) is not type(adapters) or rival.r != adapters.r or set(getattr(rival, "layers", ())) != layers:
+            raise ValueError(
+                f"{key!r} has other layers or another r: the explorer compares adapters of the same layers"
+            )

@@ -30,8 +30,8 @@ FAULTS = [
     ("rank left at the last draw", "train", "adapters.rank = before\n", "pass\n"),
     ("random state not restored", "train", '        torch.set_rng_state(tensors["rng"])\n', ""),
     ("partial load accepted", "io", "if name not in read:", "if False:"),
-    ("the slider does not turn the model", "widgets", "            live.adapters.rank = rank\n", "            pass\n"),
-    ("stored numbers shown", "widgets", "if weights != self._weights:", "if not self._weights:"),
+    ("the slider does not turn the model", "widgets", "            live.handle.rank = rank\n", "            pass\n"),
+    ("stored numbers shown", "live", "if weights not in self._states:", "if not self._states:"),
 ]  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_a_metric_can_be_any_callable_and_gives_its_name(model, adapters, metric
 
 
 def test_an_unknown_metric_lists_the_known_ones(model, adapters):
-    with pytest.raises(ValueError, match="unknown metric 'f1': expected one of 'accuracy', or a function"):
+    with pytest.raises(ValueError, match="unknown metric 'f1': expected one of 'accuracy', 'error', or a function"):
         dk.sweep(model, adapters, examples(), metric="f1")
 
 

@@ -18,6 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ORDER = [
     "files",
     "progress",
+    "pictures",
     "rank",
     "lowrank",
     "layer",
@@ -29,13 +30,17 @@ ORDER = [
     "optim",
     "train",
     "evaluate",
+    "ordering",
     "io",
+    "baselines",
     "tasks",
     "backbones",
     "cards",
     "paper",
     "plots",
+    "live",
     "widgets",
+    "exercises",
     "lessons",
 ]
 CORE = {"rank", "layer", "sampling", "adapt", "objectives", "optim"}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import dylora_kit as dk
-from dylora_kit import backbones, cards, widgets
+from dylora_kit import backbones, cards, live, widgets
 from dylora_kit.tasks import digits
 from dylora_kit.widgets import Guess, RankExplorer
 
@@ -63,7 +63,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
         asked.append(list(ranks))
         return dk.predict(*args, ranks=ranks, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(widgets, "predict", predict)
+    monkeypatch.setattr(live, "predict", predict)
     yield asked
 
 
@@ -108,13 +108,13 @@ def test_changed_weights_are_evaluated_anew(part: str, adapters: dk.Adapters, da
         "frozen base": layer.weight,
         "merged": adapters.model.classifier.weight,
     }
-    before = widgets._fingerprint(adapters)
+    before = live.fingerprint(adapters)
     if part == "merged":
         adapters.merge(rank=3)
     else:
         with torch.no_grad():
             weights[part].neg_()
-    assert widgets._fingerprint(adapters) != before
+    assert live.fingerprint(adapters) != before
     if part == "classifier":
         explorer.refresh()
         assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, 8):.0f} %"

@@ -1,9 +1,10 @@
 """The paper's central comparison (Table 2) on real digits: one DyLoRA, one LoRA cut to rank b, one LoRA per rank.
 
-    python -m dylora_kit.paper.digits            # five seeds, into data/results/digits.csv; goes on where it stopped
+    python -m dylora_kit.paper.digits            # five seeds, into data/results/; goes on where it stopped
     python -m dylora_kit.paper.digits --adapters # the adapters that notebook 00 opens, into data/adapters/
 
 Every method has the same steps, batches, learning rate and head. The learning rate was chosen on validation images.
+`digits.csv` has the accuracies, `digits-ordering.csv` how well the rows of the two adapters are ordered.
 """
 
 import argparse
@@ -18,9 +19,11 @@ from torch import nn
 
 from dylora_kit import backbones
 from dylora_kit.adapt import Adapters, attach
+from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
 from dylora_kit.optim import NestedAdamW
+from dylora_kit.ordering import ordering
 from dylora_kit.paper import SEEDS
 from dylora_kit.sampling import Fixed, RankSampler, Uniform
 from dylora_kit.tasks import digits
@@ -35,6 +38,7 @@ ADAPTERS: dict[str, Any] = {
 TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32, "schedule": "linear", "warmup": 0.06}
 LR = 4e-3
 DYLORA, LORA = "DyLoRA", "LoRA, cut to b"
+HELD, SVD, ONE = "LoRA, cut, scale α/r", "LoRA, cut by SVD", "LoRA, one per rank"
 
 
 def trained(method: str, domain: str, seed: int, r: int = 8, *, progress: bool = False) -> tuple[nn.Module, Adapters]:
@@ -48,19 +52,26 @@ def trained(method: str, domain: str, seed: int, r: int = 8, *, progress: bool =
     return model, adapters
 
 
-def run(domain: str, seed: int) -> pd.DataFrame:
-    """All methods on one domain with one seed, accuracy on the test images."""
+def run(domain: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All methods on one domain with one seed: accuracy on the test images, and the ordering of both adapters."""
     test = digits.load(domain).test
-    frames = []
+    frames, orders = [], []
+
+    def measure(method: str, model: nn.Module, adapters: Adapters, ranks: list[int] | None = None) -> None:
+        frames.append(sweep(model, adapters, test, ranks=ranks, method=method, seed=seed, progress=False))
+
     for method in (DYLORA, LORA):
         model, adapters = trained(method, domain, seed)
-        frames.append(sweep(model, adapters, test, method=method, seed=seed, progress=False))
+        measure(method, model, adapters)
+        orders.append(ordering(adapters, method=method))
+    measure(SVD, *svd_cut(adapters))
+    adapters.scaling = "alpha/r"
+    measure(HELD, model, adapters)
     for r in (1, 2, 4):
-        model, adapters = trained("LoRA", domain, seed, r)
-        frames.append(sweep(model, adapters, test, ranks=[r], method="LoRA, one per rank", seed=seed, progress=False))
+        measure(ONE, *trained("LoRA", domain, seed, r), ranks=[r])
     whole = frames[1][frames[1]["rank"] == ADAPTERS["r"]]  # a LoRA of rank 8 cut to 8 is a LoRA of rank 8
-    frames.append(whole.assign(method="LoRA, one per rank"))
-    return pd.concat(frames).assign(domain=domain)
+    frames.append(whole.assign(method=ONE))
+    return pd.concat(frames).assign(domain=domain), pd.concat(orders).assign(seed=seed, domain=domain)
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
@@ -70,20 +81,25 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
     return cells.unstack("rank").fillna("")
 
 
-def _write(results: pd.DataFrame, path: Path) -> None:
-    write_files(path.parent, {path.name: results.to_csv(index=False, float_format="%.6g").encode()})
-
-
 def _all(domains: list[str], path: Path) -> None:
-    results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["domain", "seed"])
+    order_path = path.with_name(f"{path.stem}-ordering.csv")
+    results, orders = (
+        pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["domain", "seed"]) for file in (path, order_path)
+    )
     for seed in SEEDS:
         for domain in domains:
             if not ((results["domain"] == domain) & (results["seed"] == seed)).any():
-                new = run(domain, seed)
+                new, order = run(domain, seed)
                 results = new if results.empty else pd.concat([results, new])
-                _write(results, path)
+                orders = order if orders.empty else pd.concat([orders, order])
+                tables = {path.name: results, order_path.name: orders}
+                write_files(path.parent, {name: _as_csv(frame) for name, frame in tables.items()})
                 print(f"{domain}, seed {seed}: done", flush=True)
     print(table(results[results["domain"].isin(domains)]).to_string())
+
+
+def _as_csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, float_format="%.6g").encode()
 
 
 def _adapters(folder: Path) -> None:

@@ -9,9 +9,11 @@ from functools import cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dylora_kit.pictures import data_uri
 from dylora_kit.tasks import Task
 
 DOMAINS = {
@@ -36,6 +38,22 @@ class Digits(Dataset[dict[str, Tensor]]):
         return {"pixel_values": self.pixel_values[index], "labels": self.labels[index]}
 
 
+class Pixels(Digits):
+    """Scans as rows of pixels with their mean taken off, to reconstruct: `labels` are the `pixel_values` (n, 64)."""
+
+    def __init__(self, rows: Tensor, mean: Tensor) -> None:
+        super().__init__(rows - mean, rows - mean)
+        self.mean = mean
+
+    def pictures(self, rows: Tensor | np.ndarray) -> Tensor:
+        """Rows (n, 64) as pictures (n, 8, 8), the mean added back."""
+        return (torch.as_tensor(rows) + self.mean).reshape(-1, 8, 8)
+
+    def strip(self, rows: Tensor | np.ndarray) -> str:
+        """Rows (n, 64) as one picture, side by side, as a data URI."""
+        return data_uri(torch.cat(list(F.pad(self.pictures(rows), (0, 1), value=-1.0)), dim=1))
+
+
 def load(domain: str = "turned") -> Task:
     """The digits of one domain: 1,000 to train on, 200 to validate, 597 to test.
 
@@ -57,6 +75,21 @@ def load(domain: str = "turned") -> Task:
     targets = torch.from_numpy(labels)
     train, validation, test = (Digits(pixels[index], targets[index]) for index in _split(labels))
     return Task(f"digits-{domain}", train, validation, test, metric="accuracy")
+
+
+def load_pixels(domain: str = "upright") -> Task:
+    """The digits of one domain as rows of 64 numbers to reconstruct: `labels` are the `pixel_values` themselves.
+
+    They are centred: the mean of the training digits is taken off, also from the others.
+
+    >>> load_pixels("upright").train[0]["labels"].shape
+    torch.Size([64])
+    """
+    task = load(domain)
+    mean = task.train.pixel_values.flatten(1).mean(0)
+    parts = (task.train, task.validation, task.test)
+    train, validation, test = (Pixels(part.pixel_values.flatten(1), mean) for part in parts)
+    return Task(f"{task.name}-pixels", train, validation, test, metric="error")
 
 
 @cache

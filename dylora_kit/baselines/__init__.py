@@ -1,0 +1,1 @@
+"""What DyLoRA is compared with, and where it comes from."""

@@ -1,0 +1,34 @@
+"""The cards with pictures of the test set: what is said of them, and what is rebuilt from a short code."""
+
+from dylora_kit.cards.scene import Scene
+from dylora_kit.cards.shapes import head, text
+
+
+def predictions_card(scene: Scene) -> str:
+    right = sum(example.right for example in scene.examples)
+    out = [head("Predictions", f"test images, seen live: {right} of {len(scene.examples)} right")]
+    for index, example in enumerate(scene.examples):
+        x, y = 18 + (index % 5) * 90, 64 + (index // 5) * 60
+        colour = "var(--dk-2)" if example.right else "var(--dk-wrong)"
+        frame = f'style="fill:none;stroke:{colour};stroke-width:{2 if example.right else 3}"'
+        out.append(
+            f'<image x="{x}" y="{y}" width="44" height="44" href="{example.image}" style="image-rendering:pixelated"/>'
+            f'<rect x="{x}" y="{y}" width="44" height="44" rx="2" {frame}/>'
+        )
+        out.append(text(x + 50, y + 19, example.predicted, "head"))
+        verdict = "✓" if example.right else f"✗ is {example.label}"
+        out.append(text(x + 50, y + 39, verdict, "b tiny", colour))
+    return "".join(out)
+
+
+def reconstructions_card(scene: Scene) -> str:
+    numbers = "1 number" if scene.rank == 1 else f"{scene.rank} numbers"
+    out = [head("Rebuilt from the code", f"test digits, each rebuilt live from {numbers}")]
+    width, tall = 310.0, 31.0  # ten digits across
+    for line, (name, strip) in enumerate(scene.rebuilt.items()):
+        y = 62 + line * (tall + 13)
+        colour = "" if line == 0 else f"var(--dk-{line - 1})"
+        size = f'x="144" y="{y}" width="{width}" height="{tall}" preserveAspectRatio="none"'
+        out.append(f'<image {size} href="{strip}" style="image-rendering:pixelated"/>')
+        out.append(text(134, y + tall / 2 + 5, name, "end", colour))
+    return "".join(out)

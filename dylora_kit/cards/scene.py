@@ -1,0 +1,79 @@
+"""What one state of the explorer shows, as plain numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Series:
+    """One method's curve: value (0 to 1) by rank."""
+
+    name: str
+    values: dict[int, float]
+    before: dict[int, float] = field(default_factory=dict)  # the curve before the latest training, drawn pale
+
+
+@dataclass
+class Example:
+    """One picture of the test set and what the model makes of it."""
+
+    image: str  # data URI
+    predicted: str
+    label: str
+
+    @property
+    def right(self) -> bool:
+        return self.predicted == self.label
+
+
+@dataclass
+class Layer:
+    """One adapted layer of the active method."""
+
+    name: str
+    rank: int  # smaller than the scene's where rank_pattern says so
+    r: int
+    d_in: int
+    d_out: int
+    scaling: str
+    scale: float
+    now: Sequence[float]  # singular values of ΔW at the active rank
+    full: Sequence[float]  # … and at rank r
+
+
+@dataclass
+class Scene:
+    """One state of the explorer. `active` is the index of the method that cards about one method show.
+
+    >>> scene = Scene(3, 8, [Series("DyLoRA", {3: 0.92})], 0, "accuracy")
+    >>> scene.finding
+    'Rank 3 of 8: DyLoRA has an accuracy of 92 %.'
+    """
+
+    rank: int
+    r: int
+    series: Sequence[Series]
+    active: int
+    metric: str
+    subtitle: str = ""
+    word: str = "rank"  # what b counts
+    layer: Layer | None = None
+    ordering: Mapping[str, Sequence[float]] = field(default_factory=dict)  # scores of the ranks 1 … r, by layer
+    examples: Sequence[Example] = ()
+    rebuilt: Mapping[str, str] = field(default_factory=dict)  # rows of pictures by name, data URIs; the first is real
+    guess: tuple[int, float] | None = None
+
+    @property
+    def colour(self) -> str:
+        """The active method's colour."""
+        return f"var(--dk-{self.active})"
+
+    @property
+    def finding(self) -> str:
+        """The state in one sentence."""
+        said = [
+            f"{one.name} has an {self.metric} of {100 * one.values[self.rank]:.0f} %"
+            for one in self.series
+            if self.rank in one.values
+        ]
+        return f"{self.word.capitalize()} {self.rank} of {self.r}: {'; '.join(said)}."

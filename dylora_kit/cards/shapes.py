@@ -1,0 +1,40 @@
+"""The marks that cards are drawn with, as SVG."""
+
+from html import escape
+from itertools import pairwise
+
+
+def text(x: float, y: float, words: str, kind: str = "", colour: str = "") -> str:
+    look = f' style="fill:{colour}"' if colour else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{look}>{escape(words)}</text>'
+
+
+def box(x: float, y: float, width: float, height: float, look: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" style="{look}"/>'
+
+
+def head(title: str, subtitle: str) -> str:
+    return text(18, 28, title, "head") + text(18, 48, subtitle, "soft")
+
+
+def marker(kind: int, x: float, y: float, size: float, colour: str, filled: bool) -> str:
+    look = f'style="stroke:{colour};stroke-width:2;fill:{colour if filled else "var(--jp-layout-color1, #fff)"}"'
+    if kind == 0:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" {look}/>'
+    turn = f' transform="rotate(45 {x:.1f} {y:.1f})"' if kind == 2 else ""
+    side = 1.8 * size
+    return f'<rect x="{x - side / 2:.1f}" y="{y - side / 2:.1f}" width="{side}" height="{side}"{turn} {look}/>'
+
+
+def apart(places: list[float], least: float, low: float, high: float) -> list[float]:
+    """Moves labels apart, keeping their order, so that each has `least` to itself between `low` and `high`.
+
+    >>> apart([100, 101], 44, 0, 200)
+    [100, 144]
+    """
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    moved = [min(max(place, low), high) for place in places]
+    for before, after in pairwise(order):
+        moved[after] = max(moved[after], moved[before] + least)
+    over = max(max(moved, default=0) - high, 0)
+    return [place - over for place in moved]

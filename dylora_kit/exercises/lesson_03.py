@@ -1,0 +1,253 @@
+"""Exercises of lesson 03: DyLoRA."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dylora_kit.adapt import attach
+from dylora_kit.exercises.exercise import Exercise, random
+from dylora_kit.sampling import RankSampler, Uniform
+
+
+def _ranked_layers() -> list[tuple[Any, ...]]:
+    return [
+        (random(4, 6, seed=b), random(5, 6, seed=b + 10), random(4, 6, seed=b + 20), random(5, 4, seed=b + 30), b, 12)
+        for b in (1, 2, 3)
+    ]  # fmt: skip
+
+
+def dylora(x: Tensor, W: Tensor, A: Tensor, B: Tensor, b: int, alpha: float) -> Tensor:
+    """Eq. 7, shapes (n, d_in), (d_out, d_in), (r, d_in), (d_out, r) → (n, d_out)."""
+    return x @ W.T + alpha / b * (x @ A[:b].T) @ B[:, :b].T
+
+
+FORWARD = Exercise(
+    cases=_ranked_layers,
+    solution=dylora,
+    mistakes={
+        "the scale is α/r: at rank b it is α/b (Eq. 7)": lambda x, W, A, B, b, alpha: dylora(
+            x, W, A, B, b, alpha * b / len(A)
+        ),
+        "the scale is missing: multiply the adapter's part by α/b": lambda x, W, A, B, b, alpha: dylora(
+            x, W, A, B, b, b
+        ),
+        "the scale is α, and Eq. 7 has α/b": lambda x, W, A, B, b, alpha: dylora(x, W, A, B, b, alpha * b),
+        "you use one row too few: ranks count from 1, so b = 1 uses one row": lambda x, W, A, B, b, alpha: (
+            x @ W.T + alpha / b * (x @ A[: b - 1].T) @ B[:, : b - 1].T
+        ),
+        "you use one row too many: a Python slice [:b] already stops before index b": lambda x, W, A, B, b, alpha: (
+            x @ W.T + alpha / b * (x @ A[: b + 1].T) @ B[:, : b + 1].T
+        ),
+        "you use all rows: cut A to A[:b] and B to B[:, :b]": lambda x, W, A, B, b, alpha: (
+            x @ W.T + alpha / b * (x @ A.T) @ B.T
+        ),
+        "you use the last b rows: the prefix is the first b": lambda x, W, A, B, b, alpha: (
+            x @ W.T + alpha / b * (x @ A[-b:].T) @ B[:, -b:].T
+        ),
+        "you slice the wrong axis of B: B has the shape (d_out, r), so its rank is the second axis, B[:, :b]": (
+            lambda x, W, A, B, b, alpha: x @ W.T + alpha / b * (x @ A[:b].T) @ B[:b].T
+        ),
+        "W x is missing: the adapter's part is added to what the frozen layer computes": lambda x, W, A, B, b, alpha: (
+            dylora(x, 0 * W, A, B, b, alpha)
+        ),
+    },
+    shapes="the shapes do not fit: x (n, d_in) meets A[:b] (b, d_in), so transpose it, and W and B[:, :b] as well",
+)
+
+
+class _Two(nn.Module):
+    """Two layers, 6 → 5 → 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(3)
+            self.up, self.down = nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(torch.tanh(self.up(x)))
+
+
+class _Bench:
+    """A tiny adapted model, and a record of what a training step did with it."""
+
+    def __init__(self) -> None:
+        self.model = _Two()
+        self.adapters = attach(self.model, r=4, lora_alpha=8, target_modules=["up", "down"])
+        with torch.no_grad():
+            for seed, layer in enumerate(self.adapters.layers.values()):
+                layer.lora_B.copy_(0.3 * random(*layer.lora_B.shape, seed=seed))
+        self.sampler = RankSampler(Uniform(1, 4), seed=2)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.SGD(parameters, lr=0.1)
+
+    def loss(self, x: Tensor) -> Tensor:
+        return F.mse_loss(self.model(x), x[:, :4])
+
+    def weights(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.adapters.nested_parameters()]
+
+
+def _three_steps(step: Callable[..., Any], case: tuple[Any, ...]) -> list[Any] | None:
+    """What three training steps leave behind: the weights, and the next draw, which tells how many came before."""
+    bench = _Bench()
+    for seed in range(3):
+        step(bench.adapters, bench.sampler, bench.optimizer, bench.loss, random(8, 6, seed=seed))
+    weights, drawn, untouched = bench.weights(), bench.sampler.draw(), _Bench()
+    same = all(torch.equal(now, before) for now, before in zip(weights, untouched.weights(), strict=True))
+    return None if same and drawn == untouched.sampler.draw() else [*weights, drawn]
+
+
+def training_step(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    """Algorithm 1, one step: draw b, run at b, backpropagate, update, clear."""
+    b = sampler.draw()
+    adapters.rank = b
+    loss(x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _at_r(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    sampler.draw()
+    loss(x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _too_late(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    value = loss(x)
+    b = sampler.draw()
+    adapters.rank = b
+    value.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _never_cleared(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    b = sampler.draw()
+    adapters.rank = b
+    loss(x).backward()
+    optimizer.step()
+
+
+def _cleared_early(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    b = sampler.draw()
+    adapters.rank = b
+    loss(x).backward()
+    optimizer.zero_grad()
+    optimizer.step()
+
+
+def _twice(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    sampler.draw()
+    training_step(adapters, sampler, optimizer, loss, x)
+
+
+def _one_less(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    b = sampler.draw()
+    adapters.rank = max(b - 1, 1)
+    loss(x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def _no_draw(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
+    adapters.rank = adapters.r
+    loss(x).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+STEP = Exercise(
+    cases=lambda: [()],
+    solution=training_step,
+    mistakes={
+        "nothing is drawn: ask the sampler for b before the forward pass": _no_draw,
+        "you draw b but the model does not know: set adapters.rank = b before the forward pass": _at_r,
+        "the rank is set after the loss was computed: set it before the forward pass": _too_late,
+        "the gradients of earlier steps stay: clear them with optimizer.zero_grad()": _never_cleared,
+        "the gradients are cleared before the optimizer has used them: step first, then zero_grad": _cleared_early,
+        "you draw twice: one b for each optimizer step, and every layer uses it": _twice,
+        "b is off by one: the sampler and adapters.rank both count from 1": _one_less,
+    },
+    shapes="the shapes do not fit: call loss(x) with the batch as it is",
+    watch=_three_steps,
+)
+
+
+def _updates() -> list[tuple[Any, ...]]:
+    """A (4, 6), B (5, 4), their gradients at rank b (zero beyond it), b, lr, decay."""
+    cases = []
+    for b in (1, 2, 3):
+        grad_A, grad_B = random(4, 6, seed=b + 20), random(5, 4, seed=b + 30)
+        grad_A[b:], grad_B[:, b:] = 0, 0
+        cases.append((random(4, 6, seed=b), random(5, 4, seed=b + 10), grad_A, grad_B, b, 0.1, 0.5))
+    return cases
+
+
+def _moved(W: Tensor, grad: Tensor, lr: float, decay: float) -> Tensor:
+    return W - lr * (grad + decay * W)
+
+
+def update(
+    A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, b: int, lr: float, decay: float
+) -> tuple[Tensor, Tensor]:
+    """Gradient descent with weight decay on the first b rows of A and columns of B; the others keep their bits."""
+    return _some(lambda b: slice(b), lambda b: slice(b))(A, B, grad_A, grad_B, b, lr, decay)
+
+
+def _some(rows: Callable[[int], slice], columns: Callable[[int], slice]) -> Callable[..., tuple[Tensor, Tensor]]:
+    def moved(
+        A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, b: int, lr: float, decay: float
+    ) -> tuple[Tensor, Tensor]:
+        A, B, down, across = A.clone(), B.clone(), rows(b), columns(b)
+        A[down] = _moved(A[down], grad_A[down], lr, decay)
+        B[:, across] = _moved(B[:, across], grad_B[:, across], lr, decay)
+        return A, B
+
+    return moved
+
+
+def _wrong_axis(
+    A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, b: int, lr: float, decay: float
+) -> tuple[Tensor, Tensor]:
+    A, _ = update(A, B, grad_A, grad_B, b, lr, decay)
+    B = B.clone()
+    B[:b] = _moved(B[:b], grad_B[:b], lr, decay)
+    return A, B
+
+
+UPDATE = Exercise(
+    cases=_updates,
+    solution=update,
+    mistakes={
+        "you update all rows: the decay shrinks rows that this step did not use, so leave those beyond b alone": _some(
+            lambda b: slice(None), lambda b: slice(None)
+        ),
+        "you update row b alone, which is the frozen variant (Eq. 10): here rows 1 to b move": _some(
+            lambda b: slice(b - 1, b), lambda b: slice(b - 1, b)
+        ),
+        "you update one row too few: ranks count from 1, so b = 1 updates one row": _some(
+            lambda b: slice(b - 1), lambda b: slice(b - 1)
+        ),
+        "you update one row too many: a Python slice [:b] already stops before index b": _some(
+            lambda b: slice(b + 1), lambda b: slice(b + 1)
+        ),
+        "you slice the wrong axis of B: B has the shape (d_out, r), so its rank is the second axis, B[:, :b]": (
+            _wrong_axis
+        ),
+        "B is right, A is updated in all its rows": _some(lambda b: slice(None), lambda b: slice(b)),
+        "A is right, B is updated in all its columns": _some(lambda b: slice(b), lambda b: slice(None)),
+        "B is missing: update its first b columns as well": _some(lambda b: slice(b), lambda b: slice(0)),
+        "the decay is missing: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, decay: update(
+            A, B, gA, gB, b, lr, 0.0
+        ),
+        "the sign is wrong: go against the gradient": lambda A, B, gA, gB, b, lr, decay: update(
+            A, B, gA, gB, b, -lr, decay
+        ),
+    },
+    shapes="the shapes do not fit: A[:b] takes rows of A, B[:, :b] takes columns of B",
+)
