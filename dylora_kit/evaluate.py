@@ -23,6 +23,11 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
     """
+    if outputs.shape[:-1] != labels.shape:
+        raise ValueError(
+            f"accuracy needs logits (n, classes) and labels (n,): got {outputs.shape} and {labels.shape}; "
+            "for reconstructions the metric is 'error'"
+        )
     return float((outputs.argmax(-1) == labels).mean())
 
 
@@ -32,6 +37,8 @@ def error(outputs: np.ndarray, labels: np.ndarray) -> float:
     >>> error(np.array([[1.0, 0.0]]), np.array([[1.0, 1.0]]))
     0.5
     """
+    if outputs.shape != labels.shape:
+        raise ValueError(f"an error needs outputs of the labels' shape: got {outputs.shape} and {labels.shape}")
     return float(((outputs - labels) ** 2).sum() / (labels**2).sum())
 
 

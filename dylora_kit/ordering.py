@@ -5,6 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dylora_kit.adapt import Adapters
@@ -76,10 +77,15 @@ def _core(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
 def _captured(core: tuple[Tensor, Tensor, Tensor], choices: Tensor) -> Tensor:
     """The share of energy that each choice of b rows holds: choices (n, b) → (n,)."""
     left, right, product = core
-    q_left = torch.linalg.qr(left[:, choices].movedim(1, 0))[0]  # (n, r, b)
-    q_right = torch.linalg.qr(right[:, choices].movedim(1, 0))[0]
-    inside = q_left.mT @ product @ q_right  # (n, b, r) · (r, r) · (n, r, b) → (n, b, b)
+    inside = _basis(left, choices).mT @ product @ _basis(right, choices)  # (n, b, r) · (r, r) · (n, r, b) → (n, b, b)
     return inside.square().sum((1, 2)) / product.square().sum()
+
+
+def _basis(columns: Tensor, choices: Tensor) -> Tensor:
+    """Orthonormal vectors that span the chosen columns, (n, r, b); zeros where columns are zero or repeat others."""
+    scaled = F.normalize(columns, dim=0)
+    u, s, _ = torch.linalg.svd(scaled[:, choices].movedim(1, 0), full_matrices=False)
+    return u * (s > 1e-10)[:, None]
 
 
 def _best(core: tuple[Tensor, Tensor, Tensor], b: int) -> float:

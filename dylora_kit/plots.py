@@ -68,8 +68,7 @@ def rank_curves(
         xticks=sorted(set(frame["rank"])),
     )
     means = frame.groupby(["method", "rank"])["value"].mean()
-    falls = means[names[0]].iloc[0] > means[names[0]].iloc[-1]
-    axes.legend(title=None, frameon=False, loc="upper right" if falls else "lower right")
+    axes.legend(title=None, frameon=False, loc="best")
     _calm(axes)
     said = [f"{name} from {_ends(means[name], word)}" for name in names]
     return _image(figure, f"{metric.capitalize()} by {word}: {'; '.join(said)}.")
@@ -131,7 +130,7 @@ def picture_rows(rows: Mapping[str, Any], title: str = "", *, signed: bool = Fal
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
         for place, picture in zip(line, pictures, strict=False):
-            most = float(np.abs(picture).max()) if signed else 1.0
+            most = (float(np.abs(picture).max()) or 1.0) if signed else 1.0
             place.imshow(picture, cmap=both if signed else "gray", vmin=-most, vmax=most)
         for place in line:
             place.set_xticks([])
@@ -187,7 +186,7 @@ def energy_curves(frame: "pd.DataFrame", title: str = "") -> "Image":
     said = [
         f"{method} at rank {rank} holds {means.loc[(method, rank), 'captured']:.0f} %"
         for method in methods
-        for rank in (1, int(frame["rank"].max()) // 2)
+        for rank in dict.fromkeys((1, max(int(means.loc[method].index.max()) // 2, 1)))
     ]
     return _image(figure, f"Energy that the first b rows hold: {'; '.join(said)}.")
 
@@ -207,7 +206,7 @@ def ordering_map(frame: "pd.DataFrame", title: str = "") -> "Image":
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     for axes, method in zip(panels, methods, strict=True):
         scores = frame[frame["method"] == method].groupby(["layer", "rank"])["score"].mean().unstack("rank")
-        sns.heatmap(100 * scores.loc[layers], annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=140, cbar=False,
+        sns.heatmap(100 * scores.reindex(layers), annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=140, cbar=False,
                     linewidths=1, yticklabels=short(layers), annot_kws={"size": 8}, ax=axes)  # fmt: skip
         axes.set(title=method, xlabel="rank b", ylabel="")
         axes.tick_params(left=False, bottom=False, labelrotation=0)

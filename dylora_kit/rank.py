@@ -164,7 +164,7 @@ class RankHandle:
     def check_usable(self, model: nn.Module | None = None) -> None:
         """Raises `ValueError` if this handle does not turn `model` (which may be a wrapper)."""
         if model is not None and not any(module is self.model for module in model.modules()):
-            raise ValueError("these adapters belong to another model: pass the model they were attached to")
+            raise ValueError("this handle belongs to another model: pass the model that it was made for")
 
     def num_parameters(self, rank: int | None = None) -> int:
         """How many of the parameters that depend on the rank are in use at a rank (default: the active one)."""

@@ -81,9 +81,7 @@ def train(
     if adapters.merged:
         raise ValueError("the adapters are merged into the base weights: call unmerge() before training")
     if sampler.distribution.hi > adapters.r:
-        raise ValueError(
-            f"the sampler draws ranks up to {sampler.distribution.hi}, but the adapters have r = {adapters.r}"
-        )
+        raise ValueError(f"the sampler draws ranks up to {sampler.distribution.hi}, but r = {adapters.r}")
     for what, number in {
         "steps": steps,
         "batch_size": batch_size,

@@ -1,19 +1,20 @@
 """Live views: a slider that sets the rank of the model in the kernel, and the cards that show what it then does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dylora_kit import cards
 from dylora_kit.adapt import Adapters
-from dylora_kit.live import Live, fingerprint
+from dylora_kit.live import Live, Moments
 from dylora_kit.pictures import data_uri
 from dylora_kit.rank import RankHandle
 from dylora_kit.train import train
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
 
@@ -22,10 +23,12 @@ _OF_AUTOENCODERS = {"error", "reconstructions"}
 _OF_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions"}  # the switch chooses whose
 _NOT_ALWAYS = ("method", "layer", "button", "time", "play", "moment")  # controls that some explorers do not show
 
-# ipywidgets gives the handle of its slider no name that a screen reader could say; this adds it in the page
-_NAME_SLIDERS = """<img alt="" src="data:," onerror="for (const box of this.closest('.dk-explorer-box')
-.querySelectorAll('.widget-slider')) box.querySelector('[role=slider]')
-?.setAttribute('aria-label', box.querySelector('.widget-label').textContent); this.remove()">"""
+# ipywidgets gives sliders' handles and the buttons of Play no name that a screen reader could say: added in the page
+_NAMES = """<img alt="" src="data:," onerror="const all = this.closest('.dk-explorer-box');
+for (const box of all.querySelectorAll('.widget-slider')) box.querySelector('[role=slider]')
+?.setAttribute('aria-label', box.querySelector('.widget-label').textContent);
+all.querySelectorAll('.dk-play button').forEach((button, index) =>
+button.setAttribute('aria-label', ['Play the training', 'Stop playing', 'Repeat'][index])); this.remove()">"""
 
 SHOWN = 10  # example pictures
 
@@ -97,7 +100,7 @@ class RankExplorer(ipywidgets.VBox):
     ) -> None:
         views = [views] if isinstance(views, str) else list(views)
         methods = {name: adapters, **(rivals or {})}
-        _check(model, adapters, data, views, name, rivals or {}, guess)
+        _check(model, adapters, data, views, name, rivals or {}, guess, training)
         self._data, self._views, self._guess = data, views, guess
         self._training = dict(training or {})
         self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.word}"
@@ -105,7 +108,7 @@ class RankExplorer(ipywidgets.VBox):
         self._live = {key: Live(one, data, self._metric, SHOWN) for key, one in methods.items()}
         self._first = self._live[name]
         self._before: dict[int, float] = {}
-        self._moments: list[_Moment] = []
+        self._moments = Moments(adapters) if training else None
         self._pictures: list[str] = []
         self._real = data.strip(data.pixel_values[:SHOWN]) if "reconstructions" in views else ""
         if "predictions" in views:
@@ -130,21 +133,23 @@ class RankExplorer(ipywidgets.VBox):
             style=_PLAIN,
         )
         self.button = ipywidgets.Button(description="Train 100 more steps", icon="play", layout={"width": "auto"})
-        self.time = ipywidgets.IntSlider(
-            max=0, description="Moment of training", readout=False, style=_PLAIN, layout={"width": "380px"}
-        )
+        # from 0 to 1, since the End key of ipywidgets' sliders goes to the maximum that they were made with
+        self.time = ipywidgets.FloatSlider(
+            value=1, max=1, step=1, description="Moment of training", readout=False, style=_PLAIN,
+            layout={"width": "380px"},
+        )  # fmt: skip
         self.play = ipywidgets.Play(max=0, interval=400, show_repeat=False, layout={"width": "auto"})
         self.moment = ipywidgets.HTML()
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"))
-        ipywidgets.link((self.time, "value"), (self.play, "value"))
-        self.time.observe(lambda change: self._go_to(change["new"]), "value")
+        self.time.observe(lambda _: self._slid(), "value")
+        self.play.observe(lambda change: self.go_to(change["new"]), "value")
         self.method.observe(lambda _: self.refresh(), "value")
         self.layer.observe(lambda _: self.refresh(), "value")
         self.button.on_click(lambda _: self.train_more())
         if guess is not None:
-            guess.number.observe(lambda _: self.refresh(), "value")
+            guess.number.observe(self._guessed, "value")
         for mark in ("slider", "number", "picture", "method", "layer", "button", "time", "play"):
             getattr(self, mark).add_class(f"dk-{mark}")
         second = [self.method] if len(self._live) > 1 and _OF_ONE_METHOD & set(views) else []
@@ -152,12 +157,12 @@ class RankExplorer(ipywidgets.VBox):
         third = [self.button, self.play, self.time, self.moment] if self._training else []
         lines = [[self.slider, self.number, self.note], second, third]
         rows = [ipywidgets.HBox(line, layout=_ROW) for line in lines if line]
-        style = ipywidgets.HTML(cards.STYLE + _NAME_SLIDERS, layout={"height": "0", "margin": "0"})
+        style = ipywidgets.HTML(cards.STYLE + _NAMES, layout={"height": "0", "margin": "0"})
         super().__init__([*rows, self.picture, style], layout={"max_width": f"{cards.WIDTH}px"})
         self.add_class("dk-explorer-box")
-        if self._training:
-            self._remember(0)
         self.refresh()
+        if self._moments is not None:
+            self.go_to(-1)
 
     def refresh(self) -> None:
         """Sets every model to the slider's rank, evaluates what is not known yet, and draws."""
@@ -175,12 +180,13 @@ class RankExplorer(ipywidgets.VBox):
 
     def train_more(self, steps: int = 100) -> None:
         """Trains the model that the explorer was made for, from where it stood last, and redraws on the way."""
-        if not self._training:
+        if self._moments is None:
             raise ValueError("this explorer has nothing to train with: make it with training={…}")
-        self.time.value = self.time.max
-        handle = self._first.handle
+        moments, handle = self._moments, self._first.handle
+        if not moments.keep_unknown() and self.play.value < self.play.max:
+            self.go_to(-1)
         self._before = dict(self._first.values)
-        controls, done = (self.button, self.slider, self.number, self.time, self.play), self._moments[-1].step
+        controls, done = (self.button, self.slider, self.number, self.time, self.play), moments.steps[-1]
         every = max(min(steps // 5, 50), 1)
         for control in controls:
             control.disabled = True
@@ -188,8 +194,8 @@ class RankExplorer(ipywidgets.VBox):
         def show(step: int) -> None:
             self.button.description = f"Training: {step} of {steps} steps"
             if step % every == 0 or step == steps:
-                self._remember(done + step)
-                self.refresh()
+                moments.keep(done + step)
+                self.go_to(-1)
 
         try:
             train(handle.model, handle, steps=steps, on_step=show, progress=False,
@@ -200,40 +206,59 @@ class RankExplorer(ipywidgets.VBox):
             self.button.description = "Train 100 more steps"
             self.refresh()
 
-    def _remember(self, step: int) -> None:
-        """Keeps the weights as they are, as the latest moment, and moves the second slider there."""
-        model = self._first.handle.model
-        trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-        self._moments.append(_Moment(step, fingerprint(self._first.handle), trained))
-        self.time.max = self.play.max = len(self._moments) - 1
-        self.time.value = self.time.max
-        self.moment.value = self._moments[-1].of(step)
-
-    def _go_to(self, index: int) -> None:
-        """Puts the live model back to a moment of its training. Weights changed elsewhere meanwhile are kept first."""
-        model, weights = self._first.handle.model, fingerprint(self._first.handle)
-        if all(weights != moment.weights for moment in self._moments):
-            trained = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-            self._moments.append(_Moment(self._moments[-1].step, weights, trained))
-            self.time.max = self.play.max = len(self._moments) - 1
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(self._moments[index].trained[name])
-        self.moment.value = self._moments[index].of(self._moments[-1].step)
+    def go_to(self, index: int) -> None:
+        """Puts the live model back to a moment of its training, counted from 0; −1 is the latest."""
+        moments = self._moments
+        if moments is None or not -len(moments) <= index < len(moments):
+            raise ValueError(f"no moment {index!r} is kept: train_more() keeps some")
+        index %= len(moments)
+        moments.restore(index)
+        last = len(moments) - 1
+        self.play.max = last
+        self.time.step = 1 / max(last, 1)
+        self.time.value, self.play.value = index / max(last, 1), index
+        self.moment.value = f"the model is at step {moments.steps[index]:,} of {moments.steps[-1]:,}"
         self.refresh()
+
+    def _slid(self) -> None:
+        assert self._moments is not None
+        index = round(self.time.value * (len(self._moments) - 1))
+        if index != self.play.value:
+            self.go_to(index)
 
     @property
     def values(self) -> dict[str, dict[int, float]]:
         """What the card with the curves shows: `{method: {rank: value}}`, values from 0 to 1."""
         return {name: dict(live.values) for name, live in self._live.items()}
 
+    @property
+    def history(self) -> "pd.DataFrame":
+        """The curve at each moment of the training: one row per step and rank, columns step, rank, metric, value."""
+        import pandas as pd
+
+        moments = self._moments
+        if moments is None:
+            raise ValueError("this explorer has nothing to train with: make it with training={…}")
+        rows = [
+            (step, rank, self._metric, value)
+            for step, weights in zip(moments.steps, moments.weights, strict=True)
+            for rank, value in self._first.values_at(weights).items()
+        ]
+        return pd.DataFrame(rows, columns=["step", "rank", "metric", "value"])
+
     def summary(self) -> str:
         """What every method achieves at the slider's rank, as text."""
         return self._scene(self.slider.value).finding
 
+    def _guessed(self, _: Any) -> None:
+        self.refresh()
+
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""
+        guess = getattr(self, "_guess", None)
+        if guess is not None:
+            guess.number.unobserve(self._guessed, "value")
+            self._guess = None
         not_always_shown = (getattr(self, name, None) for name in _NOT_ALWAYS)
         open_widgets: list[Any] = [*self.children, *(widget for widget in not_always_shown if widget is not None)]
         for widget in open_widgets:
@@ -283,18 +308,6 @@ class RankExplorer(ipywidgets.VBox):
         )
 
 
-@dataclass
-class _Moment:
-    """The trained weights after some steps."""
-
-    step: int
-    weights: str  # their fingerprint
-    trained: dict[str, Tensor]
-
-    def of(self, last: int) -> str:
-        return f"the model is at step {self.step:,} of {last:,}"
-
-
 def _check(
     model: nn.Module,
     adapters: RankHandle,
@@ -303,6 +316,7 @@ def _check(
     name: str,
     rivals: Mapping[str, RankHandle],
     guess: Guess | None,
+    training: Mapping[str, Any] | None,
 ) -> None:
     """Raises `ValueError` for what does not fit together."""
     known = [view for view in cards.VIEWS if (view in _OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
@@ -312,15 +326,17 @@ def _check(
     if "reconstructions" in views and not hasattr(data, "strip"):
         raise ValueError("reconstructions need data that can draw itself, such as tasks.digits.load_pixels(…).test")
     adapters.check_usable(model)
+    if training and not isinstance(adapters, Adapters) and "optimizer" not in training:
+        raise ValueError("this model has no adapters for NestedAdamW: put an optimizer into training={…}")
     if name in rivals:
         raise ValueError(f"a rival is called {name!r} too: give every method a name of its own")
     if 1 + len(rivals) > 4:
         raise ValueError(f"the explorer compares up to four methods: got {1 + len(rivals)}")
     if guess is not None and guess.rank > adapters.r:
-        raise ValueError(f"the guess is about rank {guess.rank}, but the adapters have r = {adapters.r}")
+        raise ValueError(f"the guess is about rank {guess.rank}, but r = {adapters.r}")
     layers = set(getattr(adapters, "layers", ()))
     for key, rival in rivals.items():
-        if type(rival) is not type(adapters) or rival.r != adapters.r or set(getattr(rival, "layers", ())) != layers:
+        if rival.r != adapters.r or set(getattr(rival, "layers", ())) != layers:
             raise ValueError(
                 f"{key!r} has other layers or another r: the explorer compares adapters of the same layers"
             )

@@ -15,6 +15,12 @@ settings.register_profile("kit", deadline=None, derandomize=bool(os.environ.get(
 settings.load_profile("kit")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what is marked `by_hand`, unless it is asked for with -m."""
+    if not config.getoption("markexpr"):
+        items[:] = [item for item in items if item.get_closest_marker("by_hand") is None]
+
+
 @pytest.fixture
 def report(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     """Prints a measured number into the test run's output."""

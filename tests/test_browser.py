@@ -1,4 +1,7 @@
-"""Notebook 00 in a real Chromium, against a real JupyterLab on loopback."""
+"""Notebooks in a real Chromium, against a real JupyterLab on loopback: 00, and a compact one that holds every view.
+
+The other notebooks pass the same tests by hand: `pytest -m by_hand tests/test_browser.py`.
+"""
 
 import json
 import os
@@ -14,12 +17,52 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "00_start_here.ipynb"
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+IN_CI = ("00_start_here", "every_view")
+EVERY_VIEW = [
+    """
+import torch
+import dylora_kit as dk
+from dylora_kit import backbones
+from dylora_kit.baselines.autoencoder import Autoencoder, pca
+from dylora_kit.tasks import digits
+""",
+    """
+turned = digits.load("turned")
+names = ("digits-turned-dylora", "digits-turned-lora")
+(model, adapters), (rival_model, rival) = [
+    (model, dk.load(model, backbones.data_folder() / "adapters" / name))
+    for name in names for model in [backbones.load("digits-vit")]]
+guess = dk.Guess("At rank 1, DyLoRA gets right:", rank=1)
+guess
+""",
+    """
+dk.RankExplorer(model, adapters, turned.test, rivals={"LoRA, cut to b": rival}, guess=guess,
+                views=["accuracy", "matrices", "spectrum", "predictions"])
+""",
+    """
+pixels = digits.load_pixels("upright")
+autoencoder, best = Autoencoder(64, 8), pca(pixels.train, 8)
+dk.train(autoencoder, autoencoder.code, pixels.train, sampler=dk.RankSampler(dk.Uniform(1, 8), seed=0), steps=100,
+         optimizer=torch.optim.Adam(autoencoder.parameters(), lr=0.05))
+dk.RankExplorer(autoencoder, autoencoder.code, pixels.test, name="nested", rivals={"PCA": best.code},
+                views=["error", "reconstructions"])
+""",
+    """
+pupil = backbones.load("digits-vit")
+fresh = dk.attach(pupil, r=8, target_modules=["q_proj", "v_proj"], modules_to_save=["classifier"])
+lesson = {"train_data": turned.train, "sampler": dk.RankSampler(dk.Uniform(1, 8), seed=10),
+          "optimizer": dk.NestedAdamW(fresh, lr=4e-3)}
+dk.RankExplorer(pupil, fresh, turned.test, views=["accuracy", "ordering"], training=lesson)
+""",
+]
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -48,14 +91,25 @@ def find_browser() -> str:
     return own
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def _parameters() -> list[Any]:
+    others = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.stem not in IN_CI)
+    return [*IN_CI, *(pytest.param(name, marks=pytest.mark.by_hand) for name in others)]
+
+
+@pytest.fixture(scope="module", params=_parameters())
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address at which JupyterLab shows the notebook."""
+    name = f"{request.param}.ipynb"
     home = tmp_path_factory.mktemp("lab")
     work = home / "work"
     work.mkdir()
-    shutil.copy(NOTEBOOK, work)
-    shutil.copytree(NOTEBOOK.parent / "images", work / "images")
+    if request.param == "every_view":
+        kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+        cells = [nbformat.v4.new_code_cell(code.strip()) for code in EVERY_VIEW]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), work / name)
+    else:
+        shutil.copy(NOTEBOOKS / name, work)
+    shutil.copytree(NOTEBOOKS / "images", work / "images")
     settings = home / "app" / "settings"
     settings.mkdir(parents=True)
     (settings / "overrides.json").write_text(json.dumps(QUIET))
@@ -88,7 +142,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             except (urllib.error.URLError, ConnectionError):
                 assert server.poll() is None, (home / "log").read_text()
                 time.sleep(0.25)
-        yield f"http://127.0.0.1:{port}/lab/tree/{NOTEBOOK.name}?reset&token={token}"
+        yield f"http://127.0.0.1:{port}/lab/tree/{name}?reset&token={token}"
     finally:
         server.terminate()
         server.wait(20)
@@ -111,19 +165,33 @@ class Opened:
             self.elsewhere.append(url)
 
     @property
-    def explorer(self) -> Locator:
-        return self.page.locator(".dk-explorer-box").first
+    def explorers(self) -> "list[Explorer]":
+        """Every explorer on the page, from the top."""
+        boxes = self.page.locator(".dk-explorer-box")
+        return [Explorer(self.page, boxes.nth(index)) for index in range(boxes.count())]
 
-    @property
-    def picture(self) -> Locator:
-        return self.explorer.locator(".dk-picture [role=img]")
+    def with_button(self) -> "Explorer | None":
+        """The last explorer that can train."""
+        return next((one for one in reversed(self.explorers) if one.button.count()), None)
 
-    @property
-    def handle(self) -> Locator:
-        return self.explorer.locator(".dk-slider [role=slider]")
 
-    def accuracy(self) -> list[str]:
-        return [text or "" for text in self.explorer.locator(".dk-value").all_text_contents()]
+class Explorer:
+    """One explorer in the page."""
+
+    def __init__(self, page: Page, box: Locator) -> None:
+        self.page, self.box = page, box
+        self.picture = box.locator(".dk-picture [role=img]")
+        self.handle = box.locator(".dk-slider [role=slider]")
+        self.button = box.locator("button.dk-button")
+        self.moment = box.locator(".dk-time [role=slider]")
+
+    def shown(self) -> "Explorer":
+        self.box.scroll_into_view_if_needed()
+        return self
+
+    def values(self) -> list[str]:
+        """The big numbers: what each method achieves."""
+        return [text or "" for text in self.box.locator(".dk-value").all_text_contents()]
 
     def put(self, rank: int) -> None:
         """Goes to a rank by the keyboard."""
@@ -144,7 +212,7 @@ def opened(lab: str) -> Iterator[Opened]:
         notebook = Opened(page)
         page.goto(lab)
         run_all(page)
-        notebook.explorer.scroll_into_view_if_needed()
+        assert notebook.explorers
         yield notebook
         browser.close()
 
@@ -178,72 +246,108 @@ def test_all_cells_run_without_an_error(opened: Opened) -> None:
 
 
 def test_arrow_keys_turn_the_rank_of_the_live_model(opened: Opened) -> None:
-    opened.put(1)
-    low = opened.accuracy()
-    opened.page.keyboard.press("ArrowRight")
-    expect(opened.picture).to_have_attribute("data-rank", "2")
-    assert opened.accuracy() != low
-    opened.page.keyboard.press("End")
-    expect(opened.picture).to_have_attribute("data-rank", "8")
+    for explorer in opened.explorers:
+        explorer.shown().put(1)
+        opened.page.keyboard.press("ArrowRight")
+        expect(explorer.picture).to_have_attribute("data-rank", "2")
+        opened.page.keyboard.press("End")
+        expect(explorer.picture).to_have_attribute("data-rank", "8")
+    first = opened.explorers[0]
+    first.shown().put(1)
+    low = first.values()
+    first.put(2)
+    assert first.values() != low
 
 
 def test_a_click_on_the_track_goes_there(opened: Opened) -> None:
-    opened.put(8)
-    box = opened.explorer.locator(".dk-slider .noUi-base").bounding_box()
-    assert box is not None
-    opened.page.mouse.click(box["x"] + box["width"] * 3 / 7, box["y"] + box["height"] / 2)
-    expect(opened.picture).to_have_attribute("data-rank", "4")
+    for explorer in opened.explorers:
+        explorer.shown().put(8)
+        box = explorer.box.locator(".dk-slider .noUi-base").bounding_box()
+        assert box is not None
+        opened.page.mouse.click(box["x"] + box["width"] * 3 / 7, box["y"] + box["height"] / 2)
+        expect(explorer.picture).to_have_attribute("data-rank", "4")
 
 
 def test_dragging_the_handle_moves_the_rank(opened: Opened) -> None:
-    opened.put(1)
-    opened.handle.hover()  # waits until the handle stands still: after a click on the track it glides
-    track = opened.explorer.locator(".dk-slider .noUi-base").bounding_box()
-    assert track is not None
-    opened.page.mouse.down()
-    opened.page.mouse.move(track["x"] + track["width"] * 5 / 7, track["y"] + track["height"] / 2, steps=12)
-    opened.page.mouse.up()
-    expect(opened.picture).to_have_attribute("data-rank", "6")
+    for explorer in opened.explorers:
+        explorer.shown().put(1)
+        explorer.handle.hover()  # waits until the handle stands still: after a click on the track it glides
+        track = explorer.box.locator(".dk-slider .noUi-base").bounding_box()
+        assert track is not None
+        opened.page.mouse.down()
+        opened.page.mouse.move(track["x"] + track["width"] * 5 / 7, track["y"] + track["height"] / 2, steps=12)
+        opened.page.mouse.up()
+        expect(explorer.picture).to_have_attribute("data-rank", "6")
 
 
 def test_the_number_box_and_the_slider_follow_each_other(opened: Opened) -> None:
-    number = opened.explorer.locator(".dk-number input")
-    number.fill("5")
-    number.press("Enter")
-    expect(opened.picture).to_have_attribute("data-rank", "5")
-    expect(opened.handle).to_have_attribute("aria-valuenow", re.compile(r"^5(\.0)?$"))
-    opened.put(2)
-    expect(number).to_have_value("2")
+    for explorer in opened.explorers:
+        number = explorer.shown().box.locator(".dk-number input")
+        number.fill("5")
+        number.press("Enter")
+        expect(explorer.picture).to_have_attribute("data-rank", "5")
+        expect(explorer.handle).to_have_attribute("aria-valuenow", re.compile(r"^5(\.0)?$"))
+        explorer.put(2)
+        expect(number).to_have_value("2")
 
 
 def test_text_and_label_say_what_the_picture_shows(opened: Opened) -> None:
-    opened.put(1)
-    label = opened.picture.get_attribute("aria-label") or ""
-    assert label.startswith("Rank 1 of 8")
-    assert all(value.replace(" ", "") in label.replace(" ", "") for value in opened.accuracy())
+    for explorer in opened.explorers:
+        explorer.shown().put(1)
+        label = explorer.picture.get_attribute("aria-label") or ""
+        assert re.match("(Rank|Code length) 1 of 8", label)
+        assert explorer.values()
+        assert all(value.replace(" ", "") in label.replace(" ", "") for value in explorer.values())
+
+
+def test_every_slider_has_a_name_of_its_own(opened: Opened) -> None:
+    for explorer in opened.explorers:
+        names = [one.get_attribute("aria-label") for one in explorer.box.locator("[role=slider]").all()]
+        assert all(names)
+        assert len(set(names)) == len(names)
 
 
 def test_the_switch_shows_the_other_method(opened: Opened) -> None:
-    opened.put(2)
-    opened.explorer.locator(".dk-method button", has_text="LoRA, cut to b").click()
-    expect(opened.picture).to_have_attribute("data-method", "LoRA, cut to b")
-    opened.explorer.locator(".dk-method button", has_text="DyLoRA").click()
-    expect(opened.picture).to_have_attribute("data-method", "DyLoRA")
+    for explorer in opened.explorers:
+        switch = explorer.shown().box.locator(".dk-method button")
+        for index in reversed(range(switch.count())):
+            switch.nth(index).click()
+            expect(explorer.picture).to_have_attribute("data-method", (switch.nth(index).text_content() or "").strip())
 
 
-def test_the_button_trains_the_live_model(opened: Opened) -> None:
-    box = opened.page.locator(".dk-explorer-box").last
-    box.scroll_into_view_if_needed()
-    before = box.locator(".dk-picture").inner_html()
-    button = box.locator("button.dk-button")
-    button.click()
-    expect(button).to_contain_text("Training", timeout=60_000)
-    expect(button).to_have_text(re.compile("Train 100 more steps"), timeout=120_000)
-    assert box.locator(".dk-picture").inner_html() != before
+def test_a_guess_is_typed_and_drawn(opened: Opened) -> None:
+    number = opened.page.locator(".dk-guess input").first
+    number.scroll_into_view_if_needed()
+    number.fill("42")
+    number.press("Enter")
+    explorer = opened.explorers[0].shown()
+    expect(explorer.picture).to_contain_text("your guess")
 
 
-def test_axe_finds_no_serious_violation_in_the_widget(opened: Opened) -> None:
-    opened.explorer.scroll_into_view_if_needed()
+def test_the_button_trains_the_live_model_and_the_second_slider_takes_it_back(opened: Opened) -> None:
+    explorer = opened.with_button()
+    if explorer is None:
+        assert not opened.page.locator(".dk-time").count()
+        return
+    explorer.shown()
+    before = explorer.box.locator(".dk-picture").inner_html()
+    explorer.button.click()
+    expect(explorer.button).to_contain_text("Training", timeout=60_000)
+    expect(explorer.button).to_have_text(re.compile("Train 100 more steps"), timeout=120_000)
+    trained = explorer.values()
+    assert explorer.box.locator(".dk-picture").inner_html() != before
+    explorer.moment.focus()
+    opened.page.keyboard.press("Home")
+    expect(explorer.box).to_contain_text(re.compile("the model is at step 0 of "))
+    assert explorer.values() != trained
+    opened.page.keyboard.press("End")
+    expect(explorer.box.locator(".dk-value").first).to_have_text(trained[0])
+    assert explorer.values() == trained
+
+
+def test_axe_finds_no_serious_violation_in_the_widgets(opened: Opened) -> None:
+    for explorer in opened.explorers:
+        explorer.shown()
     found = Axe().run(opened.page, context=".dk-explorer-box").response["violations"]
     grave = [
         f"{one['id']}: {one['help']} {one['nodes'][0]['html'][:200]}"
@@ -254,7 +358,8 @@ def test_axe_finds_no_serious_violation_in_the_widget(opened: Opened) -> None:
 
 
 def test_key_press_to_picture_is_quick(opened: Opened, report: Callable[[str], None]) -> None:
-    opened.put(1)
+    explorer = opened.explorers[0].shown()
+    explorer.put(1)
     opened.page.evaluate(
         """() => {
             window.delays = []; let pressed = null;
@@ -265,7 +370,7 @@ def test_key_press_to_picture_is_quick(opened: Opened, report: Callable[[str], N
             })).observe(box.querySelector('.dk-picture'), {childList: true, subtree: true});
         }"""
     )
-    opened.handle.focus()
+    explorer.handle.focus()
     for press in range(30):
         opened.page.keyboard.press("ArrowRight" if press % 14 < 7 else "ArrowLeft")
         opened.page.wait_for_function(f"window.delays.length > {press}")

@@ -533,7 +533,7 @@ def test_settings_that_make_no_sense_are_refused_in_a_sentence(tmp_path, setting
 
 
 def test_a_sampler_that_draws_beyond_r_is_refused():
-    with pytest.raises(ValueError, match="the sampler draws ranks up to 5, but the adapters have r = 4"):
+    with pytest.raises(ValueError, match="the sampler draws ranks up to 5, but r = 4"):
         Run(distribution=dk.Uniform(1, 5)).train()
 
 

@@ -84,7 +84,9 @@ class Code(RankHandle):
 
     @property
     def fixed(self) -> int:
-        """How many of the first units are not trained any more."""
+        """How many of the first units are not trained any more. Make a new optimizer, without weight decay, after
+        a change: the momentum and the decay of an old one would still move them.
+        """
         return self._fixed
 
     @fixed.setter
@@ -122,7 +124,7 @@ class Code(RankHandle):
 
 
 def pca(data: Any, k: int) -> Autoencoder:
-    """The linear autoencoder that scikit-learn's PCA gives for the examples of a dataset: none has a smaller error.
+    """The linear autoencoder that scikit-learn's PCA gives for centred data: none has a smaller error on it.
 
     >>> from dylora_kit.tasks import digits
     >>> pca(digits.load_pixels("upright").train, k=3).decoder.shape
@@ -131,7 +133,9 @@ def pca(data: Any, k: int) -> Autoencoder:
     from sklearn.decomposition import PCA
 
     examples = torch.stack([data[index]["pixel_values"] for index in range(len(data))])  # (n, d)
-    components = torch.from_numpy(PCA(k).fit(examples.numpy()).components_).to(examples.dtype)  # (k, d)
+    components = torch.from_numpy(PCA(k, svd_solver="full").fit(examples.numpy()).components_).to(
+        examples.dtype
+    )  # (k, d)
     model = Autoencoder(examples.shape[1], k)
     with torch.no_grad():
         model.encoder.copy_(components)

@@ -100,8 +100,9 @@ def _difference(said: list[Any], right: Any) -> str:
         if len(got) != len(wanted):
             return f"not right yet: expected {len(wanted)} values to be returned, got {len(got)}"
         for mine, theirs in zip(got, wanted, strict=True):
-            if not isinstance(mine, Tensor):
-                return f"not right yet: expected a tensor or a number, got {type(mine).__name__}"
+            if type(mine) is not type(theirs):
+                wanted_kind = "several values" if isinstance(theirs, list) else "a tensor or a number"
+                return f"not right yet: expected {wanted_kind}, got {type(mine).__name__}"
             if mine.shape != theirs.shape:
                 return f"not right yet: expected the shape {tuple(theirs.shape)}, got {tuple(mine.shape)}"
     return "not right yet: the shape is right, the numbers are not"

@@ -51,6 +51,9 @@ SUMMATION = Exercise(
         "you average the errors: each counts p(b) times, and p need not be uniform": lambda errors, p: (
             sum(errors[b] for b in p) / len(p)
         ),
+        "you average over every rank: sum over the ranks that p names, each counts p(b) times": lambda errors, p: (
+            sum(errors.values()) / len(errors)
+        ),
         "you divide by the number of ranks: the probabilities add up to 1 already": lambda errors, p: (
             sum(p[b] * errors[b] for b in p) / len(p)
         ),

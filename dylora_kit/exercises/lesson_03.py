@@ -169,7 +169,7 @@ STEP = Exercise(
         "you draw b but the model does not know: set adapters.rank = b before the forward pass": _at_r,
         "the rank is set after the loss was computed: set it before the forward pass": _too_late,
         "the gradients of earlier steps stay: clear them with optimizer.zero_grad()": _never_cleared,
-        "the gradients are cleared before the optimizer has used them: step first, then zero_grad": _cleared_early,
+        "nothing is learned: call optimizer.step() after backward(), and zero_grad() only then": _cleared_early,
         "you draw twice: one b for each optimizer step, and every layer uses it": _twice,
         "b is off by one: the sampler and adapters.rank both count from 1": _one_less,
     },

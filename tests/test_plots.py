@@ -1,0 +1,142 @@
+"""Static figures: what they say, and what they draw."""
+
+import io
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from models import make
+
+import dylora_kit as dk
+from dylora_kit import plots
+from dylora_kit.baselines.svd_cut import svd_cut
+
+ORANGE, BLUE = (199, 124, 0), (0, 114, 178)
+
+
+def drawn(image: Any) -> np.ndarray:
+    """The pixels of a figure, (height, width, 3), 0 to 255."""
+    return (255 * plt.imread(io.BytesIO(image.data))[:, :, :3]).round().astype(int)
+
+
+def has(image: Any, colour: tuple[int, int, int]) -> bool:
+    return bool((np.abs(drawn(image) - colour).max(-1) <= 3).any())
+
+
+def orders(*, method: str, r: int = 4, seed: int = 0, **options: Any) -> pd.DataFrame:
+    return dk.ordering(make(seed, r=r, **options)[1], method=method)
+
+
+# Curves by rank
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_curves_say_what_b_counts_and_how_they_end(seeds: int) -> None:
+    frame = pd.DataFrame(
+        [
+            (method, b, "error", share / b + 0.01 * (seed - (seeds - 1) / 2), seed)
+            for method, share in (("nested", 0.8), ("PCA", 0.5))
+            for b in (1, 2, 5)
+            for seed in range(seeds)
+        ],
+        columns=["method", "rank", "metric", "value", "seed"],
+    )
+    image = plots.rank_curves(frame, word="code length")
+    assert image.alt == (
+        "Error by code length: nested from 80 % at code length 1 to 16 % at code length 5; "
+        "PCA from 50 % at code length 1 to 10 % at code length 5."
+    )
+    assert "at rank 5" in plots.rank_curves(frame).alt
+    only = plots.rank_curves(frame, methods=["PCA"], word="code length")
+    assert "nested" not in only.alt
+    assert has(image, BLUE) and has(image, ORANGE)
+    assert has(only, BLUE) and not has(only, ORANGE)
+
+
+# Rows of pictures
+
+
+def test_rows_of_pictures_are_named_and_counted() -> None:
+    rows = {"real": np.zeros((4, 8, 8)), "rebuilt": torch.zeros(2, 8, 8)}
+    assert plots.picture_rows(rows).alt == "Rows of pictures. From the top: real (4); rebuilt (2)."
+    assert plots.picture_rows(rows, "Digits").alt == "Rows of pictures. Digits: real (4); rebuilt (2)."
+
+
+def test_pictures_run_from_black_at_minus_one_to_white_at_one() -> None:
+    grey = plots.picture_rows({"row": np.stack([np.full((4, 4), value) for value in (-1.0, 0.0, 3.0)])})
+    found = drawn(grey)
+    assert has(grey, (128, 128, 128))
+    assert (found[:, : found.shape[1] // 2] == 0).all(-1).sum() > 100 * 100
+    assert not has(plots.picture_rows({"row": np.zeros((3, 4, 4))}), BLUE)
+
+
+@pytest.mark.parametrize("size", [1e-4, 50.0])
+def test_signed_pictures_show_below_zero_in_orange_and_above_in_blue_whatever_their_size(size: float) -> None:
+    below, above = -size * np.ones((1, 3, 3)), size * np.ones((1, 3, 3))
+    assert has(plots.picture_rows({"a": below}, signed=True), ORANGE)
+    assert not has(plots.picture_rows({"a": below}, signed=True), BLUE)
+    assert has(plots.picture_rows({"a": above}, signed=True), BLUE)
+    assert not has(plots.picture_rows({"a": above}, signed=True), ORANGE)
+
+
+def test_a_signed_picture_of_zeros_is_white() -> None:
+    image = plots.picture_rows({"a": np.zeros((2, 3, 3))}, signed=True)
+    assert not has(image, ORANGE) and not has(image, BLUE)
+
+
+# Singular values
+
+
+def test_spectra_say_where_they_start_and_end() -> None:
+    image = plots.spectra({"DyLoRA": [4.0, 2.0, 0.25], "LoRA": [1.5, 1.25]})
+    assert image.alt == "Singular values: DyLoRA from 4 down to 0.25; LoRA from 1.5 down to 1.2."
+    assert has(image, BLUE) and has(image, ORANGE)
+
+
+# Ordering
+
+
+def test_energy_curves_say_the_mean_over_layers_and_seeds() -> None:
+    frame = pd.concat([orders(method="a"), orders(method="a", seed=5), orders(method="b", seed=7)])
+
+    def mean(method: str, b: int) -> str:
+        chosen = frame[(frame["method"] == method) & (frame["rank"] == b)]["captured"]
+        return f"{method} at rank {b} holds {100 * chosen.mean():.0f} %"
+
+    image = plots.energy_curves(frame, "Energy")
+    said = "; ".join(mean(method, b) for method in "ab" for b in (1, 2))
+    assert image.alt == f"Energy that the first b rows hold: {said}."
+    assert has(image, BLUE) and has(image, ORANGE)
+
+
+def test_the_ordering_map_says_the_ends_of_every_method() -> None:
+    _, adapters = make(r=4, rank_pattern={"second": 2})
+    _, cut = svd_cut(adapters)
+    frame = pd.concat([dk.ordering(adapters, method="LoRA"), dk.ordering(cut, method="SVD")])
+    first = frame[(frame["method"] == "LoRA") & (frame["rank"] == 1)]["score"].mean()
+    image = plots.ordering_map(frame)
+    assert image.alt == (
+        f"Ordering score by layer and rank: LoRA from {100 * first:.0f} % at rank 1 to 100 % at rank 4; "
+        "SVD from 100 % at rank 1 to 100 % at rank 4."
+    )
+    assert image.data.startswith(b"\x89PNG")
+
+
+def test_the_ordering_map_grows_with_the_layers() -> None:
+    three = orders(method="a")
+    assert len(drawn(plots.ordering_map(three))) > len(drawn(plots.ordering_map(three[three["layer"] == "first"])))
+
+
+@pytest.mark.parametrize("ranks", [(1, 1), (2, 6)], ids=str)
+def test_energy_curves_of_any_ranks_are_drawn(ranks: tuple[int, int]) -> None:
+    image = plots.energy_curves(pd.concat([orders(method=f"r = {r}", r=r, seed=r) for r in ranks]))
+    assert "r = 1 at rank 1" in image.alt or "r = 2 at rank 1" in image.alt
+
+
+def test_the_ordering_map_leaves_blank_what_a_method_does_not_have() -> None:
+    whole, part = orders(method="a"), orders(method="b", seed=3)
+    image = plots.ordering_map(pd.concat([whole, part[part["layer"] != "second"]]))  # ΔW of "second" is zero in b
+    assert "b from" in image.alt
