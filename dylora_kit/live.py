@@ -14,6 +14,7 @@ from dylora_kit.ordering import scores
 from dylora_kit.rank import RankHandle
 
 KEPT = 200  # states of the weights
+STRIP = 7  # reconstructions side by side
 
 
 class Live:
@@ -70,7 +71,7 @@ class Live:
     def drawn(self, rank: int) -> str:
         """The first reconstructions at a rank side by side, as a data URI."""
         if ("drawn", rank) not in self._state:
-            self._state["drawn", rank] = self._data.strip(self.first[rank])
+            self._state["drawn", rank] = self._data.strip(self.first[rank][:STRIP])
         return self._state["drawn", rank]
 
 

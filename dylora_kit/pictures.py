@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def data_uri(pixels: Tensor) -> str:
-    """An image of shape (height, width), values from −1 (black) to 1 (white), as a data URI."""
+    """An image of shape (height, width), values from −1 (black) to 1 (white), NaN for clear, as a data URI."""
     from matplotlib.pyplot import imsave
 
     file = io.BytesIO()

@@ -8,7 +8,7 @@ from torch import nn
 
 from dylora_kit import cards
 from dylora_kit.adapt import Adapters
-from dylora_kit.live import Live, Moments
+from dylora_kit.live import STRIP, Live, Moments
 from dylora_kit.pictures import data_uri
 from dylora_kit.rank import RankHandle
 from dylora_kit.train import train
@@ -73,7 +73,7 @@ class RankExplorer(ipywidgets.VBox):
         model, adapters: the model and its handle: `Adapters`, or the code of an autoencoder.
         data: a map-style dataset of dicts with `"labels"`; `"pixel_values"` are shown as pictures.
         views: any of `"accuracy"`, `"matrices"`, `"spectrum"`, `"ordering"`, `"predictions"`; for an autoencoder
-            `"error"` and `"reconstructions"`.
+            `"error"` and `"reconstructions"`. Default: all of them but `"ordering"`.
         name: what the model's method is called.
         rivals: other models to compare with, `{name: handle}`. A switch chooses which one the cards show.
         caption: a line about the data.
@@ -91,26 +91,30 @@ class RankExplorer(ipywidgets.VBox):
         adapters: RankHandle,
         data: Any,
         *,
-        views: Sequence[str] = ("accuracy", "matrices", "spectrum", "predictions"),
-        name: str = "DyLoRA",
+        views: Sequence[str] | None = None,
+        name: str | None = None,
         rivals: Mapping[str, RankHandle] | None = None,
         caption: str = "",
         guess: Guess | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
+        of_adapters = isinstance(adapters, Adapters)
+        if views is None:
+            views = ("accuracy", "matrices", "spectrum", "predictions") if of_adapters else ("error", "reconstructions")
         views = [views] if isinstance(views, str) else list(views)
+        name = name or ("DyLoRA" if of_adapters else "autoencoder")
         methods = {name: adapters, **(rivals or {})}
         _check(model, adapters, data, views, name, rivals or {}, guess, training)
         self._data, self._views, self._guess = data, views, guess
         self._training = dict(training or {})
         self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.word}"
-        self._metric = "accuracy" if isinstance(adapters, Adapters) else "error"
+        self._metric = "accuracy" if of_adapters else "error"
         self._live = {key: Live(one, data, self._metric, SHOWN) for key, one in methods.items()}
         self._first = self._live[name]
         self._before: dict[int, float] = {}
         self._moments = Moments(adapters) if training else None
         self._pictures: list[str] = []
-        self._real = data.strip(data.pixel_values[:SHOWN]) if "reconstructions" in views else ""
+        self._real = data.strip(data.pixel_values[:STRIP]) if "reconstructions" in views else ""
         if "predictions" in views:
             self._pictures = [
                 data_uri(data[index]["pixel_values"].squeeze(0)) for index in range(min(SHOWN, len(data)))
@@ -139,7 +143,7 @@ class RankExplorer(ipywidgets.VBox):
             layout={"width": "380px"},
         )  # fmt: skip
         self.play = ipywidgets.Play(max=0, interval=400, show_repeat=False, layout={"width": "auto"})
-        self.moment = ipywidgets.HTML()
+        self.moment = ipywidgets.HTML(layout={"margin": "2px 0 2px 14px"})
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"))

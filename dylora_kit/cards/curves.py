@@ -1,5 +1,7 @@
 """The card with one curve per method: what each achieves at every rank."""
 
+import math
+
 from dylora_kit.cards.scene import Scene
 from dylora_kit.cards.shapes import apart, head, marker, text
 
@@ -8,12 +10,14 @@ def metric_card(scene: Scene) -> str:
     left, top, width, height = 50, 70, 268, 158
     step = width / max(scene.r - 1, 1)
     at = lambda rank: left + step * (rank - 1)  # noqa: E731
-    up = lambda value: top + height * (1 - min(value, 1.0))  # noqa: E731
+    most = max((value for one in scene.series for value in one.values.values()), default=1.0)
+    ticks = [0.25 * tick for tick in range(max(5, math.ceil(4 * min(most, 2.0)) + 1))]  # an error can exceed 100 %
+    up = lambda value: top + height * (1 - min(value / ticks[-1], 1.0))  # noqa: E731
     out = [head(f"{scene.metric.capitalize()} by {scene.word}, in %", scene.subtitle)]
-    for tick in (0, 25, 50, 75, 100):
-        y = up(tick / 100)
+    for tick in ticks:
+        y = up(tick)
         out.append(f'<line x1="{left}" x2="{left + width}" y1="{y}" y2="{y}" style="stroke:var(--line);opacity:.7"/>')
-        out.append(text(left - 9, y + 4, str(tick), "soft end"))
+        out.append(text(left - 9, y + 4, f"{100 * tick:.0f}", "soft end"))
     for rank in range(1, scene.r + 1):
         if scene.r <= 16 or rank in (1, scene.rank, scene.r):
             out.append(text(at(rank), top + height + 19, str(rank), "b mid" if rank == scene.rank else "soft mid"))

@@ -24,11 +24,11 @@ def predictions_card(scene: Scene) -> str:
 def reconstructions_card(scene: Scene) -> str:
     numbers = "1 number" if scene.rank == 1 else f"{scene.rank} numbers"
     out = [head("Rebuilt from the code", f"test digits, each rebuilt live from {numbers}")]
-    width, tall = 310.0, 31.0  # ten digits across
+    width, tall = 312.0, 40.0
     for line, (name, strip) in enumerate(scene.rebuilt.items()):
-        y = 62 + line * (tall + 13)
+        y = 64 + line * (tall + 11)
         colour = "" if line == 0 else f"var(--dk-{line - 1})"
-        size = f'x="144" y="{y}" width="{width}" height="{tall}" preserveAspectRatio="none"'
+        size = f'x="144" y="{y}" width="{width}" height="{tall}"'
         out.append(f'<image {size} href="{strip}" style="image-rendering:pixelated"/>')
         out.append(text(134, y + tall / 2 + 5, name, "end", colour))
     return "".join(out)

@@ -50,8 +50,8 @@ class Pixels(Digits):
         return (torch.as_tensor(rows) + self.mean).reshape(-1, 8, 8)
 
     def strip(self, rows: Tensor | np.ndarray) -> str:
-        """Rows (n, 64) as one picture, side by side, as a data URI."""
-        return data_uri(torch.cat(list(F.pad(self.pictures(rows), (0, 1), value=-1.0)), dim=1))
+        """Rows (n, 64) as one picture, side by side with gaps between, as a data URI."""
+        return data_uri(torch.cat(list(F.pad(self.pictures(rows), (0, 1), value=torch.nan)), dim=1)[:, :-1])
 
 
 def load(domain: str = "turned") -> Task:
