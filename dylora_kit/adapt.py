@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.layer import DyLoRALinear, check_scaling
+from dylora_kit.adapter import LowRankAdapter, check_scaling
+from dylora_kit.layer import DyLoRAFused, DyLoRALinear, Wrapper
 from dylora_kit.rank import ActiveRank, RankHandle, check_rank
-from dylora_kit.targets import ends_with, match_saved, match_targets
+from dylora_kit.targets import by_module, ends_with, match_saved, match_targets
 
 
 def attach(
@@ -22,6 +23,7 @@ def attach(
     lora_dropout: float = 0.0,
     modules_to_save: Sequence[str] = (),
     rank_pattern: Mapping[str, int] | None = None,
+    split_fused: bool = True,
     seed: int = 0,
 ) -> "Adapters":
     """Freezes a model and wraps some of its linear layers in adapters, in place.
@@ -29,7 +31,8 @@ def attach(
     Arguments:
         model: any `nn.Module`.
         target_modules: names of the layers to adapt. A list is matched against the end of each module's dotted
-            name (`["q_proj", "v_proj"]`), a string is a regular expression for the whole name.
+            name (`["q_proj", "v_proj"]`), a string is a regular expression for the whole name. `"attention"` means
+            the query and value of every self-attention, whatever this architecture calls them.
         r: the maximum rank (r_max).
         lora_alpha: α of Eq. 7.
         scaling: `"alpha/b"` (the paper), `"alpha/r"` or `"alpha/sqrt(b)"`.
@@ -37,6 +40,9 @@ def attach(
         modules_to_save: modules that are trained along with the adapters and saved with them, such as
             `["classifier"]`; matched like a list of targets.
         rank_pattern: another maximum rank for some layers, `{end of the name: r}`.
+        split_fused: a projection that makes query, key and value in one (GPT-2's `c_attn`) gets adapters of their
+            own for query and value, called `c_attn.q` and `c_attn.v`; name parts to choose others, such as
+            `["c_attn.k"]`. With False it is adapted as one layer, as PEFT does.
         seed: start of `lora_A`, drawn from a generator of its own.
 
     Returns the handle on the adapters, with the rank set to r.
@@ -50,13 +56,13 @@ def attach(
     >>> list(adapters.layers)
     ['0', '2']
     """
-    if any(isinstance(module, DyLoRALinear) for module in model.modules()):
+    if any(isinstance(module, Wrapper) for module in model.modules()):
         raise ValueError("the model has adapters already: call detach() on their handle first")
     rank_pattern = dict(rank_pattern or {})
     target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
     modules_to_save = modules_to_save if isinstance(modules_to_save, str) else list(modules_to_save)
-    targets = match_targets(model, target_modules)
-    saved = match_saved(model, modules_to_save, targets)
+    targets = match_targets(model, target_modules, split_fused)
+    saved = match_saved(model, modules_to_save, list(targets))
     limits = dict.fromkeys(targets, r)
     for pattern, limit in rank_pattern.items():
         named = [name for name in targets if ends_with(name, pattern)]
@@ -68,12 +74,20 @@ def attach(
 
     requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
     generator = torch.Generator().manual_seed(seed)
-    layers: dict[str, DyLoRALinear] = {}
+    layers: dict[str, LowRankAdapter] = {}
+    wrappers: list[Wrapper] = []
+    options = (lora_alpha, scaling, lora_dropout, generator)
     try:
-        for name in targets:
-            layers[name] = DyLoRALinear(
-                model.get_submodule(name), limits[name], lora_alpha, scaling, lora_dropout, generator
-            )
+        for name, parts in by_module(targets).items():
+            base = model.get_submodule(name)
+            if parts:
+                ranks = {part: limits[f"{name}.{part}"] for part in parts}
+                fused = DyLoRAFused(base, parts, ranks, *options)
+                layers |= {f"{name}.{part}": fused.part(part) for part in parts}
+                wrappers.append(fused)
+            else:
+                layers[name] = layer = DyLoRALinear(base, limits[name], *options)
+                wrappers.append(layer)
     except BaseException as error:
         for parameter, flag in requires_grad.items():
             parameter.requires_grad_(flag)
@@ -91,8 +105,9 @@ def attach(
         "target_modules": target_modules if isinstance(target_modules, str) else list(target_modules),
         "modules_to_save": list(modules_to_save),
         "rank_pattern": {name: int(limit) for name, limit in rank_pattern.items()},
+        "split_fused": bool(split_fused),
     }
-    return Adapters(model, layers, saved, config, requires_grad)
+    return Adapters(model, layers, wrappers, saved, config, requires_grad)
 
 
 class Adapters(RankHandle):
@@ -100,7 +115,8 @@ class Adapters(RankHandle):
 
     Attributes:
         model: the model they are in.
-        layers: the adapted layers, `{dotted name: DyLoRALinear}`.
+        layers: the adapters, `{dotted name: LowRankAdapter}`: a `DyLoRALinear`, or one part of a `DyLoRAFused`.
+        wrappers: the modules that stand in the model instead of its own.
         saved_modules: the modules trained along with them, by name.
         r: the maximum rank.
         config: the arguments of `attach`.
@@ -109,19 +125,22 @@ class Adapters(RankHandle):
     def __init__(
         self,
         model: nn.Module,
-        layers: dict[str, DyLoRALinear],
+        layers: dict[str, LowRankAdapter],
+        wrappers: list[Wrapper],
         saved_modules: dict[str, nn.Module],
         config: dict[str, Any],
         requires_grad: dict[nn.Parameter, bool],
     ) -> None:
         self.model, self.layers, self.saved_modules, self.config = model, layers, saved_modules, config
+        self.wrappers = wrappers
         self._requires_grad = requires_grad
         self._attached = True
         self._active = ActiveRank({name: layer.r for name, layer in layers.items()})
         for name, layer in layers.items():
             layer.name, layer.active = name, self._active
-            layer.train(layer.base_layer.training)
-            _replace(model, layer.base_layer, layer)
+        for wrapper in wrappers:
+            wrapper.train(wrapper.base_layer.training)
+            _replace(model, wrapper.base_layer, wrapper)
 
     @property
     def frozen(self) -> bool:
@@ -170,27 +189,28 @@ class Adapters(RankHandle):
         for name, module in self.model.named_modules():
             for parameter in module.parameters(recurse=False):
                 owners.setdefault(parameter, []).append(name)
-        for name, layer in self.layers.items():
-            if not layer.weight.is_floating_point():
-                raise ValueError(f"cannot merge {name!r}: its weight is quantised ({layer.weight.dtype})")
-            shared = owners[layer.weight]  # type: ignore[index]
+        for wrapper in self.wrappers:
+            name = next(name for name, module in self.model.named_modules() if module is wrapper)
+            if not wrapper.weight.is_floating_point():
+                raise ValueError(f"cannot merge {name!r}: its weight is quantised ({wrapper.weight.dtype})")
+            shared = owners[wrapper.weight]  # type: ignore[index]
             if len(shared) > 1:
                 raise ValueError(f"cannot merge {name!r}: its weight is shared by {', '.join(shared)}")
         if rank is not None:
             self.rank = check_rank(rank, self.r)
         if self._active.per_example is not None:
             raise ValueError("each example has its own rank: say which rank to merge, as in merge(rank=3)")
-        merged = {layer: layer.merged_weight() for layer in self.layers.values()}  # all of them before the first change
-        for layer, weight in merged.items():
-            layer._swap_in(weight)
+        merged = {wrapper: wrapper.merged_weight() for wrapper in self.wrappers}  # all of them before the first change
+        for wrapper, weight in merged.items():
+            wrapper.swap_in(weight)
         self._active.merged = True
 
     def unmerge(self) -> None:
         """Puts the original base weights back, bit for bit."""
         if not self.merged:
             raise ValueError("the adapters are not merged: call merge() first")
-        for layer in self.layers.values():
-            layer._unmerge_weight()
+        for wrapper in self.wrappers:
+            wrapper.swap_out()
         self._active.merged = False
 
     def detach(self) -> nn.Module:
@@ -198,8 +218,8 @@ class Adapters(RankHandle):
         self.check_usable()
         if self.merged:
             self.unmerge()
-        for layer in self.layers.values():
-            _replace(self.model, layer, layer.base_layer)
+        for wrapper in self.wrappers:
+            _replace(self.model, wrapper, wrapper.base_layer)
         for parameter, flag in self._requires_grad.items():
             parameter.requires_grad_(flag)
         self._attached = False

@@ -22,7 +22,9 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "target_modules": (str, list),
     "modules_to_save": (list,),
     "rank_pattern": (dict,),
+    "split_fused": (bool,),
 }
+LATER = {"split_fused": True}  # fields that older files lack, and what they meant
 
 
 def save(adapters: Adapters, path: str | PathLike[str]) -> None:
@@ -73,7 +75,7 @@ def load(model: nn.Module, path: str | PathLike[str]) -> Adapters:
     adapters = attach(model, **config)
     own = {PREFIX + name: tensor for name, tensor in _tensors(adapters).items()}
     problem = _difference(own, tensors)
-    if not problem and saved_with is not None and saved_with != config:
+    if not problem and saved_with is not None and LATER | saved_with != config:
         problem = f"it was saved with other settings than {CONFIG}, so they are of two different adapters"
     if problem:
         adapters.detach()
@@ -88,6 +90,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG).get("dylora")
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} was not written by this kit: it has no 'dylora' section")
+    config = LATER | config
     odd = sorted(FIELDS.keys() ^ config.keys())
     if odd:
         what = "lacks" if odd[0] in FIELDS else "has an unknown field"

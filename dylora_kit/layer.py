@@ -1,32 +1,57 @@
-"""One adapted layer: the paper's Eq. 4–7 and 10, for any module that maps (…, d_in) to (…, d_out)."""
+"""Adapted layers: a frozen one underneath, and the adapters that add to its output."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from dylora_kit.lowrank import LowRank
-from dylora_kit.rank import ActiveRank, Rank, check_rank
-
-SCALINGS: dict[str, Callable[[float, int, int], float]] = {
-    "alpha/b": lambda alpha, b, r: alpha / b,
-    "alpha/r": lambda alpha, b, r: alpha / r,
-    "alpha/sqrt(b)": lambda alpha, b, r: alpha / math.sqrt(b),
-}
+from dylora_kit.adapter import LowRankAdapter
+from dylora_kit.rank import check_rank
 
 
-def check_scaling(scaling: Any) -> str:
-    """`scaling`, or `ValueError` if there is none of this name."""
-    if scaling not in SCALINGS:
-        raise ValueError(f"unknown scaling {scaling!r}: expected one of {', '.join(map(repr, SCALINGS))}")
-    return scaling
+class Wrapper(nn.Module):
+    """What stands in a model where a frozen layer stood."""
+
+    base_layer: Any  # a linear layer, also a quantised one
+    _original: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The base layer's weight, for code that reads it from the module it replaced."""
+        return self.base_layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base layer's bias."""
+        return self.base_layer.bias
+
+    def delta_as_weight(self) -> Tensor:
+        """ΔW at the active rank in the layout of the base layer's weight."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """The base weight plus ΔW at the active rank, in the base weight's layout and type."""
+        weight, delta = self.weight.detach(), self.delta_as_weight()
+        if not weight.is_floating_point():
+            raise ValueError(f"cannot merge into a weight of type {weight.dtype}: merge into the unquantised model")
+        return (weight.to(delta.dtype) + delta).to(weight.dtype)
+
+    def swap_in(self, merged: Tensor) -> None:
+        """Puts a merged weight in place of the original, which is kept: W + Δ − Δ is not W in floating point."""
+        weight = self.weight
+        self._original, weight.data = weight.data, merged
+
+    def swap_out(self) -> None:
+        """Puts the original weight back."""
+        assert self._original is not None
+        weight = self.weight  # the model may have been moved meanwhile
+        weight.data, self._original = self._original.to(weight.device, weight.dtype), None
 
 
-class DyLoRALinear(nn.Module):
+class DyLoRALinear(LowRankAdapter, Wrapper):
     """A frozen linear layer plus a low-rank adapter that runs at any rank from 1 to r.
 
     At the active rank b it computes (Eq. 7)
@@ -36,7 +61,8 @@ class DyLoRALinear(nn.Module):
     Rows of `lora_A` and columns of `lora_B` beyond b are not read. At b = r this is plain LoRA.
 
     Arguments:
-        base_layer: an `nn.Linear` with weight (d_out, d_in). It is frozen.
+        base_layer: an `nn.Linear` with weight (d_out, d_in), or transformers' `Conv1D` with weight (d_in, d_out). It is
+            frozen.
         r: the maximum rank, which is what is allocated.
         lora_alpha: α, greater than 0.
         scaling: `"alpha/b"` (the paper), `"alpha/r"` or `"alpha/sqrt(b)"`.
@@ -68,105 +94,18 @@ class DyLoRALinear(nn.Module):
         lora_dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        if not isinstance(base_layer, nn.Linear):
-            raise TypeError(f"cannot adapt a {type(base_layer).__name__}: expected an nn.Linear")
-        self.in_features, self.out_features = base_layer.in_features, base_layer.out_features
-        self.r = check_rank(r, min(self.in_features, self.out_features))
-        number = isinstance(lora_alpha, int | float) and not isinstance(lora_alpha, bool)
-        if not number or not 0 < lora_alpha < math.inf:
-            raise ValueError(f"lora_alpha must be a finite number greater than 0: got {lora_alpha!r}")
-        check_scaling(scaling)
-        if not isinstance(lora_dropout, int | float) or not 0 <= lora_dropout < 1:
-            raise ValueError(f"lora_dropout must be at least 0 and less than 1: got {lora_dropout!r}")
-        self._lora_alpha, self._scaling, self._lora_dropout = lora_alpha, scaling, float(lora_dropout)
+        d_in, d_out = sizes_of(base_layer)
+        weight: Any = base_layer.weight
+        super().__init__(d_in, d_out, r, lora_alpha, scaling, lora_dropout, generator, like=weight)
         self.base_layer = base_layer.requires_grad_(False)
-        weight = base_layer.weight
-        # as PEFT does: adapters of a half-precision or quantised base are trained in float32
-        dtype = weight.dtype if weight.dtype in (torch.float32, torch.float64) else torch.float32
-        start = torch.empty(self.r, self.in_features, dtype=torch.float32, device="cpu")
-        nn.init.normal_(start, std=self.in_features**-0.5, generator=generator)
-        self.lora_A = nn.Parameter(start.to(weight.device, dtype))
-        self.lora_B = nn.Parameter(torch.zeros(self.out_features, self.r, device=weight.device, dtype=dtype))
-        # A leaf whose gradient says which rows a backward pass reached: a gradient of lora_A can be zero on a row
-        # that was used, so the optimizer cannot tell from the gradient. On the CPU, where the optimizer reads it.
-        self.reached = torch.zeros(self.r, dtype=torch.float32, device="cpu", requires_grad=True)
-        self.name = ""
-        self.active = ActiveRank({"": self.r})
-        self._original: Tensor | None = None
-
-    @property
-    def weight(self) -> Tensor:
-        """The base layer's weight, for code that reads it from the module it replaced."""
-        return self.base_layer.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The base layer's bias."""
-        return self.base_layer.bias
-
-    @property
-    def lora_alpha(self) -> float:
-        """α, as it was given."""
-        return self._lora_alpha
-
-    @property
-    def lora_dropout(self) -> float:
-        """Dropout on the adapter's input, as it was given."""
-        return self._lora_dropout
-
-    @property
-    def scaling(self) -> str:
-        """How the scale depends on the rank. `adapters.scaling` changes it for a whole model."""
-        return self._scaling
-
-    @property
-    def rank(self) -> Rank:
-        """The active rank; assign to change it. A layer that belongs to a model takes it from `adapters.rank`."""
-        return self.active.of(self.name) if self.active.per_example is None else self.active.value
-
-    @rank.setter
-    def rank(self, value: Rank) -> None:
-        self._check_standalone()
-        self.active.value = value
-
-    @property
-    def frozen(self) -> bool:
-        """Whether gradients reach row and column b only (Eq. 10)."""
-        return self.active.frozen
-
-    @frozen.setter
-    def frozen(self, value: bool) -> None:
-        self._check_standalone()
-        self.active.frozen = bool(value)
-
-    def _check_standalone(self) -> None:
-        if self.name:
-            raise ValueError(f"layer {self.name!r} shares its model's rank: set it on the adapters handle")
-
-    def scale(self, rank: int) -> float:
-        """The factor before B·A at a rank, for instance α/b."""
-        return SCALINGS[self.scaling](self.lora_alpha, rank, self.r)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""
-        if self.active.merged:
-            if self.training and torch.is_grad_enabled():
-                raise RuntimeError("the adapters are merged into the base weights: call unmerge() before training")
+        if runs_merged(self):
             return self.base_layer(x, *args, **kwargs)
-        b, frozen, per_example = self.active.of(self.name), self.active.frozen, self.active.per_example
-        if per_example is None:
-            low, scale, gate, own = (b - 1 if frozen else 0), self.scale(b), None, None
-        else:
-            low, scale = 0, 1.0
-            gate, own = self._gates(x, per_example.clamp(max=self.r), b, frozen)
-        ranks = (self.lora_A, self.lora_B, self.reached, low, b, scale, gate, own)
         if self._is_plain(x) and not (args or kwargs):
-            return LowRank.apply(None, x, self.base_layer.weight, self.base_layer.bias, x.dtype, *ranks)
-        h = self.base_layer(x, *args, **kwargs)
-        dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
-        x = F.dropout(x, self.lora_dropout, self.training)
-        return LowRank.apply(h, x, None, None, dtype, *ranks)
+            return self.add_to(None, x, self.base_layer.weight, self.base_layer.bias)
+        return self.add_to(self.base_layer(x, *args, **kwargs), x)
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether base and adapter can be computed in one go: nothing else looks at the base layer or its output."""
@@ -183,27 +122,9 @@ class DyLoRALinear(nn.Module):
             and "forward" not in base.__dict__
         )
 
-    def _gates(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
-        """For one rank per example: what each of b rows counts in each of n = N·… inputs, and which get a gradient."""
-        if x.dim() < 2 or len(x) != len(ranks):
-            raise ValueError(
-                f"the rank tensor names {len(ranks)} examples, but the batch holds {len(x)}: pass one each"
-            )
-        scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64, device="cpu")
-        number = torch.arange(1, b + 1, device="cpu")
-        gate = (number <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
-        own = number == ranks[:, None] if frozen else None
-        every = x[..., 0].numel() // len(x)
-        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(every, 0)  # (n, b)
-        return gate, None if own is None else own.to(x.device).repeat_interleave(every, 0)
-
-    @torch.no_grad()
-    def delta(self, rank: int | None = None) -> Tensor:
-        """ΔW at a rank (default: the active one), scale included, shape (d_out, d_in), in the adapter's dtype."""
-        if rank is None and self.active.per_example is not None:
-            raise ValueError("each example has its own rank: say at which rank to compute ΔW")
-        b = self.active.of(self.name) if rank is None else check_rank(rank, self.r)
-        return self.scale(b) * (self.lora_B[:, :b] @ self.lora_A[:b])  # (d_out, b) · (b, d_in) → (d_out, d_in)
+    def delta_as_weight(self) -> Tensor:
+        """ΔW at the active rank in the layout of the base layer's weight."""
+        return self.delta().T if stores_transposed(self.base_layer) else self.delta()
 
     def merge(self, rank: int | None = None) -> None:
         """Adds ΔW at a rank (default: the active one) to the base weight, until `unmerge`."""
@@ -212,7 +133,7 @@ class DyLoRALinear(nn.Module):
             raise ValueError("the adapter is merged already: call unmerge() first")
         if rank is not None:
             self.active.value = check_rank(rank, self.r)
-        self._swap_in(self.merged_weight())
+        self.swap_in(self.merged_weight())
         self.active.merged = True
 
     def unmerge(self) -> None:
@@ -220,24 +141,108 @@ class DyLoRALinear(nn.Module):
         self._check_standalone()
         if not self.active.merged:
             raise ValueError("the adapter is not merged: call merge() first")
-        self._unmerge_weight()
+        self.swap_out()
         self.active.merged = False
 
-    def merged_weight(self) -> Tensor:
-        """The base weight plus ΔW at the active rank, (d_out, d_in), in the base weight's type."""
-        weight = self.weight.detach()
-        if not weight.is_floating_point():
-            raise ValueError(f"cannot merge into a weight of type {weight.dtype}: merge into the unquantised model")
-        return (weight.to(self.lora_A.dtype) + self.delta()).to(weight.dtype)
 
-    def _swap_in(self, merged: Tensor) -> None:
-        weight = self.weight
-        self._original, weight.data = weight.data, merged  # W + Δ − Δ is not W in floating point, so W itself is kept
+class DyLoRAFused(Wrapper):
+    """A frozen projection whose output is several in one, such as query, key and value, with an adapter for some.
 
-    def _unmerge_weight(self) -> None:
-        assert self._original is not None
-        weight = self.weight  # the model may have been moved meanwhile
-        weight.data, self._original = self._original.to(weight.device, weight.dtype), None
+    Each adapter has matrices of its own, and adds to its own part of the output; the other parts are untouched.
 
-    def extra_repr(self) -> str:
-        return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"
+    Arguments:
+        base_layer: the projection, weight (d_out, d_in) or, for transformers' `Conv1D`, (d_in, d_out).
+        parts: which outputs belong to each adapted part, `{name: indices}`.
+        r: the maximum rank of each part.
+        lora_alpha, scaling, lora_dropout, generator: as in `DyLoRALinear`.
+
+    Attributes:
+        adapters: the `LowRankAdapter` of each part.
+
+    >>> fused = DyLoRAFused(nn.Linear(6, 12), {"q": range(4), "v": range(8, 12)}, {"q": 3, "v": 2})
+    >>> fused(torch.randn(5, 6)).shape
+    torch.Size([5, 12])
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        parts: Mapping[str, Sequence[int]],
+        r: Mapping[str, int],
+        lora_alpha: float = 16,
+        scaling: str = "alpha/b",
+        lora_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        d_in, _ = sizes_of(base_layer)
+        weight: Any = base_layer.weight
+        self.adapters = nn.ModuleDict(
+            {
+                name: LowRankAdapter(
+                    d_in, len(outputs), r[name], lora_alpha, scaling, lora_dropout, generator, weight
+                )
+                for name, outputs in parts.items()
+            }
+        )
+        self.base_layer = base_layer.requires_grad_(False)
+        self.parts = {name: list(outputs) for name, outputs in parts.items()}
+        for name, outputs in self.parts.items():
+            indices = torch.tensor(outputs, device=weight.device)
+            self.register_buffer(f"outputs_{name}", indices, persistent=False)
+
+    def part(self, name: str) -> LowRankAdapter:
+        """The adapter of one part."""
+        return self.adapters[name]  # type: ignore[return-value]
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Maps x of shape (…, d_in) to (…, d_out), every part at the active rank."""
+        h = self.base_layer(x, *args, **kwargs)
+        if runs_merged(self, *self.adapters.values()):
+            return h
+        pieces, done = [], 0
+        if all(_is_run(outputs) for outputs in self.parts.values()):
+            for name, outputs in sorted(self.parts.items(), key=lambda part: part[1][0]):
+                part = h[..., outputs[0] : outputs[-1] + 1]
+                pieces += [h[..., done : outputs[0]], self.part(name).add_to(part, x)]
+                done = outputs[-1] + 1
+            return torch.cat([*pieces, h[..., done:]], dim=-1)
+        for name in self.parts:
+            where = getattr(self, f"outputs_{name}")
+            h = h.index_copy(-1, where, self.part(name).add_to(h.index_select(-1, where), x))
+        return h
+
+    def delta_as_weight(self) -> Tensor:
+        """ΔW of all parts at the active rank in the layout of the base layer's weight; zero elsewhere."""
+        first = self.part(next(iter(self.parts)))
+        whole = torch.zeros(sizes_of(self.base_layer)[::-1], dtype=first.lora_A.dtype, device=first.lora_A.device)
+        for name, outputs in self.parts.items():
+            whole[outputs] = self.part(name).delta()
+        return whole.T if stores_transposed(self.base_layer) else whole
+
+
+def sizes_of(module: nn.Module) -> tuple[int, int]:
+    """(d_in, d_out) of a module that an adapter can be added to; `TypeError` for any other."""
+    if stores_transposed(module):
+        return module.nx, module.nf  # type: ignore[return-value]
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    raise TypeError(f"cannot adapt a {type(module).__name__}: expected an nn.Linear, or transformers' Conv1D")
+
+
+def stores_transposed(module: nn.Module) -> bool:
+    """Whether a layer's weight is (d_in, d_out), as in transformers' `Conv1D`."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx")
+
+
+def runs_merged(layer: nn.Module, *adapters: Any) -> bool:
+    """Whether the base layer alone is to be run; `RuntimeError` for training in that state."""
+    first: Any = adapters[0] if adapters else layer
+    merged: bool = first.active.merged
+    if merged and layer.training and torch.is_grad_enabled():
+        raise RuntimeError("the adapters are merged into the base weights: call unmerge() before training")
+    return merged
+
+
+def _is_run(outputs: list[int]) -> bool:
+    return outputs == list(range(outputs[0], outputs[0] + len(outputs)))

@@ -5,12 +5,12 @@ import weakref
 import torch
 from torch import Tensor
 
-from dylora_kit.layer import DyLoRALinear
+from dylora_kit.adapter import LowRankAdapter
 
-_TRACKERS: "weakref.WeakKeyDictionary[DyLoRALinear, RowTracker]" = weakref.WeakKeyDictionary()
+_TRACKERS: "weakref.WeakKeyDictionary[LowRankAdapter, RowTracker]" = weakref.WeakKeyDictionary()
 
 
-def tracker_of(layer: DyLoRALinear) -> "RowTracker":
+def tracker_of(layer: LowRankAdapter) -> "RowTracker":
     """The layer's tracker: one, whatever the number of optimizers made for it."""
     if layer not in _TRACKERS:
         _TRACKERS[layer] = RowTracker(layer)
@@ -30,7 +30,7 @@ class RowTracker:
         rows: shape (r,), 1.0 where a row was reached; None if no row was.
     """
 
-    def __init__(self, layer: DyLoRALinear) -> None:
+    def __init__(self, layer: LowRankAdapter) -> None:
         self.r = layer.r
         self.rows: Tensor | None = None
         self._parameters = [weakref.ref(layer.lora_A), weakref.ref(layer.lora_B)]
@@ -43,7 +43,7 @@ class RowTracker:
         layer.reached.grad = None  # what earlier backward passes left
         layer.reached.register_post_accumulate_grad_hook(self._on_rows)
 
-    def listen(self, layer: DyLoRALinear) -> None:
+    def listen(self, layer: LowRankAdapter) -> None:
         """Hears of the gradients of those of the layer's parameters that are trained."""
         for index, parameter in enumerate((layer.lora_A, layer.lora_B)):
             if parameter.requires_grad and index not in self._heard:

@@ -2,15 +2,41 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
+from dylora_kit.fused import ADAPTED, check_split_known, parts_of
 
-def match_targets(model: nn.Module, target_modules: str | Sequence[str]) -> list[str]:
-    """Names of the modules to adapt: a list is matched against the end of each name, a string is an expression."""
-    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    if isinstance(target_modules, str):
+ATTENTION = "attention"
+# what architectures call the query and value of an attention
+QUERY_AND_VALUE = (
+    ("query", "value"),
+    ("q_proj", "v_proj"),
+    ("q_lin", "v_lin"),
+    ("query_proj", "value_proj"),
+    ("q", "v"),
+)
+CROSS = ("crossattention", "encoder_attn", "EncDecAttention", "cross_attn")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One adapter to be: a whole module, or one part of a fused projection with the outputs that belong to it."""
+
+    module: str
+    part: str | None = None
+    outputs: Sequence[int] = ()
+
+
+def match_targets(model: nn.Module, target_modules: str | Sequence[str], split_fused: bool = True) -> dict[str, Target]:
+    """The adapters to make, by name. A list is matched against the end of each name, a string is an expression."""
+    known = _known(model, split_fused)
+    names = list(known)
+    if target_modules == ATTENTION:
+        matched = _attention(model, split_fused)
+    elif isinstance(target_modules, str):
         try:
             matched = [name for name in names if re.fullmatch(target_modules, name)]
         except re.error as error:
@@ -24,24 +50,86 @@ def match_targets(model: nn.Module, target_modules: str | Sequence[str]) -> list
             if not any(ends_with(name, target) for name in names):
                 raise _no_match(model, target)
         matched = [name for name in names if any(ends_with(name, target) for target in target_modules)]
+    chosen: dict[str, Target] = {}
+    seen: set[tuple[nn.Module, str | None]] = set()
     for name in matched:
-        parent = model.get_submodule(name.rpartition(".")[0])
-        if isinstance(parent, nn.MultiheadAttention) or isinstance(model.get_submodule(name), nn.MultiheadAttention):
-            raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
-    unique: dict[nn.Module, str] = {}
-    for name in matched:
-        unique.setdefault(model.get_submodule(name), name)
-    return list(unique.values())
+        for full, one in _expanded(model, known, name, split_fused).items():
+            parent = model.get_submodule(one.module.rpartition(".")[0])
+            module = model.get_submodule(one.module)
+            if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
+                raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
+            if (module, one.part) not in seen:
+                seen.add((module, one.part))
+                chosen[full] = one
+    return chosen
+
+
+def by_module(targets: Mapping[str, Target]) -> dict[str, dict[str, Sequence[int]]]:
+    """The modules to replace, each with the outputs of its parts; without parts, where it is adapted as a whole."""
+    modules: dict[str, dict[str, Sequence[int]]] = {}
+    for target in targets.values():
+        parts = modules.setdefault(target.module, {})
+        if target.part is not None:
+            parts[target.part] = target.outputs
+    return modules
+
+
+def _known(model: nn.Module, split_fused: bool) -> dict[str, Target]:
+    """Every name that can be matched: modules, and the parts of fused projections."""
+    known: dict[str, Target] = {}
+    for name, _ in model.named_modules(remove_duplicate=False):
+        if not name:
+            continue
+        known[name] = Target(name)
+        for part, outputs in ((parts_of(model, name) or {}) if split_fused else {}).items():
+            known[f"{name}.{part}"] = Target(name, part, outputs)
+    return known
+
+
+def _expanded(model: nn.Module, known: Mapping[str, Target], name: str, split_fused: bool) -> dict[str, Target]:
+    """A matched name; for a fused projection the parts that are adapted by default."""
+    if not split_fused or known[name].part is not None:
+        return {name: known[name]}
+    check_split_known(model, name)
+    parts = {f"{name}.{part}": known[f"{name}.{part}"] for part in ADAPTED if f"{name}.{part}" in known}
+    return parts or {name: known[name]}
+
+
+def _attention(model: nn.Module, split_fused: bool) -> list[str]:
+    """Query and value of every self-attention of the encoder and the decoder."""
+    found = []
+    for name, module in model.named_modules():
+        if any(part in CROSS for part in name.split(".")) or getattr(module, "is_cross_attention", False):
+            continue
+        children = dict(module.named_children())
+        pairs = [pair for pair in QUERY_AND_VALUE if all(sizes_fit(children.get(one)) for one in pair)]
+        fused = [child for child in children if parts_of(model, f"{name}.{child}" if name else child)]
+        found += [f"{name}.{child}" if name else child for child in (*(pairs[0] if pairs else ()), *fused)]
+    if not found:
+        raise ValueError(
+            "target_modules='attention' finds no query and value here: name the layers to adapt, "
+            f"such as {_linear_ends(model)[:4]}"
+        )
+    return found
+
+
+def sizes_fit(module: nn.Module | None) -> bool:
+    """Whether a module is one that an adapter could be added to."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def _linear_ends(model: nn.Module) -> list[str]:
+    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if sizes_fit(module)})
 
 
 def _no_match(model: nn.Module, target: str) -> ValueError:
-    ends = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+    ends = _linear_ends(model)
     close = difflib.get_close_matches(target.rpartition(".")[2], ends, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return ValueError(f"target_modules: {target!r} matches no module: {hint}linear layers here: {', '.join(ends)}")
 
 
-def match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: list[str]) -> dict[str, nn.Module]:
+def match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: Sequence[str]) -> dict[str, nn.Module]:
     if isinstance(modules_to_save, str):
         raise ValueError(f"modules_to_save must be a list of names, such as [{modules_to_save!r}]")
     saved: dict[str, nn.Module] = {}

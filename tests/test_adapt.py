@@ -123,7 +123,7 @@ def test_all_options_reach_every_layer():
     for layer in adapters.layers.values():
         assert (layer.r, layer.lora_alpha, layer.scaling, layer.lora_dropout) == (4, 3, "alpha/sqrt(b)", 0.25)
     wanted = {"r": 4, "lora_alpha": 3, "scaling": "alpha/sqrt(b)", "lora_dropout": 0.25, "target_modules": TARGETS}
-    assert adapters.config == {**wanted, "modules_to_save": [], "rank_pattern": {}}
+    assert adapters.config == {**wanted, "modules_to_save": [], "rank_pattern": {}, "split_fused": True}
 
 
 class WithMultihead(nn.Module):

@@ -1,0 +1,161 @@
+"""The low-rank part of an adapted layer: A, B and the active rank; Eq. 4–7 and 10 without the layer underneath."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dylora_kit.lowrank import LowRank
+from dylora_kit.rank import ActiveRank, Rank, check_rank
+
+SCALINGS: dict[str, Callable[[float, int, int], float]] = {
+    "alpha/b": lambda alpha, b, r: alpha / b,
+    "alpha/r": lambda alpha, b, r: alpha / r,
+    "alpha/sqrt(b)": lambda alpha, b, r: alpha / math.sqrt(b),
+}
+
+
+def check_scaling(scaling: Any) -> str:
+    """`scaling`, or `ValueError` if there is none of this name."""
+    if scaling not in SCALINGS:
+        raise ValueError(f"unknown scaling {scaling!r}: expected one of {', '.join(map(repr, SCALINGS))}")
+    return scaling
+
+
+class LowRankAdapter(nn.Module):
+    """Two matrices whose product, cut to the active rank b and scaled, is added to a layer's output.
+
+    Arguments:
+        d_in, d_out: the sizes of what it is added to.
+        r: the maximum rank, which is what is allocated.
+        lora_alpha, scaling, lora_dropout, generator: see `DyLoRALinear`.
+        like: a weight whose device it shares, and its type if that is float32 or float64.
+
+    Attributes:
+        lora_A: the paper's W_dw, shape (r, d_in); starts Gaussian with mean 0 and deviation 1/√d_in.
+        lora_B: the paper's W_up, shape (d_out, r); starts at zero.
+        name: its name in a model, empty where it stands alone.
+        active: the rank, shared by all adapters of a model.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        r: int,
+        lora_alpha: float,
+        scaling: str,
+        lora_dropout: float,
+        generator: torch.Generator | None,
+        like: Tensor,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = d_in, d_out
+        self.r = check_rank(r, min(d_in, d_out))
+        number = isinstance(lora_alpha, int | float) and not isinstance(lora_alpha, bool)
+        if not number or not 0 < lora_alpha < math.inf:
+            raise ValueError(f"lora_alpha must be a finite number greater than 0: got {lora_alpha!r}")
+        check_scaling(scaling)
+        if not isinstance(lora_dropout, int | float) or not 0 <= lora_dropout < 1:
+            raise ValueError(f"lora_dropout must be at least 0 and less than 1: got {lora_dropout!r}")
+        self._lora_alpha, self._scaling, self._lora_dropout = lora_alpha, scaling, float(lora_dropout)
+        # as PEFT does: adapters of a half-precision or quantised base are trained in float32
+        dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
+        start = torch.empty(self.r, d_in, dtype=torch.float32, device="cpu")
+        nn.init.normal_(start, std=d_in**-0.5, generator=generator)
+        self.lora_A = nn.Parameter(start.to(like.device, dtype))
+        self.lora_B = nn.Parameter(torch.zeros(d_out, self.r, device=like.device, dtype=dtype))
+        # A leaf whose gradient says which rows a backward pass reached: a gradient of lora_A can be zero on a row
+        # that was used, so the optimizer cannot tell from the gradient. On the CPU, where the optimizer reads it.
+        self.reached = torch.zeros(self.r, dtype=torch.float32, device="cpu", requires_grad=True)
+        self.name = ""
+        self.active = ActiveRank({"": self.r})
+
+    @property
+    def lora_alpha(self) -> float:
+        """α, as it was given."""
+        return self._lora_alpha
+
+    @property
+    def lora_dropout(self) -> float:
+        """Dropout on the adapter's input, as it was given."""
+        return self._lora_dropout
+
+    @property
+    def scaling(self) -> str:
+        """How the scale depends on the rank. `adapters.scaling` changes it for a whole model."""
+        return self._scaling
+
+    @property
+    def rank(self) -> Rank:
+        """The active rank; assign to change it. A layer that belongs to a model takes it from `adapters.rank`."""
+        return self.active.of(self.name) if self.active.per_example is None else self.active.value
+
+    @rank.setter
+    def rank(self, value: Rank) -> None:
+        self._check_standalone()
+        self.active.value = value
+
+    @property
+    def frozen(self) -> bool:
+        """Whether gradients reach row and column b only (Eq. 10)."""
+        return self.active.frozen
+
+    @frozen.setter
+    def frozen(self, value: bool) -> None:
+        self._check_standalone()
+        self.active.frozen = bool(value)
+
+    def _check_standalone(self) -> None:
+        if self.name:
+            raise ValueError(f"layer {self.name!r} shares its model's rank: set it on the adapters handle")
+
+    def scale(self, rank: int) -> float:
+        """The factor before B·A at a rank, for instance α/b."""
+        return SCALINGS[self.scaling](self.lora_alpha, rank, self.r)
+
+    def add_to(self, h: Tensor | None, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """h + scale · (x · lora_A[:b]ᵀ) · lora_B[:, :b]ᵀ, (…, d_out), for x of shape (…, d_in).
+
+        Instead of h, the weight and bias of the linear layer that makes it may be given.
+        """
+        b, frozen, per_example = self.active.of(self.name), self.active.frozen, self.active.per_example
+        if per_example is None:
+            low, scale, gate, own = (b - 1 if frozen else 0), self.scale(b), None, None
+        else:
+            low, scale = 0, 1.0
+            gate, own = self._gates(x, per_example.clamp(max=self.r), b, frozen)
+        ranks = (self.lora_A, self.lora_B, self.reached, low, b, scale, gate, own)
+        if h is None:
+            return LowRank.apply(None, x, weight, bias, x.dtype, *ranks)
+        dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
+        x = F.dropout(x, self.lora_dropout, self.training)
+        return LowRank.apply(h, x, None, None, dtype, *ranks)
+
+    def _gates(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
+        """For one rank per example: what each of b rows counts in each of n = N·… inputs, and which get a gradient."""
+        if x.dim() < 2 or len(x) != len(ranks):
+            raise ValueError(
+                f"the rank tensor names {len(ranks)} examples, but the batch holds {len(x)}: pass one each"
+            )
+        scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64, device="cpu")
+        number = torch.arange(1, b + 1, device="cpu")
+        gate = (number <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
+        own = number == ranks[:, None] if frozen else None
+        every = x[..., 0].numel() // len(x)
+        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(every, 0)  # (n, b)
+        return gate, None if own is None else own.to(x.device).repeat_interleave(every, 0)
+
+    @torch.no_grad()
+    def delta(self, rank: int | None = None) -> Tensor:
+        """ΔW at a rank (default: the active one), scale included, shape (d_out, d_in), in the adapter's dtype."""
+        if rank is None and self.active.per_example is not None:
+            raise ValueError("each example has its own rank: say at which rank to compute ΔW")
+        b = self.active.of(self.name) if rank is None else check_rank(rank, self.r)
+        return self.scale(b) * (self.lora_B[:, :b] @ self.lora_A[:b])  # (d_out, b) · (b, d_in) → (d_out, d_in)
+
+    def extra_repr(self) -> str:
+        return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"
