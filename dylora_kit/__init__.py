@@ -17,6 +17,7 @@ from dylora_kit.train import train  # not lazily: a submodule imported later wou
 
 if TYPE_CHECKING:
     from dylora_kit.evaluate import predict, sweep
+    from dylora_kit.exchange import import_peft
     from dylora_kit.io import load
     from dylora_kit.train import train
     from dylora_kit.widgets import Guess, RankExplorer
@@ -29,6 +30,7 @@ _LAZY = {
     "sweep": "evaluate",
     "predict": "evaluate",
     "load": "io",
+    "import_peft": "exchange",
     "RankExplorer": "widgets",
     "Guess": "widgets",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "RankSampler",
     "Uniform",
     "attach",
+    "import_peft",
     "individual_loss",
     "load",
     "mixed_loss",

@@ -250,6 +250,14 @@ class Adapters(RankHandle):
 
         io.save(self, path)
 
+    def export_peft(
+        self, path: str | PathLike[str], rank: int | Mapping[str, int] | None = None, *, serving: bool = False
+    ) -> None:
+        """Writes an ordinary PEFT LoRA adapter of one rank; see `dylora_kit.exchange.export_peft`."""
+        from dylora_kit import exchange
+
+        exchange.export_peft(self, path, rank, serving=serving)
+
     def __repr__(self) -> str:
         size = f"{self.num_parameters(self.r):,} parameters"
         return f"Adapters({len(self.layers)} layers, r={self.r}, rank={self.rank}, {size})"

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,7 @@ def save(adapters: Adapters, path: str | PathLike[str]) -> None:
     if adapters.merged:
         raise ValueError("the adapters are merged into the base weights: call unmerge() before saving")
     tensors = _tensors(adapters)
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"cannot save values that are not finite: there are some in {name!r}")
+    check_finite(tensors)
     config = adapters.config
     content = {
         "peft_type": "LORA",
@@ -74,7 +73,7 @@ def load(model: nn.Module, path: str | PathLike[str]) -> Adapters:
     tensors, saved_with = read_tensors(folder / WEIGHTS)
     adapters = attach(model, **config)
     own = {PREFIX + name: tensor for name, tensor in _tensors(adapters).items()}
-    problem = _difference(own, tensors)
+    problem = difference(own, tensors)
     if not problem and saved_with is not None and LATER | saved_with != config:
         problem = f"it was saved with other settings than {CONFIG}, so they are of two different adapters"
     if problem:
@@ -108,12 +107,27 @@ def _tensors(adapters: Adapters) -> dict[str, Tensor]:
     for name, layer in adapters.layers.items():
         tensors[f"{name}.lora_A.weight"] = layer.lora_A
         tensors[f"{name}.lora_B.weight"] = layer.lora_B
-    for name, module in adapters.saved_modules.items():
-        tensors.update({f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()})
-    return tensors
+    return tensors | saved_tensors(adapters.saved_modules)
 
 
-def _difference(own: dict[str, Tensor], read: dict[str, Tensor]) -> str | None:
+def saved_tensors(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The tensors of modules that are trained along, by name."""
+    return {
+        f"{name}.{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.state_dict(keep_vars=True).items()
+    }
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raises `ValueError` if one of the tensors holds a value that is not finite."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"cannot save values that are not finite: there are some in {name!r}")
+
+
+def difference(own: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> str | None:
+    """What tensors of a file differ in from a model's own, in names, types and shapes; None if they fit."""
     for name in own:
         if name not in read:
             return f"the file lacks {name!r}"

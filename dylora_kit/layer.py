@@ -179,9 +179,7 @@ class DyLoRAFused(Wrapper):
         weight: Any = base_layer.weight
         self.adapters = nn.ModuleDict(
             {
-                name: LowRankAdapter(
-                    d_in, len(outputs), r[name], lora_alpha, scaling, lora_dropout, generator, weight
-                )
+                name: LowRankAdapter(d_in, len(outputs), r[name], lora_alpha, scaling, lora_dropout, generator, weight)
                 for name, outputs in parts.items()
             }
         )

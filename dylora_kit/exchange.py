@@ -1,0 +1,204 @@
+"""PEFT's LoRA adapters: written at any one rank, and read."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dylora_kit.adapt import Adapters, attach
+from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_files
+from dylora_kit.io import CONFIG, PREFIX, WEIGHTS, check_finite, difference, saved_tensors
+from dylora_kit.layer import DyLoRAFused, DyLoRALinear, sizes_of, stores_transposed
+
+# what PEFT can do that these adapters do not carry: field and the values that mean "not used"
+NOT_CARRIED: dict[str, tuple[Any, ...]] = {
+    "use_dora": (False,),
+    "lora_bias": (False,),
+    "bias": ("none",),
+    "use_qalora": (False,),
+    "alora_invocation_tokens": (),
+    "arrow_config": (),
+    "trainable_token_indices": (),
+    "layer_replication": (),
+    "megatron_config": (),
+    "target_parameters": ([],),
+    "corda_config": (),
+    "eva_config": (),
+    "loftq_config": ({},),
+    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
+}
+
+
+def export_peft(
+    adapters: Adapters, path: str | PathLike[str], rank: int | Mapping[str, int] | None = None, *, serving: bool = False
+) -> None:
+    """Writes adapters, cut to one rank, as an ordinary PEFT LoRA adapter, with the modules trained along.
+
+    PEFT scales by α/r, so each scaling finds its α: at rank b, `"alpha/b"` keeps it, `"alpha/r"` writes α·b/r, and
+    `"alpha/sqrt(b)"` sets `use_rslora`. The adapters of one fused projection become one adapter of block structure,
+    whose rank and α are so many times larger.
+
+    Arguments:
+        path: a folder; `adapter_config.json` and `adapter_model.safetensors` go there, both or neither.
+        rank: an int, or `{layer: rank}` for every layer; default is the active rank.
+        serving: for engines that want one rank and one scale: the scale is folded into `lora_B`, ranks are padded
+            with zeros to the largest, and nothing but adapters is written.
+
+    Raises `ValueError` for a rank out of range, while merged, and for a weight that is not finite.
+    """
+    adapters.check_usable()
+    if adapters.merged:
+        raise ValueError("the adapters are merged into the base weights: call unmerge() before exporting")
+    if isinstance(rank, Tensor) or (rank is None and isinstance(adapters.rank, Tensor)):
+        raise ValueError("each example has its own rank: say which rank to export, as in export_peft(path, rank=3)")
+    blocks: dict[str, tuple[Tensor, Tensor, float]] = {}
+    transposed = False
+    with adapters.at(adapters.rank if rank is None else rank):
+        for name, module in adapters.model.named_modules():
+            if isinstance(module, DyLoRALinear | DyLoRAFused):
+                blocks[name] = _block(module)
+                transposed |= stores_transposed(module.base_layer)
+    largest = max(len(A) for A, _, _ in blocks.values())
+    if serving:
+        blocks = {name: _padded(A, scale * B, largest) for name, (A, B, scale) in blocks.items()}
+    rslora = adapters.scaling == "alpha/sqrt(b)" and not serving
+    alphas = {name: scale * (math.sqrt(len(A)) if rslora else len(A)) for name, (A, _, scale) in blocks.items()}
+    alpha = alphas[next(name for name, (A, _, _) in blocks.items() if len(A) == largest)]
+    saved = {} if serving else _saved_by_peft(adapters.model, list(adapters.saved_modules))
+    content = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": getattr(adapters.model, "name_or_path", None) or None,
+        "r": largest,
+        "lora_alpha": alpha,
+        "rank_pattern": {re.escape(name): len(A) for name, (A, _, _) in blocks.items() if len(A) != largest},
+        "alpha_pattern": {re.escape(name): one for name, one in alphas.items() if not math.isclose(one, alpha)},
+        "lora_dropout": adapters.config["lora_dropout"],
+        "target_modules": list(blocks),
+        "modules_to_save": list(saved) or None,
+        "use_rslora": rslora,
+        "bias": "none",
+        "fan_in_fan_out": transposed,
+        "inference_mode": True,
+    }
+    tensors = {f"{name}.lora_A.weight": A for name, (A, _, _) in blocks.items()}
+    tensors |= {f"{name}.lora_B.weight": B for name, (_, B, _) in blocks.items()}
+    tensors |= saved_tensors(saved)
+    check_finite(tensors)
+    files = {
+        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}, None),
+        CONFIG: (json.dumps(content, indent=2) + "\n").encode(),
+    }
+    write_files(Path(path), files)
+
+
+def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | None = None) -> Adapters:
+    """Attaches a PEFT LoRA adapter from a folder. At its rank r the model does what it does under PEFT.
+
+    A fused projection stays one layer. Where PEFT gives a layer an α of its own, the difference goes into `lora_B`.
+
+    Arguments:
+        scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
+
+    Raises `ValueError`, and leaves the model as it was, for an adapter with features that are not carried here (such as
+    DoRA or biases), that is damaged, or that was made for another model.
+    """
+    folder = Path(path)
+    config = read_json(folder / CONFIG)
+    _check_carried(config, folder)
+    tensors, _ = read_tensors(folder / WEIGHTS)
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    names = [name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")]
+    odd = [key for key in tensors if "lora_" in key and key.rpartition(".lora_")[0] not in names]
+    if odd or not names or any(tensors[f"{name}.lora_A.weight"].dim() != 2 for name in names):
+        raise ValueError(f"{folder / WEIGHTS} holds {(odd or ['no lora_A of linear layers'])[0]!r}: only linear layers")
+    ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
+    r, rslora = max(ranks.values()), bool(config.get("use_rslora"))
+    lacking = [name for name in names if name not in dict(model.named_modules())]
+    if lacking:
+        raise ValueError(f"{folder} was made for another model: this one has no module {lacking[0]!r}")
+    alphas = {name: _of_pattern(config.get("alpha_pattern"), name, config["lora_alpha"]) for name in names}
+    alpha = next(alphas[name] for name in names if ranks[name] == r)
+    adapters = attach(
+        model,
+        target_modules="|".join(map(re.escape, names)),
+        r=r,
+        lora_alpha=alpha,
+        scaling=scaling or ("alpha/sqrt(b)" if rslora else "alpha/b"),
+        lora_dropout=config.get("lora_dropout") or 0.0,
+        modules_to_save=[
+            name
+            for name in _saved_by_peft(model, config.get("modules_to_save") or [])
+            if any(key.startswith(f"{name}.") for key in tensors)
+        ],
+        rank_pattern={name: rank for name, rank in ranks.items() if rank != r},
+        split_fused=False,
+    )
+    own = {f"{name}.lora_{letter}.weight": getattr(layer, f"lora_{letter}")
+           for name, layer in adapters.layers.items() for letter in "AB"}  # fmt: skip
+    own |= saved_tensors(adapters.saved_modules)
+    problem = difference(own, tensors)
+    if problem:
+        adapters.detach()
+        raise ValueError(f"{folder / WEIGHTS} does not fit this model: {problem}")
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(tensors[key])
+        for name, layer in adapters.layers.items():
+            wanted = alphas[name] / (math.sqrt(layer.r) if rslora else layer.r)
+            layer.lora_B.mul_(wanted / layer.scale(layer.r))
+    return adapters
+
+
+def _block(module: DyLoRALinear | DyLoRAFused) -> tuple[Tensor, Tensor, float]:
+    """A, B and the scale of a layer at its active rank: A (n, d_in), B (d_out, n), scale · B·A = ΔW."""
+    if isinstance(module, DyLoRALinear):
+        b = module.active.of(module.name)
+        return module.lora_A.detach()[:b], module.lora_B.detach()[:, :b], module.scale(b)
+    parts = {name: module.part(name) for name in module.parts}
+    ranks = {name: part.active.of(part.name) for name, part in parts.items()}
+    scales = {name: part.scale(ranks[name]) for name, part in parts.items()}
+    scale = max(scales.values())
+    _, d_out = sizes_of(module.base_layer)
+    A = torch.cat([parts[name].lora_A.detach()[:b] for name, b in ranks.items()])  # (Σ b, d_in)
+    B, done = A.new_zeros(d_out, len(A)), 0
+    for name, b in ranks.items():
+        columns = parts[name].lora_B.detach()[:, :b] * (scales[name] / scale)  # 1 where all parts have one rank
+        B[module.parts[name], done : done + b] = columns
+        done += b
+    return A, B, scale
+
+
+def _saved_by_peft(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
+    """What PEFT takes for the modules of these names: all whose name ends so; `pre_classifier` for `classifier`."""
+    return {name: module for name, module in model.named_modules() if name and any(name.endswith(end) for end in names)}
+
+
+def _padded(A: Tensor, B: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    more = rank - len(A)
+    return F.pad(A, (0, 0, 0, more)), F.pad(B, (0, more)), 1.0
+
+
+def _of_pattern(pattern: Mapping[str, Any] | None, name: str, default: Any) -> Any:
+    """The value that PEFT takes for a module: that of the first key which matches the end of its name."""
+    for key, value in (pattern or {}).items():
+        if re.match(rf"(.*\.)?({key})$", name):
+            return value
+    return default
+
+
+def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
+    if config.get("peft_type") != "LORA":
+        raise ValueError(
+            f"{folder / CONFIG} is of type {config.get('peft_type')!r}: only LORA adapters can be imported"
+        )
+    for field, unused in NOT_CARRIED.items():
+        value = config.get(field)
+        if value is not None and value not in unused:
+            raise ValueError(f"{folder / CONFIG} uses {field} = {value!r}, which these adapters do not carry")
