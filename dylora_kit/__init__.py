@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dylora_kit.evaluate import predict, sweep
     from dylora_kit.exchange import import_peft
     from dylora_kit.io import load
+    from dylora_kit.nest import nest_peft
     from dylora_kit.train import train
     from dylora_kit.widgets import Guess, RankExplorer
 
@@ -31,6 +32,7 @@ _LAZY = {
     "predict": "evaluate",
     "load": "io",
     "import_peft": "exchange",
+    "nest_peft": "nest",
     "RankExplorer": "widgets",
     "Guess": "widgets",
 }
@@ -53,6 +55,7 @@ __all__ = [
     "individual_loss",
     "load",
     "mixed_loss",
+    "nest_peft",
     "ordering",
     "predict",
     "summation_loss",

@@ -25,36 +25,42 @@ def check_scaling(scaling: Any) -> str:
     return scaling
 
 
+def new_matrices(
+    d_in: int, d_out: int, r: int, generator: torch.Generator | None, like: Tensor
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """lora_A (r, d_in), Gaussian with mean 0 and deviation 1/√d_in, and lora_B (d_out, r), zero.
+
+    They are on the device of `like`, and of its type if that is float32 or float64.
+    """
+    r = check_rank(r, min(d_in, d_out))
+    # as PEFT does: adapters of a half-precision or quantised base are trained in float32
+    dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
+    start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")
+    nn.init.normal_(start, std=d_in**-0.5, generator=generator)
+    return nn.Parameter(start.to(like.device, dtype)), nn.Parameter(
+        torch.zeros(d_out, r, device=like.device, dtype=dtype)
+    )
+
+
 class LowRankAdapter(nn.Module):
     """Two matrices whose product, cut to the active rank b and scaled, is added to a layer's output.
 
     Arguments:
-        d_in, d_out: the sizes of what it is added to.
-        r: the maximum rank, which is what is allocated.
-        lora_alpha, scaling, lora_dropout, generator: see `DyLoRALinear`.
-        like: a weight whose device it shares, and its type if that is float32 or float64.
+        lora_A: the paper's W_dw, shape (r, d_in).
+        lora_B: the paper's W_up, shape (d_out, r).
+        lora_alpha, scaling, lora_dropout: see `DyLoRALinear`.
 
     Attributes:
-        lora_A: the paper's W_dw, shape (r, d_in); starts Gaussian with mean 0 and deviation 1/√d_in.
-        lora_B: the paper's W_up, shape (d_out, r); starts at zero.
         name: its name in a model, empty where it stands alone.
         active: the rank, shared by all adapters of a model.
     """
 
     def __init__(
-        self,
-        d_in: int,
-        d_out: int,
-        r: int,
-        lora_alpha: float,
-        scaling: str,
-        lora_dropout: float,
-        generator: torch.Generator | None,
-        like: Tensor,
+        self, lora_A: nn.Parameter, lora_B: nn.Parameter, lora_alpha: float, scaling: str, lora_dropout: float
     ) -> None:
         super().__init__()
-        self.in_features, self.out_features = d_in, d_out
-        self.r = check_rank(r, min(d_in, d_out))
+        self.r, self.in_features = lora_A.shape
+        self.out_features = len(lora_B)
         number = isinstance(lora_alpha, int | float) and not isinstance(lora_alpha, bool)
         if not number or not 0 < lora_alpha < math.inf:
             raise ValueError(f"lora_alpha must be a finite number greater than 0: got {lora_alpha!r}")
@@ -62,12 +68,7 @@ class LowRankAdapter(nn.Module):
         if not isinstance(lora_dropout, int | float) or not 0 <= lora_dropout < 1:
             raise ValueError(f"lora_dropout must be at least 0 and less than 1: got {lora_dropout!r}")
         self._lora_alpha, self._scaling, self._lora_dropout = lora_alpha, scaling, float(lora_dropout)
-        # as PEFT does: adapters of a half-precision or quantised base are trained in float32
-        dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
-        start = torch.empty(self.r, d_in, dtype=torch.float32, device="cpu")
-        nn.init.normal_(start, std=d_in**-0.5, generator=generator)
-        self.lora_A = nn.Parameter(start.to(like.device, dtype))
-        self.lora_B = nn.Parameter(torch.zeros(d_out, self.r, device=like.device, dtype=dtype))
+        self.lora_A, self.lora_B = lora_A, lora_B
         # A leaf whose gradient says which rows a backward pass reached: a gradient of lora_A can be zero on a row
         # that was used, so the optimizer cannot tell from the gradient. On the CPU, where the optimizer reads it.
         self.reached = torch.zeros(self.r, dtype=torch.float32, device="cpu", requires_grad=True)

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dylora_kit.adapt import Adapters, attach
+from dylora_kit.adapter import LowRankAdapter
 from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_files
 from dylora_kit.io import CONFIG, PREFIX, WEIGHTS, check_finite, difference, saved_tensors
 from dylora_kit.layer import DyLoRAFused, DyLoRALinear, sizes_of, stores_transposed
+from dylora_kit.nest import PeftAdapters
 
 # what PEFT can do that these adapters do not carry: field and the values that mean "not used"
 NOT_CARRIED: dict[str, tuple[Any, ...]] = {
@@ -61,6 +63,8 @@ def export_peft(
     blocks: dict[str, tuple[Tensor, Tensor, float]] = {}
     transposed = False
     with adapters.at(adapters.rank if rank is None else rank):
+        if isinstance(adapters, PeftAdapters):
+            blocks = {name: _cut(layer) for name, layer in adapters.layers.items()}
         for name, module in adapters.model.named_modules():
             if isinstance(module, DyLoRALinear | DyLoRAFused):
                 blocks[name] = _block(module)
@@ -71,7 +75,9 @@ def export_peft(
     rslora = adapters.scaling == "alpha/sqrt(b)" and not serving
     alphas = {name: scale * (math.sqrt(len(A)) if rslora else len(A)) for name, (A, _, scale) in blocks.items()}
     alpha = alphas[next(name for name, (A, _, _) in blocks.items() if len(A) == largest)]
-    saved = {} if serving else _saved_by_peft(adapters.model, list(adapters.saved_modules))
+    saved = {} if serving else adapters.saved_modules
+    if not isinstance(adapters, PeftAdapters):
+        saved = _saved_by_peft(adapters.model, list(saved))
     content = {
         "peft_type": "LORA",
         "base_model_name_or_path": getattr(adapters.model, "name_or_path", None) or None,
@@ -156,11 +162,15 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     return adapters
 
 
+def _cut(layer: LowRankAdapter) -> tuple[Tensor, Tensor, float]:
+    b = layer.active.of(layer.name)
+    return layer.lora_A.detach()[:b], layer.lora_B.detach()[:, :b], layer.scale(b)
+
+
 def _block(module: DyLoRALinear | DyLoRAFused) -> tuple[Tensor, Tensor, float]:
     """A, B and the scale of a layer at its active rank: A (n, d_in), B (d_out, n), scale · B·A = ΔW."""
     if isinstance(module, DyLoRALinear):
-        b = module.active.of(module.name)
-        return module.lora_A.detach()[:b], module.lora_B.detach()[:, :b], module.scale(b)
+        return _cut(module)
     parts = {name: module.part(name) for name in module.parts}
     ranks = {name: part.active.of(part.name) for name, part in parts.items()}
     scales = {name: part.scale(ranks[name]) for name, part in parts.items()}

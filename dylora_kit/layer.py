@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from dylora_kit.adapter import LowRankAdapter
+from dylora_kit.adapter import LowRankAdapter, new_matrices
 from dylora_kit.rank import check_rank
 
 
@@ -96,7 +96,7 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
     ) -> None:
         d_in, d_out = sizes_of(base_layer)
         weight: Any = base_layer.weight
-        super().__init__(d_in, d_out, r, lora_alpha, scaling, lora_dropout, generator, like=weight)
+        super().__init__(*new_matrices(d_in, d_out, r, generator, weight), lora_alpha, scaling, lora_dropout)
         self.base_layer = base_layer.requires_grad_(False)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -179,7 +179,9 @@ class DyLoRAFused(Wrapper):
         weight: Any = base_layer.weight
         self.adapters = nn.ModuleDict(
             {
-                name: LowRankAdapter(d_in, len(outputs), r[name], lora_alpha, scaling, lora_dropout, generator, weight)
+                name: LowRankAdapter(
+                    *new_matrices(d_in, len(outputs), r[name], generator, weight), lora_alpha, scaling, lora_dropout
+                )
                 for name, outputs in parts.items()
             }
         )

@@ -34,6 +34,7 @@ ORDER = [
     "evaluate",
     "ordering",
     "io",
+    "nest",
     "exchange",
     "baselines",
     "tasks",

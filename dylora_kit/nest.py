@@ -1,0 +1,133 @@
+"""A model that PEFT adapted, nested in place: PEFT's own layers run at any rank, and stay PEFT's."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.adapt import Adapters
+from dylora_kit.adapter import LowRankAdapter
+
+
+def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters":
+    """Makes the LoRA layers of a PEFT model run at the rank that the returned handle sets.
+
+    At rank r the model does what it did. Sampler, optimizers, `train`, `sweep` and `RankExplorer` work as with
+    `attach`, and parameters keep their names: PEFT's `save_pretrained` saves them as ever. `detach()` gives PEFT's own
+    forward back. PEFT's merging knows no rank: it merges at rank r, with its own scale.
+
+    Arguments:
+        model: a `PeftModel`, or any model with PEFT's LoRA layers in it, such as one of diffusers; also quantised.
+        scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
+
+    Raises `ValueError` or `TypeError`, and leaves the model as it was, if there is no LoRA layer, if several adapters
+    are active, or if one is merged or has a feature that is not carried here (DoRA, biases, embeddings, convolutions).
+    """
+    from peft.tuners.lora import LoraLayer
+
+    found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    active = {adapter for layer in found.values() for adapter in layer.active_adapters if adapter in layer.lora_A}
+    if len(active) != 1:
+        said = f"{len(active)} are: {sorted(active)}" if found else "it has no LoRA layer"
+        raise ValueError(f"expected a model in which one LoRA adapter of PEFT is active: {said}")
+    (adapter,) = active
+    layers: dict[str, LowRankAdapter] = {}
+    rslora = False
+    for name, layer in found.items():
+        if adapter not in layer.lora_A:
+            continue
+        _check_plain(name, layer, adapter)
+        down: Any = layer.lora_A[adapter]
+        up: Any = layer.lora_B[adapter]
+        rslora |= bool(getattr(layer, "use_rslora", {}).get(adapter))
+        kind = scaling or ("alpha/sqrt(b)" if rslora else "alpha/b")
+        power = 0.5 if kind == "alpha/sqrt(b)" else 1.0
+        alpha = layer.scaling[adapter] * layer.r[adapter] ** power
+        layers[name.removeprefix("base_model.model.")] = LowRankAdapter(down.weight, up.weight, alpha, kind, 0.0)
+    return PeftAdapters(model, layers, found, adapter)
+
+
+class PeftAdapters(Adapters):
+    """The handle on PEFT's own LoRA layers, made by `nest_peft`."""
+
+    def __init__(self, model: nn.Module, layers: dict[str, LowRankAdapter], peft_layers: Any, adapter: str) -> None:
+        first = next(iter(layers.values()))
+        r = max(layer.r for layer in layers.values())
+        saved = {
+            name.removeprefix("base_model.model."): module.modules_to_save[adapter]
+            for name, module in model.named_modules()
+            if hasattr(module, "modules_to_save") and adapter in module.modules_to_save
+        }
+        config = {
+            "r": r,
+            "lora_alpha": first.lora_alpha,
+            "scaling": first.scaling,
+            "lora_dropout": 0.0,
+            "target_modules": list(layers),
+            "modules_to_save": list(saved),
+            "rank_pattern": {name: layer.r for name, layer in layers.items() if layer.r != r},
+            "split_fused": False,
+        }
+        super().__init__(model, layers, [], saved, config, {})
+        self._pairs: list[tuple[nn.Linear, nn.Linear]] = []
+        for name, layer in peft_layers.items():
+            short = name.removeprefix("base_model.model.")
+            if short in layers:
+                down, up = layer.lora_A[adapter], layer.lora_B[adapter]
+                down.__class__, up.__class__ = _Down, _Up
+                up.__dict__["nested"] = (
+                    layers[short],
+                    layer,
+                    adapter,
+                )  # in a tuple: it is no submodule of PEFT's layer
+                self._pairs.append((down, up))
+
+    def merge(self, rank: int | None = None) -> None:
+        """Not here: export at a rank with `export_peft`, or merge rank r with PEFT's own `merge_and_unload`."""
+        raise ValueError(
+            "PEFT's layers cannot be merged at a rank: use export_peft(path, rank) and merge that with PEFT"
+        )
+
+    def detach(self) -> nn.Module:
+        """Gives PEFT's layers their own forward back. Returns the model."""
+        self.check_usable()
+        for down, up in self._pairs:
+            down.__class__, up.__class__ = nn.Linear, nn.Linear
+            del up.__dict__["nested"]
+        self._attached = False
+        return self.model
+
+
+class _Down(nn.Linear):
+    """PEFT's lora_A: hands the input on, since `_Up` computes both products."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _Up(nn.Linear):
+    """PEFT's lora_B: both products at the active rank. PEFT multiplies by its own scale afterwards."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        adapter, layer, name = self.__dict__["nested"]
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        h = x.new_zeros((*x.shape[:-1], adapter.out_features), dtype=dtype)
+        return adapter.add_to(h, x) / layer.scaling[name]
+
+
+def _check_plain(name: str, layer: Any, adapter: str) -> None:
+    down, up = layer.lora_A[adapter], layer.lora_B[adapter]
+    if type(up) is _Up:
+        raise ValueError("this model is nested already: call detach() on its handle first")
+    if type(down) is not nn.Linear or type(up) is not nn.Linear:
+        raise TypeError(f"cannot nest {name!r}: its lora_A is a {type(down).__name__}, expected an nn.Linear")
+    if down.bias is not None or up.bias is not None:
+        raise ValueError(f"cannot nest {name!r}: its lora_A or lora_B has a bias")
+    if adapter in getattr(layer, "lora_variant", {}):
+        kind = type(layer.lora_variant[adapter]).__name__
+        raise ValueError(f"cannot nest {name!r}: it uses {kind}, which these adapters do not carry")
+    if layer.merged:
+        raise ValueError(f"{name!r} is merged into its base weight: call PEFT's unmerge_adapter() first")
+    if layer.scaling[adapter] <= 0:
+        raise ValueError(f"cannot nest {name!r}: PEFT scales it by {layer.scaling[adapter]}, expected more than 0")
