@@ -39,7 +39,8 @@ def attach(
         lora_dropout: dropout on the adapters' input, in training.
         modules_to_save: modules that are trained along with the adapters and saved with them, such as
             `["classifier"]`; matched like a list of targets.
-        rank_pattern: another maximum rank for some layers, `{end of the name: r}`.
+        rank_pattern: another maximum rank for some layers, `{end of the name: r}`; a whole name means that
+            layer alone.
         split_fused: a projection that makes query, key and value in one (GPT-2's `c_attn`) gets adapters of their
             own for query and value, called `c_attn.q` and `c_attn.v`; name parts to choose others, such as
             `["c_attn.k"]`. With False it is adapted as one layer, as PEFT does.
@@ -65,7 +66,7 @@ def attach(
     saved = match_saved(model, modules_to_save, list(targets))
     limits = dict.fromkeys(targets, r)
     for pattern, limit in rank_pattern.items():
-        named = [name for name in targets if ends_with(name, pattern)]
+        named = [pattern] if pattern in targets else [name for name in targets if ends_with(name, pattern)]
         if not named:
             raise ValueError(
                 f"rank_pattern names {pattern!r}, which is no target: the targets are {', '.join(targets)}"

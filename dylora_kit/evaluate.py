@@ -42,7 +42,35 @@ def error(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(((outputs - labels) ** 2).sum() / (labels**2).sum())
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "error": error}
+def f1(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of class 1, from logits (n, 2) and labels (n,): the harmonic mean of precision and recall."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, outputs.argmax(-1), zero_division=0))
+
+
+def matthews(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Matthews' correlation, −1 to 1, of the predicted classes with the labels."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, outputs.argmax(-1)))
+
+
+def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
+    """Pearson's correlation, −1 to 1, of scores (n, 1) with the labels (n,); 0 where all scores are the same."""
+    from scipy.stats import pearsonr
+
+    scores = outputs.reshape(len(labels))
+    return 0.0 if np.ptp(scores) == 0 else float(pearsonr(scores, labels).statistic)
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "error": error,
+}
 
 
 def sweep(

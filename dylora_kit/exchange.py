@@ -34,6 +34,10 @@ NOT_CARRIED: dict[str, tuple[Any, ...]] = {
     "corda_config": (),
     "eva_config": (),
     "loftq_config": ({},),
+    "kasa_config": (),
+    "use_bdlora": (),
+    "velora_config": (),
+    "monteclora_config": (),
     "init_lora_weights": (True, False, "gaussian", "orthogonal"),
 }
 
@@ -83,8 +87,9 @@ def export_peft(
         "base_model_name_or_path": getattr(adapters.model, "name_or_path", None) or None,
         "r": largest,
         "lora_alpha": alpha,
-        "rank_pattern": {re.escape(name): len(A) for name, (A, _, _) in blocks.items() if len(A) != largest},
-        "alpha_pattern": {re.escape(name): one for name, one in alphas.items() if not math.isclose(one, alpha)},
+        # "^", since PEFT takes a name that begins nowhere for the end of others
+        "rank_pattern": {f"^{re.escape(name)}": len(A) for name, (A, _, _) in blocks.items() if len(A) != largest},
+        "alpha_pattern": {f"^{re.escape(name)}": one for name, one in alphas.items() if not math.isclose(one, alpha)},
         "lora_dropout": adapters.config["lora_dropout"],
         "target_modules": list(blocks),
         "modules_to_save": list(saved) or None,
@@ -122,14 +127,17 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     names = [name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")]
     odd = [key for key in tensors if "lora_" in key and key.rpartition(".lora_")[0] not in names]
-    if odd or not names or any(tensors[f"{name}.lora_A.weight"].dim() != 2 for name in names):
-        raise ValueError(f"{folder / WEIGHTS} holds {(odd or ['no lora_A of linear layers'])[0]!r}: only linear layers")
+    odd += [key for name in names if tensors[key := f"{name}.lora_A.weight"].dim() != 2]
+    if odd:
+        raise ValueError(f"{folder / WEIGHTS} holds {odd[0]!r}: only adapters of linear layers can be imported")
+    if not names:
+        raise ValueError(f"{folder / WEIGHTS} holds no adapter of a linear layer")
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
     r, rslora = max(ranks.values()), bool(config.get("use_rslora"))
     lacking = [name for name in names if name not in dict(model.named_modules())]
     if lacking:
         raise ValueError(f"{folder} was made for another model: this one has no module {lacking[0]!r}")
-    alphas = {name: _of_pattern(config.get("alpha_pattern"), name, config["lora_alpha"]) for name in names}
+    alphas = {name: _alpha_of(config, name, folder) for name in names}
     alpha = next(alphas[name] for name in names if ranks[name] == r)
     adapters = attach(
         model,
@@ -195,12 +203,17 @@ def _padded(A: Tensor, B: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     return F.pad(A, (0, 0, 0, more)), F.pad(B, (0, more)), 1.0
 
 
-def _of_pattern(pattern: Mapping[str, Any] | None, name: str, default: Any) -> Any:
-    """The value that PEFT takes for a module: that of the first key which matches the end of its name."""
-    for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", name):
-            return value
-    return default
+def _alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
+    """The α that PEFT takes for a module: of `alpha_pattern`, the first whose key matches the end of its name."""
+    pattern = config.get("alpha_pattern") or {}
+    try:
+        found = [alpha for key, alpha in pattern.items() if re.match(rf"(.*\.)?({key})$", name)]
+    except (AttributeError, re.error):
+        raise ValueError(f"{folder / CONFIG} gives alpha_pattern = {pattern!r}: expected names and numbers") from None
+    alpha = [*found, config.get("lora_alpha")][0]
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
+        raise ValueError(f"{folder / CONFIG} gives {name!r} lora_alpha = {alpha!r}: expected a number greater than 0")
+    return alpha
 
 
 def _check_carried(config: Mapping[str, Any], folder: Path) -> None:

@@ -1,5 +1,6 @@
 """A model that PEFT adapted, nested in place: PEFT's own layers run at any rank, and stay PEFT's."""
 
+from os import PathLike
 from typing import Any
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor, nn
 
 from dylora_kit.adapt import Adapters
 from dylora_kit.adapter import LowRankAdapter
+
+# PEFT's layers that read the two weights without calling the modules which hold them
+BYPASSING = ("ParamWrapper", "MultiheadAttention")
 
 
 def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters":
@@ -26,14 +30,22 @@ def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters"
     from peft.tuners.lora import LoraLayer
 
     found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    active = {adapter for layer in found.values() for adapter in layer.active_adapters if adapter in layer.lora_A}
+    active = {
+        adapter
+        for layer in found.values()
+        for adapter in layer.active_adapters
+        if adapter in layer.lora_A or adapter in layer.lora_embedding_A
+    }
     if len(active) != 1:
         said = f"{len(active)} are: {sorted(active)}" if found else "it has no LoRA layer"
         raise ValueError(f"expected a model in which one LoRA adapter of PEFT is active: {said}")
     (adapter,) = active
     layers: dict[str, LowRankAdapter] = {}
     rslora = False
+    _check_beside(model, adapter)
     for name, layer in found.items():
+        if adapter in layer.lora_embedding_A:
+            raise TypeError(f"cannot nest {name!r}: it adapts an embedding, which these adapters do not carry")
         if adapter not in layer.lora_A:
             continue
         _check_plain(name, layer, adapter)
@@ -51,18 +63,21 @@ class PeftAdapters(Adapters):
     """The handle on PEFT's own LoRA layers, made by `nest_peft`."""
 
     def __init__(self, model: nn.Module, layers: dict[str, LowRankAdapter], peft_layers: Any, adapter: str) -> None:
+        from peft.utils import ModulesToSaveWrapper
+
         first = next(iter(layers.values()))
+        first_peft = next(layer for layer in peft_layers.values() if adapter in layer.lora_A)
         r = max(layer.r for layer in layers.values())
         saved = {
             name.removeprefix("base_model.model."): module.modules_to_save[adapter]
             for name, module in model.named_modules()
-            if hasattr(module, "modules_to_save") and adapter in module.modules_to_save
+            if isinstance(module, ModulesToSaveWrapper) and adapter in module.modules_to_save
         }
         config = {
             "r": r,
             "lora_alpha": first.lora_alpha,
             "scaling": first.scaling,
-            "lora_dropout": 0.0,
+            "lora_dropout": float(getattr(first_peft.lora_dropout[adapter], "p", 0.0)),  # PEFT applies it
             "target_modules": list(layers),
             "modules_to_save": list(saved),
             "rank_pattern": {name: layer.r for name, layer in layers.items() if layer.r != r},
@@ -75,11 +90,7 @@ class PeftAdapters(Adapters):
             if short in layers:
                 down, up = layer.lora_A[adapter], layer.lora_B[adapter]
                 down.__class__, up.__class__ = _Down, _Up
-                up.__dict__["nested"] = (
-                    layers[short],
-                    layer,
-                    adapter,
-                )  # in a tuple: it is no submodule of PEFT's layer
+                up.__dict__["nested"] = (layers[short], layer, adapter)  # a tuple: no submodule of PEFT's layer
                 self._pairs.append((down, up))
 
     def merge(self, rank: int | None = None) -> None:
@@ -87,6 +98,16 @@ class PeftAdapters(Adapters):
         raise ValueError(
             "PEFT's layers cannot be merged at a rank: use export_peft(path, rank) and merge that with PEFT"
         )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the adapters as those of `attach`; see `dylora_kit.load`. PEFT's `save_pretrained` works as ever."""
+        alphas = {layer.lora_alpha for layer in self.layers.values()}
+        if len(alphas) > 1:
+            raise ValueError(
+                f"the layers have different values of lora_alpha ({', '.join(map(str, sorted(alphas)))}), which this "
+                "format does not hold: use PEFT's save_pretrained, or export_peft(path, rank)"
+            )
+        super().save(path)
 
     def detach(self) -> nn.Module:
         """Gives PEFT's layers their own forward back. Returns the model."""
@@ -116,7 +137,18 @@ class _Up(nn.Linear):
         return adapter.add_to(h, x) / layer.scaling[name]
 
 
+def _check_beside(model: nn.Module, adapter: str) -> None:
+    """Raises `ValueError` for what PEFT trains beside its layers and modules_to_save."""
+    config = getattr(model, "peft_config", {}).get(adapter)
+    for field, unused in (("bias", "none"), ("trainable_token_indices", None)):
+        value = getattr(config, field, unused)
+        if value != unused:
+            raise ValueError(f"cannot nest {adapter!r}: it has {field} = {value!r}, which these adapters do not carry")
+
+
 def _check_plain(name: str, layer: Any, adapter: str) -> None:
+    if type(layer).__name__ in BYPASSING:
+        raise TypeError(f"cannot nest {name!r}: PEFT's {type(layer).__name__} never calls lora_A and lora_B")
     down, up = layer.lora_A[adapter], layer.lora_B[adapter]
     if type(up) is _Up:
         raise ValueError("this model is nested already: call detach() on its handle first")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dylora_kit.fused import ADAPTED, check_split_known, parts_of
+from dylora_kit.fused import ADAPTED, FUSED_NAMES, check_split_known, parts_of
 
 ATTENTION = "attention"
 # what architectures call the query and value of an attention
@@ -103,7 +103,7 @@ def _attention(model: nn.Module, split_fused: bool) -> list[str]:
             continue
         children = dict(module.named_children())
         pairs = [pair for pair in QUERY_AND_VALUE if all(sizes_fit(children.get(one)) for one in pair)]
-        fused = [child for child in children if parts_of(model, f"{name}.{child}" if name else child)]
+        fused = [child for child, one in children.items() if child in FUSED_NAMES and sizes_fit(one)]
         found += [f"{name}.{child}" if name else child for child in (*(pairs[0] if pairs else ()), *fused)]
     if not found:
         raise ValueError(

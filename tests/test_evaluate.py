@@ -140,8 +140,8 @@ def test_a_metric_can_be_any_callable_and_gives_its_name(model, adapters, metric
 
 
 def test_an_unknown_metric_lists_the_known_ones(model, adapters):
-    with pytest.raises(ValueError, match="unknown metric 'f1': expected one of 'accuracy', 'error', or a function"):
-        dk.sweep(model, adapters, examples(), metric="f1")
+    with pytest.raises(ValueError, match="unknown metric 'bleu': expected one of 'accuracy', 'f1', 'matthews', 'pearson', 'error', or a function"):
+        dk.sweep(model, adapters, examples(), metric="bleu")
 
 
 @pytest.mark.parametrize("rank", [0, R + 1, -1, 1.5, True])

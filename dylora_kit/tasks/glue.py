@@ -1,0 +1,221 @@
+"""GLUE: the eight tasks of the paper's Table 2, from the hub or from a local folder, tokenised.
+
+A local folder is named by `DYLORA_KIT_DATA` (or given): `glue/SST-2/train.tsv` and so on in the official layouts, or
+`glue/sst2/train-00000-of-00001.parquet` as on the hub. A file called `…_subset.tsv` is read where the official one is
+missing, and the task's name then ends in "(subset)".
+
+The dev split is `test` here, since GLUE publishes no labels for its own. Choose settings on `validation`, cut from train.
+"""
+
+import csv
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dylora_kit.tasks import Task
+
+HUB = "nyu-mll/glue"
+VALIDATION = 0.1  # share of train, at most 2,000 examples
+BINARY = ("0", "1")
+ENTAILMENT = ("entailment", "not_entailment")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How one task is laid out: official folder and columns, and what the hub calls them."""
+
+    folder: str
+    texts: tuple[str, ...]
+    hub_texts: tuple[str, ...]
+    label: str
+    classes: tuple[str, ...]  # labels in the order of the hub's numbers; none for a score
+    metric: str
+    train: int  # official number of rows
+    dev: int
+    header: tuple[str, ...] | None = None  # columns of a file without a first line
+    dev_file: str = "dev"
+    hub_dev: str = "validation"
+
+
+_NLI = ("entailment", "neutral", "contradiction")
+SPECS: dict[str, Spec] = {
+    "mnli": Spec("MNLI", ("sentence1", "sentence2"), ("premise", "hypothesis"), "gold_label", _NLI, "accuracy",
+                 392702, 9815, dev_file="dev_matched", hub_dev="validation_matched"),
+    "mnli-mm": Spec("MNLI", ("sentence1", "sentence2"), ("premise", "hypothesis"), "gold_label", _NLI, "accuracy",
+                    392702, 9832, dev_file="dev_mismatched", hub_dev="validation_mismatched"),
+    "sst2": Spec("SST-2", ("sentence",), ("sentence",), "label", BINARY, "accuracy", 67349, 872),
+    "mrpc": Spec("MRPC", ("#1 String", "#2 String"), ("sentence1", "sentence2"), "Quality", BINARY, "f1", 3668, 408),
+    "cola": Spec("CoLA", ("sentence",), ("sentence",), "label", BINARY, "matthews", 8551, 1043,
+                 header=("source", "label", "star", "sentence")),
+    "qnli": Spec("QNLI", ("question", "sentence"), ("question", "sentence"), "label", ENTAILMENT, "accuracy",
+                 104743, 5463),
+    "qqp": Spec("QQP", ("question1", "question2"), ("question1", "question2"), "is_duplicate", BINARY, "accuracy",
+                363846, 40430),
+    "rte": Spec("RTE", ("sentence1", "sentence2"), ("sentence1", "sentence2"), "label", ENTAILMENT, "accuracy",
+                2490, 277),
+    "stsb": Spec("STS-B", ("sentence1", "sentence2"), ("sentence1", "sentence2"), "score", (), "pearson", 5749, 1500),
+}  # fmt: skip
+
+
+def load(
+    name: str,
+    tokenizer: Any,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    max_length: int = 128,
+    limit: int | None = None,
+    seed: int = 0,
+) -> Task:
+    """One GLUE task, tokenised, padded batch by batch.
+
+    Arguments:
+        name: `"mnli"`, `"mnli-mm"`, `"sst2"`, `"mrpc"`, `"cola"`, `"qnli"`, `"qqp"`, `"rte"` or `"stsb"`.
+        tokenizer: a transformers tokenizer.
+        source: a folder that holds `glue/`; default is `DYLORA_KIT_DATA`, and the hub where that is not set.
+        max_length: texts are cut to so many tokens.
+        limit: only so many training examples, chosen by the seed.
+        seed: which examples of train are put aside for validation.
+
+    The metric is the paper's: accuracy, F1 for MRPC, Matthews' correlation for CoLA, Pearson's for STS-B.
+
+    Raises `ValueError` for a file whose columns, labels or number of rows are not the official ones, and
+    `FileNotFoundError` or `ConnectionError` if there is no data, with what to set.
+    """
+    if name not in SPECS:
+        raise ValueError(f"unknown GLUE task {name!r}: expected one of {', '.join(map(repr, SPECS))}")
+    spec = SPECS[name]
+    source = source or os.environ.get("DYLORA_KIT_DATA")
+    if source is None:
+        splits, subset = _from_hub(name, spec), False
+    else:
+        splits, subset = _from_folder(name, spec, Path(source) / "glue")
+    encode = partial(_encode, tokenizer=tokenizer, max_length=max_length)
+    train, test = (
+        split.map(encode, batched=True, remove_columns=["first", *(["second"] if len(spec.texts) > 1 else [])])
+        for split in splits
+    )
+    parts = train.train_test_split(test_size=min(int(VALIDATION * len(train)), 2000), shuffle=True, seed=seed)
+    chosen = parts["train"] if limit is None else parts["train"].select(range(min(limit, len(parts["train"]))))
+    label = f"glue-{name}" + (" (subset)" if subset else "")
+    return Task(label, chosen, parts["test"], test, metric=spec.metric, collate=_collator(tokenizer))
+
+
+def num_labels(name: str) -> int:
+    """How many outputs a model for a task needs: its classes, or 1 for a score.
+
+    >>> num_labels("mnli"), num_labels("stsb")
+    (3, 1)
+    """
+    return len(SPECS[name].classes) or 1
+
+
+def _collator(tokenizer: Any) -> Callable[[list[Any]], dict[str, Any]]:
+    from transformers import DataCollatorWithPadding
+
+    return DataCollatorWithPadding(tokenizer)
+
+
+def _encode(rows: dict[str, list[Any]], tokenizer: Any, max_length: int) -> dict[str, Any]:
+    texts = [rows[key] for key in ("first", "second") if key in rows]
+    return {**tokenizer(*texts, truncation=True, max_length=max_length), "labels": rows["labels"]}
+
+
+def _from_folder(name: str, spec: Spec, folder: Path) -> tuple[list[Any], bool]:
+    """Train and dev of a local folder, and whether one of them is a subset."""
+    hub_layout = folder / name.removesuffix("-mm")
+    if hub_layout.is_dir() and list(hub_layout.glob("*.parquet")):
+        from datasets import Dataset
+
+        files = {split: sorted(map(str, hub_layout.glob(f"{split}-*.parquet"))) for split in ("train", spec.hub_dev)}
+        missing = [split for split, found in files.items() if not found]
+        if missing:
+            raise FileNotFoundError(f"{hub_layout} has no {missing[0]}-….parquet")
+        return [_from_hub_rows(Dataset.from_parquet(found), spec) for found in files.values()], False
+    train, small_train = _find(folder / spec.folder, "train")
+    dev, small_dev = _find(folder / spec.folder, spec.dev_file)
+    return [_from_tsv(train, spec, None if small_train else spec.train),
+            _from_tsv(dev, spec, None if small_dev else spec.dev)], small_train or small_dev  # fmt: skip
+
+
+def _find(folder: Path, stem: str) -> tuple[Path, bool]:
+    for path, subset in ((folder / f"{stem}.tsv", False), (folder / f"{stem}_subset.tsv", True)):
+        if path.is_file():
+            return path, subset
+    raise FileNotFoundError(
+        f"there is no {stem}.tsv in {folder}: set DYLORA_KIT_DATA to a folder with glue/{folder.name}/{stem}.tsv, "
+        "or unset it to load from the hub"
+    )
+
+
+def _from_tsv(path: Path, spec: Spec, rows: int | None) -> Any:
+    """The texts and labels of a file; `rows` is how many an official one has."""
+    import pandas as pd
+    from datasets import Dataset
+
+    table = pd.read_csv(
+        path,
+        sep="\t",
+        quoting=csv.QUOTE_NONE,  # GLUE's quotes are part of the text
+        header=0 if spec.header is None else None,
+        names=None if spec.header is None else list(spec.header),
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+    )
+    lacking = [column for column in (*spec.texts, spec.label) if column not in table.columns]
+    if lacking:
+        raise ValueError(f"{path} has no column {lacking[0]!r}: it has {', '.join(map(str, table.columns))}")
+    if rows is not None and len(table) != rows:
+        raise ValueError(
+            f"{path} has {len(table):,} rows, the official file has {rows:,}: call a part of it "
+            f"{path.stem}_subset.tsv, and results will say so"
+        )
+    texts = dict(zip(("first", "second"), (table[column].tolist() for column in spec.texts), strict=False))
+    return Dataset.from_dict(texts | {"labels": _labels(table[spec.label].tolist(), spec, path)})
+
+
+def _labels(said: list[str], spec: Spec, path: Path) -> list[Any]:
+    try:
+        if not spec.classes:
+            return [float(one) for one in said]
+        number = {label: index for index, label in enumerate(spec.classes)}
+        return [number[one] for one in said]
+    except (KeyError, ValueError):
+        known = ", ".join(spec.classes) or "numbers"
+        odd = next(one for one in said if not _fits(one, spec))
+        raise ValueError(f"{path} has the label {odd!r}: expected {known}") from None
+
+
+def _fits(label: str, spec: Spec) -> bool:
+    if spec.classes:
+        return label in spec.classes
+    try:
+        return bool(np.isfinite(float(label)))
+    except ValueError:
+        return False
+
+
+def _from_hub(name: str, spec: Spec) -> list[Any]:
+    from datasets import load_dataset
+
+    try:
+        splits = load_dataset(HUB, name.removesuffix("-mm"))
+    except Exception as error:  # whatever the network says, the user needs to hear what to set
+        raise ConnectionError(
+            f"cannot load {HUB} from the hub ({type(error).__name__}): set DYLORA_KIT_DATA to a folder with glue/…"
+        ) from error
+    return [_from_hub_rows(splits[split], spec) for split in ("train", spec.hub_dev)]
+
+
+def _from_hub_rows(rows: Any, spec: Spec) -> Any:
+    """Rows of the hub with the columns that `_from_tsv` makes."""
+    lacking = [column for column in (*spec.hub_texts, "label") if column not in rows.column_names]
+    if lacking:
+        raise ValueError(f"the hub's rows have no column {lacking[0]!r}: they have {', '.join(rows.column_names)}")
+    names = dict(zip(spec.hub_texts, ("first", "second"), strict=False)) | {"label": "labels"}
+    return rows.select_columns(list(names)).rename_columns(names)
