@@ -1,4 +1,4 @@
-"""Exchange with PEFT: what is exported does there what it does here, and what PEFT saved does here what it did there."""
+"""Exchange with PEFT: an adapter does there what it does here, exported at any rank, and here what it did there."""
 
 import copy
 import json
