@@ -258,6 +258,7 @@ def test_detach_gives_pefts_forward_back(rank):
     for use in (nested.detach, lambda: setattr(nested, "rank", 1), lambda: nested.export_peft("nowhere")):
         with pytest.raises(ValueError, match="detached"):
             use()
+    assert not any("nested" in module.__dict__ for module in model.modules())
     again = dk.nest_peft(model)
     again.rank = rank
     assert not torch.allclose(logits(model, batch), wanted, atol=1e-3)
@@ -382,6 +383,8 @@ def test_autocast_stays_close_to_peft_and_keeps_float32_gradients(name):
         nested = dk.nest_peft(model)
         got = logits(model, batch)
         assert got.dtype == theirs.dtype
+        up = next(module for module in model.modules() if isinstance(module, LoraLayer)).lora_B["default"]
+        assert up(torch.randn(2, D)).dtype == torch.bfloat16
         nested.rank = 2
         out = model(**batch).logits
         out.float().square().mean().backward()
