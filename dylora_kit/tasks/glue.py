@@ -4,7 +4,8 @@ A local folder is named by `DYLORA_KIT_DATA` (or given): `glue/SST-2/train.tsv` 
 `glue/sst2/train-00000-of-00001.parquet` as on the hub. A file called `…_subset.tsv` is read where the official one is
 missing, and the task's name then ends in "(subset)".
 
-The dev split is `test` here, since GLUE publishes no labels for its own. Choose settings on `validation`, cut from train.
+The dev split is `test` here, since GLUE publishes no labels for its own. Choose settings on `validation`, which is cut
+from train.
 """
 
 import csv
