@@ -28,7 +28,7 @@ def check(exercise_id: str, answer: Any) -> None:
     >>> check("02.2", None)
     02.2: not done yet
     """
-    exercise = EXERCISES.get(exercise_id)
+    exercise = EXERCISES.get(str(exercise_id))
     if exercise is None:
         print(f"there is no exercise {exercise_id!r}: the exercises are {', '.join(EXERCISES)}")
     else:

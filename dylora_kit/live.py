@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,16 +43,12 @@ class Live:
                 self.handle.model, self.handle, self._data, ranks=range(1, self.handle.r + 1)
             )
             values = {rank: METRICS[self._metric](output, self.labels) for rank, output in outputs.items()}
-            first = {rank: output[: self._shown] for rank, output in outputs.items()}
+            first = {rank: output[: self._shown].copy() for rank, output in outputs.items()}
             self._states[weights] = {"values": values, "first": first}
             if len(self._states) > KEPT:
                 del self._states[next(iter(self._states))]
         self._state = self._states[weights]
         self.values, self.first = self._state["values"], self._state["first"]
-
-    def values_at(self, weights: str) -> dict[int, float]:
-        """The metric by rank for weights that were evaluated before, named by their fingerprint; empty if forgotten."""
-        return self._states.get(weights, {"values": {}})["values"]
 
     def spectrum(self, layer: str, rank: int) -> Sequence[float]:
         """The singular values of ΔW at a rank, largest first: `rank` numbers."""
@@ -75,40 +72,55 @@ class Live:
         return self._state["drawn", rank]
 
 
+@dataclass
+class Moment:
+    """What a model was after some steps of training."""
+
+    step: int
+    content: str  # changes when a tensor does
+    tensors: dict[str, Tensor]
+    values: dict[int, float] = field(default_factory=dict)  # the metric by rank, once it was measured
+
+
 class Moments:
     """What a model was at moments of its training, the latest last."""
 
     def __init__(self, handle: RankHandle) -> None:
         self._handle = handle
-        self.steps: list[int] = []
-        self.weights: list[str] = []  # fingerprints
-        self._contents: list[str] = []
-        self._tensors: list[dict[str, Tensor]] = []
+        self.all: list[Moment] = []
         self.keep(0)
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.all)
 
     def keep_unknown(self) -> bool:
         """Keeps the model as it is, if it is no moment yet, which it is not when it was trained elsewhere."""
-        unknown = _content(self._handle) not in self._contents
+        content = _content(self._handle)
+        unknown = all(content != moment.content for moment in self.all)
         if unknown:
-            self.keep(self.steps[-1])
+            self.keep(self.all[-1].step)
         return unknown
 
     def keep(self, step: int) -> None:
         """Keeps the model as it is, as the latest moment."""
-        self.steps.append(step)
-        self.weights.append(fingerprint(self._handle))
-        self._contents.append(_content(self._handle))
-        self._tensors.append({name: tensor.detach().clone() for name, tensor in _changing(self._handle)})
+        tensors = {name: tensor.detach().clone() for name, tensor in _changing(self._handle)}
+        self.all.append(Moment(step, _content(self._handle), tensors))
 
     @torch.no_grad()
     def restore(self, index: int) -> None:
-        """Puts the model back to a moment. What it is now is kept first."""
+        """Puts the model back to a moment. What it is now is kept first.
+
+        Raises `ValueError`, and changes nothing, while merged, and if other parameters are trained now than then.
+        """
+        if self._handle.merged:
+            raise ValueError("the adapters are merged into the base weights: call unmerge() before going back")
+        now, then = dict(_changing(self._handle)), self.all[index].tensors
+        if now.keys() != then.keys():
+            odd = sorted(now.keys() ^ then.keys())[0]
+            raise ValueError(f"cannot go back: {odd!r} was trained then and is not now, or the other way round")
         self.keep_unknown()
-        for name, tensor in _changing(self._handle):
-            tensor.copy_(self._tensors[index][name])
+        for name, tensor in now.items():
+            tensor.copy_(then[name])
 
 
 def fingerprint(handle: RankHandle) -> str:
@@ -129,6 +141,9 @@ def _content(handle: RankHandle) -> str:
 
 
 def _changing(handle: RankHandle) -> Iterator[tuple[str, Tensor]]:
-    """What training changes: trained parameters, and buffers such as running means."""
+    """What training changes: trained parameters, and buffers that are saved with a model, such as running means."""
     yield from ((name, parameter) for name, parameter in handle.model.named_parameters() if parameter.requires_grad)
-    yield from handle.model.named_buffers()
+    buffers = dict(handle.model.named_buffers())
+    if buffers:
+        saved = handle.model.state_dict().keys()
+        yield from ((name, buffer) for name, buffer in buffers.items() if name in saved)

@@ -39,10 +39,10 @@ class Guess(ipywidgets.HBox):
     Arguments:
         question: what is asked.
         rank: the rank the question is about.
-        value: where the number starts.
+        value: where the number starts; nobody's guess until it is changed.
     """
 
-    def __init__(self, question: str, *, rank: int, value: int = 50) -> None:
+    def __init__(self, question: str, *, rank: int, value: int = 0) -> None:
         self.rank = rank
         self.number = ipywidgets.BoundedIntText(
             value=value,
@@ -53,7 +53,7 @@ class Guess(ipywidgets.HBox):
             style={"description_width": "initial"},
         )
         self.number.add_class("dk-guess")
-        self.made = False  # the number it starts with is nobody's guess
+        self.made = False
         self.number.observe(lambda _: setattr(self, "made", True), "value")
         super().__init__([self.number, ipywidgets.Label("%")])
 
@@ -147,8 +147,9 @@ class RankExplorer(ipywidgets.VBox):
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"))
-        self.time.observe(lambda _: self._slid(), "value")
-        self.play.observe(lambda change: self.go_to(change["new"]), "value")
+        self._moving = False
+        self.time.observe(lambda change: self._moved(round(change["new"] * self.play.max)), "value")
+        self.play.observe(lambda change: self._moved(change["new"]), "value")
         self.method.observe(lambda _: self.refresh(), "value")
         self.layer.observe(lambda _: self.refresh(), "value")
         self.button.on_click(lambda _: self.train_more())
@@ -190,7 +191,7 @@ class RankExplorer(ipywidgets.VBox):
         if not moments.keep_unknown() and self.play.value < self.play.max:
             self.go_to(-1)
         self._before = dict(self._first.values)
-        controls, done = (self.button, self.slider, self.number, self.time, self.play), moments.steps[-1]
+        controls, done = (self.button, self.slider, self.number, self.time, self.play), moments.all[-1].step
         every = max(min(steps // 5, 50), 1)
         for control in controls:
             control.disabled = True
@@ -202,8 +203,9 @@ class RankExplorer(ipywidgets.VBox):
                 self.go_to(-1)
 
         try:
-            train(handle.model, handle, steps=steps, on_step=show, progress=False,
-                  **{"schedule": "constant", "seed": done, **self._training})  # fmt: skip
+            given = {"schedule": "constant", **self._training}
+            given["seed"] = given.get("seed", 0) + done  # other batches at each press
+            train(handle.model, handle, steps=steps, on_step=show, progress=False, **given)
         finally:
             for control in controls:
                 control.disabled = False
@@ -218,16 +220,17 @@ class RankExplorer(ipywidgets.VBox):
         index %= len(moments)
         moments.restore(index)
         last = len(moments) - 1
+        self._moving = True  # the controls follow, and are not followed
         self.play.max = last
         self.time.step = 1 / max(last, 1)
         self.time.value, self.play.value = index / max(last, 1), index
-        self.moment.value = f"the model is at step {moments.steps[index]:,} of {moments.steps[-1]:,}"
+        self._moving = False
+        self.moment.value = f"the model is at step {moments.all[index].step:,} of {moments.all[-1].step:,}"
         self.refresh()
+        moments.all[index].values = moments.all[index].values or dict(self._first.values)
 
-    def _slid(self) -> None:
-        assert self._moments is not None
-        index = round(self.time.value * (len(self._moments) - 1))
-        if index != self.play.value:
+    def _moved(self, index: int) -> None:
+        if not self._moving:
             self.go_to(index)
 
     @property
@@ -237,16 +240,14 @@ class RankExplorer(ipywidgets.VBox):
 
     @property
     def history(self) -> "pd.DataFrame":
-        """The curve at each moment of the training: one row per step and rank, columns step, rank, metric, value."""
+        """The curve at each moment of the training, as it was measured then: columns step, rank, metric, value."""
         import pandas as pd
 
         moments = self._moments
         if moments is None:
             raise ValueError("this explorer has nothing to train with: make it with training={…}")
         rows = [
-            (step, rank, self._metric, value)
-            for step, weights in zip(moments.steps, moments.weights, strict=True)
-            for rank, value in self._first.values_at(weights).items()
+            (moment.step, rank, self._metric, value) for moment in moments.all for rank, value in moment.values.items()
         ]
         return pd.DataFrame(rows, columns=["step", "rank", "metric", "value"])
 

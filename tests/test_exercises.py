@@ -1,10 +1,12 @@
 """The exercises: solutions in the notebooks pass, typical wrong answers get their hint, and nothing ever raises."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 
@@ -78,7 +80,22 @@ def test_a_stub_that_raises_is_not_done_yet(number: str) -> None:
     assert EXERCISES[number].feedback(not_written) == "not done yet"
 
 
+class _Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def _fails(*_: Any) -> None:
+    raise _Unprintable
+
+
 WEIRD = [
+    lambda *_: sys.exit(),
+    _fails,
+    lambda *_: torch.zeros(2, 2, device="meta"),
+    lambda *_: torch.eye(2).to_sparse(),
+    lambda *_: torch.zeros(2, 2, dtype=torch.complex64),
+    lambda *_: np.zeros((2, 2)),
     3,
     "text",
     torch.zeros(3),
@@ -123,13 +140,17 @@ WRONG = {
         "def f(code, b): return code[:, code.shape[1] - b:]": "last b units",
         "def f(code, b): return code[0:b, :]": "examples",
         "def f(code, b): code[:, b:] = 0; return code": "zero",
+        "def f(code, b): return code[:, 1:b + 1]": "unit 1 out",
     },
     "01.2": {
-        "def f(errors, p): return sum(errors.values()) / len(errors)": "every rank",
+        "def f(errors, p): return sum(errors.values()) / len(errors)": "every length",
         "def f(errors, p): return sum(errors[b] for b in p) / len(p)": "average",
         "def f(errors, p): return sum(errors[b] for b in p.keys())": "without their probabilities",
+        "def f(errors, p): return sum(p[b] * e for b, e in errors.items())": "loop over the keys of p",
     },
     "02.1": {
+        "def f(x, W, A, B, alpha): return x @ W.T + alpha // len(A) * x @ A.T @ B.T": "whole number",
+        "def f(x, W, A, B, alpha): return x @ W.T + alpha / len(A) * x @ B.T @ A.T": "A first",
         "def f(x, W, A, B, alpha): return x @ W.T + x @ A.T @ B.T": "scale is missing",
         "def f(x, W, A, B, alpha): return x @ (W + alpha * B @ A).T": "α, and Eq. 4",
         "def f(x, W, A, B, alpha): return alpha / A.shape[0] * x @ (B @ A).T": "W x is missing",
@@ -138,6 +159,7 @@ WRONG = {
         "def f(x, W, A, B, alpha): return x @ W.T + alpha / A.shape[1] * x @ A.T @ B.T": "number of rows of A",
     },
     "02.2": {
+        "def f(A, B, b): return B @ A": "nothing is cut",
         "def f(A, B, b): return B[:, :b - 1] @ A[:b - 1]": "one row too few",
         "def f(A, B, b): return (A[:b].T @ B[:, :b].T)": "transposed",
         "def f(A, B, b): return B[:b] @ A[:b]": "wrong axis of B",
@@ -153,6 +175,8 @@ WRONG = {
         "def f(d, b):\n U, S, Vh = torch.linalg.svd(d)\n return U[:b] * S[:b] @ Vh[:b]": "belong together",
     },
     "03.1": {
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / len(A) * x @ A.T @ B.T": "LoRA of lesson 02",
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha // b * x @ A[:b].T @ B[:, :b].T": "whole number",
         "def f(x, W, A, B, b, alpha): return x @ (W + alpha / A.shape[0] * B[:, :b] @ A[:b]).T": "α/r",
         "def f(x, W, A, B, b, alpha): return x @ (W + alpha / b * B[:b, :] @ A[:b]).T": "",
         "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / b * x @ A[:b].T @ B[:b].T": "B[:, :b]",
@@ -167,8 +191,18 @@ WRONG = {
         "def f(a, s, o, loss, x): a.rank = s.draw(); loss(x).backward(); o.step()": "zero_grad()",
         "def f(a, s, o, loss, x): v = loss(x); a.rank = s.draw(); v.backward(); o.step(); o.zero_grad()": "after",
         "def f(a, s, o, loss, x): a.rank = s.draw(); loss(x).backward()": "optimizer.step()",
+        "def f(a, s, o, loss, x): a.rank = s.draw(); v = loss(x); o.step(); v.backward(); o.zero_grad()": "no weight",
+        "def f(a, s, o, loss, x): a.rank = 2; loss(x).backward(); o.step(); o.zero_grad()": "does not come from",
+        "def f(a, s, o, loss, x):\n a.rank = {n: s.draw() for n in a.layers}\n"
+        " loss(x).backward(); o.step(); o.zero_grad()": "of its own",
+        "def f(a, s, o, loss, x):\n s.draw()\n a.rank = s.draw()\n"
+        " loss(x).backward(); o.step(); o.zero_grad()": "draw twice",
+        "def f(a, s, o, loss, x):\n a.rank = s.draw()\n s.draw()\n"
+        " loss(x).backward(); o.step(); o.zero_grad()": "more than once",
     },
     "03.3": {
+        "def f(A, B, gA, gB, b, lr, wd):\n m, n = gA.ne(0).any(1)[:, None], gB.ne(0).any(0)\n"
+        " return A - lr * m * (gA + wd * A), B - lr * n * (gB + wd * B)": "gradient of zero",
         "def f(A, B, gA, gB, b, lr, wd): return A - lr * (gA + wd * A), B - lr * (gB + wd * B)": "all rows",
         "def f(A, B, gA, gB, b, lr, wd):\n A[b - 1] -= lr * (gA[b - 1] + wd * A[b - 1])\n"
         " B[:, b - 1] -= lr * (gB[:, b - 1] + wd * B[:, b - 1])\n return A, B": "frozen",
@@ -190,11 +224,22 @@ def test_a_wrong_answer_gets_the_hint_for_its_mistake(number: str, code: str, hi
 
 
 RIGHT = {
+    "01.1": "def f(code, b): return code.numpy()[:, :b]",
+    "01.2": "def f(errors, p): return float(sum(p[b] * errors[b] for b in p))",
+    "03.3": "def f(A, B, gA, gB, b, lr, wd):\n for i in range(b):\n  A[i] -= lr * (gA[i] + wd * A[i])\n"
+    "  B[:, i] = B[:, i] * (1 - lr * wd) - lr * gB[:, i]\n return [A, B]",
+    "02.3": "def f(d, b):\n U, S, V = torch.svd(d)\n return U[:, :b] @ torch.diag(S[:b]) @ V[:, :b].T",
     "02.1": "def f(x, W, A, B, alpha): return x @ (W + alpha / B.shape[1] * B @ A).T",
     "02.2": "def f(A, B, b): return sum(torch.outer(B[:, i], A[i]) for i in range(b))",
     "03.1": "def f(x, W, A, B, b, alpha): return x @ (W + alpha / b * B[:, :b] @ A[:b]).T",
     "03.2": "def f(a, s, o, loss, x):\n o.zero_grad()\n a.rank = s.draw()\n loss(x).backward()\n o.step()\n return 1",
 }  # fmt: skip
+
+
+def test_half_precision_is_no_mistake() -> None:
+    exercise = EXERCISES["02.2"]
+    assert exercise.feedback(lambda A, B, b: (B[:, :b] @ A[:b]).bfloat16()) == "correct"
+    assert exercise.feedback(lambda A, B, b: (B[:, : b + 1] @ A[: b + 1]).half()) != "correct"
 
 
 @pytest.mark.parametrize("number", RIGHT)

@@ -18,7 +18,7 @@ from torch import Tensor
 from toys import TARGETS, R, Toy, adapted, assert_same, examples, state_of, toy
 
 import dylora_kit as dk
-from dylora_kit import live
+from dylora_kit import live, widgets
 from dylora_kit.baselines.autoencoder import Autoencoder, pca
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.live import STRIP
@@ -629,3 +629,69 @@ def test_an_autoencoder_without_an_optimizer_to_train_it_is_refused(model: Autoe
     settings = {"train_data": pixels, "sampler": dk.RankSampler(dk.Uniform(1, 4), seed=0)}
     with pytest.raises(ValueError, match="put an optimizer into training"):
         RankExplorer(model, model.code, pixels, views=["error"], training=settings)
+
+
+# What a hostile reader tried
+
+
+def test_going_back_while_merged_is_refused_and_changes_nothing(explorer: RankExplorer, adapters: dk.Adapters) -> None:
+    explorer.train_more(STEPS)
+    adapters.merge(rank=2)
+    before = state_of(adapters.model)
+    with pytest.raises(ValueError, match="call unmerge"):
+        explorer.go_to(0)
+    assert_same(state_of(adapters.model), before)
+    adapters.unmerge()
+    explorer.go_to(0)
+    assert explorer.play.value == 0
+
+
+def test_going_back_to_other_trained_parameters_is_refused(explorer: RankExplorer, adapters: dk.Adapters) -> None:
+    explorer.train_more(STEPS)
+    kept = explorer.play.max
+    adapters.model.classifier.bias.requires_grad_(False)
+    before = state_of(adapters.model)
+    with pytest.raises(ValueError, match=r"'classifier\.bias' was trained then and is not now"):
+        explorer.go_to(0)
+    assert_same(state_of(adapters.model), before)
+    assert explorer.play.max == kept
+
+
+def test_each_press_of_the_button_sees_other_batches(adapters: dk.Adapters) -> None:
+    asked: list[int] = []
+
+    class Listening(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            asked.append(index)
+            return super().__getitem__(index)
+
+    explorer = explorer_of(adapters, training=training(adapters, train_data=Listening(examples(40, seed=1)), seed=10))
+    explorer.train_more(4)
+    first = asked[: 4 * 8]
+    asked.clear()
+    explorer.train_more(4)
+    assert asked[: 4 * 8] != first
+
+
+def test_history_keeps_what_was_measured_when_it_was(explorer: RankExplorer, adapters: dk.Adapters) -> None:
+    explorer.train_more(STEPS)
+    before = explorer.history
+    assert sorted(set(before["step"])) == [0, 4, 8, 12, 16, 20]
+    adapters.scaling = "alpha/r"
+    explorer.refresh()
+    assert_same(explorer.history.to_dict(), before.to_dict())
+
+
+def test_only_the_outputs_that_are_shown_are_kept(with_pca: RankExplorer) -> None:
+    first = with_pca._live["PCA"].first[1]
+    assert len(first) == widgets.SHOWN
+    assert first.base is None
+
+
+def test_moving_the_second_slider_draws_once(explorer: RankExplorer) -> None:
+    explorer.train_more(STEPS)
+    drawn: list[str] = []
+    explorer.picture.observe(lambda change: drawn.append(change["new"]), "value")
+    explorer.time.value = 0.0
+    assert explorer.play.value == 0
+    assert len(drawn) == 1

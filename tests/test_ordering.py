@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,10 @@ import pytest
 import torch
 from models import TARGETS, Net, batch, fill, loss_of, make
 from torch import nn
-from toys import assert_same, state_of
+from toys import adapted, assert_same, examples, state_of, toy
 
 import dylora_kit as dk
-from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.baselines.svd_cut import refit_head, svd_cut
 from dylora_kit.ordering import ordering, scores
 
 R, ALPHA = 5, 10
@@ -403,3 +405,54 @@ def test_a_cut_can_be_saved_loaded_and_trained_on(tmp_path: Path) -> None:
     optimizer.step()
     layer = cut.layers["third"]
     assert (layer.lora_A != before["third.lora_A"]).any(1).tolist() == [True, True, False, False, False]
+
+
+# What a hostile reader tried
+
+
+@pytest.mark.parametrize("measure", [ordering, scores, svd_cut])
+def test_a_layer_that_is_not_finite_is_named(measure: Callable[[dk.Adapters], object]) -> None:
+    _, adapters = filled()
+    with torch.no_grad():
+        adapters.layers["second"].lora_B[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="'second' holds values that are not finite"):
+        measure(adapters)
+
+
+def test_a_row_that_repeats_another_in_single_precision_spans_nothing_new() -> None:
+    adapters = dk.attach(nn.Sequential(nn.Linear(9, 7)), r=3, target_modules=["0"])
+    layer = adapters.layers["0"]
+    with torch.no_grad():
+        layer.lora_B.normal_(generator=torch.Generator().manual_seed(0))
+        layer.lora_B[:, 1] = 0.3 * layer.lora_B[:, 0]
+        layer.lora_A[1] = 0.3 * layer.lora_A[0]
+    captured = ordering(adapters)["captured"]
+    assert captured[1] == pytest.approx(captured[0], abs=1e-6)
+
+
+def test_the_svd_cut_of_a_large_layer_is_quick() -> None:
+    adapters = dk.attach(nn.Sequential(nn.Linear(2048, 1024, bias=False)), r=8, target_modules=["0"])
+    torch.nn.init.normal_(adapters.layers["0"].lora_B)
+    start = time.perf_counter()
+    _, cut = svd_cut(adapters)
+    assert time.perf_counter() - start < 5
+    torch.testing.assert_close(cut.delta("0", 8), adapters.delta("0", 8), rtol=1e-3, atol=1e-4)
+
+
+def test_a_new_head_is_all_that_refitting_changes() -> None:
+    adapters = adapted(toy(dropout=0.0))
+    adapters.rank = 3
+    before = state_of(adapters.model)
+    model, copied = refit_head(adapters, examples(30), rank=2, steps=20, lr=0.05)
+    assert copied.rank == 2
+    assert_same(state_of(adapters.model), before)
+    assert adapters.rank == 3
+    after = state_of(model)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
+def test_without_a_head_there_is_nothing_to_refit() -> None:
+    adapters = adapted(toy(), modules_to_save=[])
+    with pytest.raises(ValueError, match="no head to refit"):
+        refit_head(adapters, examples(8), rank=1)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dylora_kit.rank import ActiveRank, RankHandle
+from dylora_kit.rank import ActiveRank, RankHandle, check_rank
 
 
 @dataclass
@@ -111,8 +111,8 @@ class Code(RankHandle):
 
     def num_parameters(self, rank: int | None = None) -> int:
         """The weights into and out of the units that are kept: 2·b·(width of the layer beside the code)."""
-        with self.at(self.rank if rank is None else rank):
-            return 2 * self._active.b * self.model.encoder.shape[1]
+        b = self._active.b if rank is None else check_rank(rank, self.r)
+        return 2 * b * self.model.encoder.shape[1]
 
     def nested_parameters(self) -> list[nn.Parameter]:
         """The weights into and out of the code."""
@@ -149,7 +149,7 @@ def angles(first: Autoencoder, second: Autoencoder) -> Sequence[float]:
         raise ValueError(
             f"expected decoders of one shape: got {tuple(first.decoder.shape)} and {tuple(second.decoder.shape)}"
         )
-    one, two = (F.normalize(model.decoder.detach().double(), dim=0) for model in (first, second))  # (d, k)
+    one, two = (F.normalize(model.decoder.detach().cpu().double(), dim=0) for model in (first, second))  # (d, k)
     cosines = (one * two).sum(0).abs().clamp(max=1)
     return torch.rad2deg(torch.arccos(cosines)).tolist()
 

@@ -1,21 +1,25 @@
-"""The best possible cut of a LoRA that was trained at one rank: a singular value decomposition of each ΔW."""
+"""The closest cut of a LoRA that was trained at one rank: a singular value decomposition of each ΔW; and a new head."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
 from dylora_kit.adapt import Adapters
+from dylora_kit.sampling import Fixed, RankSampler
+from dylora_kit.train import train
 
 
 def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
-    """A copy of an adapted model in which every prefix is a best cut.
+    """A copy of an adapted model in which every prefix is the closest cut.
 
     ΔW at rank b is the singular value decomposition of ΔW at rank r, cut to b. By the Eckart-Young theorem no matrix
-    of rank b is closer to ΔW. At rank r the copy does what the original does. Its scaling is `"alpha/r"`, since a
-    singular value must not grow when others are cut away.
+    of rank b is closer to ΔW; what is closest need not be best for the task. At rank r the copy does what the original
+    does. Its scaling is `"alpha/r"`, since a singular value must not grow when others are cut away.
 
-    Returns the copied model and its handle. The original is not touched.
+    Returns the copied model, its frozen weights included, and its handle. The original is not touched. Raises
+    `ValueError` while merged, and for an adapter that is not finite.
 
     >>> from dylora_kit.adapt import attach
     >>> adapters = attach(nn.Sequential(nn.Linear(6, 5)), r=3, target_modules=["0"])
@@ -25,13 +29,40 @@ def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
     adapters.check_usable()
     if adapters.merged:
         raise ValueError("the adapters are merged into the base weights: call unmerge() before cutting")
+    for name, layer in adapters.layers.items():
+        if not bool(layer.lora_A.isfinite().all() and layer.lora_B.isfinite().all()):
+            raise ValueError(f"the adapter of {name!r} holds values that are not finite: it cannot be cut")
     model, cut = copy.deepcopy((adapters.model, adapters))
     cut.scaling = "alpha/r"
     with torch.no_grad():
         for name, layer in cut.layers.items():
-            delta = adapters.delta(name, adapters.layers[name].r).double() / layer.scale(layer.r)  # (d_out, d_in)
-            u, s, vh = torch.linalg.svd(delta, full_matrices=False)
-            root = s[: layer.r].sqrt()
-            layer.lora_B.copy_(u[:, : layer.r] * root)  # (d_out, r)
-            layer.lora_A.copy_(root[:, None] * vh[: layer.r])  # (r, d_in)
+            old = adapters.layers[name]
+            q_b, r_b = torch.linalg.qr(old.lora_B.cpu().double())  # (d_out, r), (r, r)
+            q_a, r_a = torch.linalg.qr(old.lora_A.cpu().double().T)  # (d_in, r), (r, r)
+            u, s, vh = torch.linalg.svd(r_b @ r_a.T)  # of B·A in bases of its own, (r, r) · (r, r)
+            root = (s * old.scale(old.r) / layer.scale(layer.r)).sqrt()
+            layer.lora_B.copy_(q_b @ u * root)  # (d_out, r) · (r, r)
+            layer.lora_A.copy_(root[:, None] * (vh @ q_a.T))  # (r, r) · (r, d_in)
     return model, cut
+
+
+def refit_head(
+    adapters: Adapters, train_data: Any, *, rank: int, steps: int = 500, lr: float = 4e-3, seed: int = 0
+) -> tuple[nn.Module, Adapters]:
+    """A copy of an adapted model whose `modules_to_save` alone are trained on, at one rank.
+
+    A head that was trained on what the adapters give at rank r need not fit what a cut of them gives.
+
+    Returns the copied model and its handle, at that rank. The original is not touched.
+    """
+    if not adapters.saved_modules:
+        raise ValueError("there is no head to refit: these adapters were attached without modules_to_save")
+    model, copied = copy.deepcopy((adapters.model, adapters))
+    for parameter in copied.nested_parameters():
+        parameter.requires_grad_(False)
+    head = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    sampler = RankSampler(Fixed(rank), seed=seed)
+    optimizer = torch.optim.Adam(head, lr=lr)
+    train(model, copied, train_data, sampler=sampler, optimizer=optimizer, steps=steps, seed=seed, progress=False)
+    copied.rank = rank
+    return model, copied

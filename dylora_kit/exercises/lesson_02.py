@@ -9,9 +9,9 @@ from dylora_kit.exercises.exercise import Exercise, random
 
 
 def _layers() -> list[tuple[Any, ...]]:
-    """x (4, 6), W (5, 6), A (r, 6), B (5, r), alpha."""
+    """x (4, 6), W (5, 6), A (r, 6), B (5, r), alpha, which r does not divide."""
     return [
-        (random(4, 6, seed=r), random(5, 6, seed=r + 10), random(r, 6, seed=r + 20), random(5, r, seed=r + 30), 12)
+        (random(4, 6, seed=r), random(5, 6, seed=r + 10), random(r, 6, seed=r + 20), random(5, r, seed=r + 30), 7)
         for r in (2, 3)
     ]
 
@@ -35,11 +35,20 @@ LORA = Exercise(
         "W x is missing: the adapter's part is added to what the frozen layer computes": lambda x, W, A, B, alpha: lora(
             x, 0 * W, A, B, alpha
         ),
+        "you round α/r to a whole number: // drops the rest, / keeps it": lambda x, W, A, B, alpha: lora(
+            x, W, A, B, alpha // len(A) * len(A)
+        ),
+        "the scale is α/√r: Eq. 4 divides by r itself": lambda x, W, A, B, alpha: lora(
+            x, W, A, B, alpha * len(A) ** 0.5
+        ),
+        "you divide by the wrong size: r is the number of columns of B, not of its rows": lambda x, W, A, B, alpha: (
+            lora(x, W, A, B, alpha * len(A) / len(B))
+        ),
         "you divide by the wrong size: r is the number of rows of A, not d_in": lambda x, W, A, B, alpha: lora(
             x, W, A, B, alpha * len(A) / A.shape[1]
         ),
     },
-    shapes="the shapes do not fit: x (n, d_in) meets A (r, d_in), so A has to be transposed, and B and W as well",
+    shapes="the shapes do not fit: x (n, d_in) meets A first, then B, and W, A and B have to be transposed for that",
 )
 
 
@@ -69,14 +78,21 @@ CUT = Exercise(
         "you cut the finished product: that drops outputs or inputs of the layer, not ranks": lambda A, B, b: (B @ A)[
             :, :b
         ],
+        "nothing is cut: take A[:b] and B[:, :b]": lambda A, B, b: B @ A,
+        "you leave row 1 out: ranks count from 1, and a Python slice from 0": lambda A, B, b: (
+            B[:, 1 : b + 1] @ A[1 : b + 1]
+        ),
+        "you keep row b alone: rank b keeps every row up to b": lambda A, B, b: B[:, b - 1 : b] @ A[b - 1 : b],
+        "you cut rows of the finished product: that drops outputs of the layer, not ranks": lambda A, B, b: (B @ A)[:b],
+        "there is a scale in it: return the product alone": lambda A, B, b: B[:, :b] @ A[:b] / b,
         "you computed it transposed: ΔW has the shape (d_out, d_in), like B @ A": lambda A, B, b: (B[:, :b] @ A[:b]).T,
     },
-    shapes="the shapes do not fit: keep b rows of A, A[:b], and b columns of B, B[:, :b]",
+    shapes="the shapes do not fit: cut both, b rows of A, A[:b], and b columns of B, B[:, :b]",
 )
 
 
 def _deltas() -> list[tuple[Any, ...]]:
-    return [(random(5, 3, seed=b) @ random(3, 6, seed=b + 10), b) for b in (1, 2)]
+    return [(random(5, 6, seed=b), b) for b in (1, 2)]
 
 
 def _svd(delta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,10 +132,13 @@ BEST = Exercise(
         "you keep one direction too many": lambda delta, b: best_cut(delta, b + 1),
         "you keep the smallest singular values: torch sorts them largest first": _reversed_cut,
         "the singular values are missing: scale each column of U by its own": _no_values,
-        "you slice the wrong axis of Vh: torch returns V already transposed, so take its first b rows, Vh[:b]": (
+        "you slice the wrong axis of Vh: torch.linalg.svd gives V already transposed, so take rows, Vh[:b]": (
             _untransposed
         ),
         "nothing is cut: slice U, S and Vh to b": _whole,
+        "you keep direction b alone: rank b keeps the first b": lambda delta, b: (
+            best_cut(delta, b) - best_cut(delta, b - 1)
+        ),
     },
     shapes="the shapes do not fit: U[:, :b], S[:b] and Vh[:b] belong together, and Vh is transposed already",
 )

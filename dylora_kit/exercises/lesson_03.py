@@ -14,7 +14,7 @@ from dylora_kit.sampling import RankSampler, Uniform
 
 def _ranked_layers() -> list[tuple[Any, ...]]:
     return [
-        (random(4, 6, seed=b), random(5, 6, seed=b + 10), random(4, 6, seed=b + 20), random(5, 4, seed=b + 30), b, 12)
+        (random(4, 6, seed=b), random(5, 6, seed=b + 10), random(4, 6, seed=b + 20), random(5, 4, seed=b + 30), b, 7)
         for b in (1, 2, 3)
     ]  # fmt: skip
 
@@ -30,6 +30,9 @@ FORWARD = Exercise(
     mistakes={
         "the scale is α/r: at rank b it is α/b (Eq. 7)": lambda x, W, A, B, b, alpha: dylora(
             x, W, A, B, b, alpha * b / len(A)
+        ),
+        "you round α/b to a whole number: // drops the rest, / keeps it": lambda x, W, A, B, b, alpha: dylora(
+            x, W, A, B, b, alpha // b * b
         ),
         "the scale is missing: multiply the adapter's part by α/b": lambda x, W, A, B, b, alpha: dylora(
             x, W, A, B, b, b
@@ -50,11 +53,23 @@ FORWARD = Exercise(
         "you slice the wrong axis of B: B has the shape (d_out, r), so its rank is the second axis, B[:, :b]": (
             lambda x, W, A, B, b, alpha: x @ W.T + alpha / b * (x @ A[:b].T) @ B[:b].T
         ),
+        "this is the LoRA of lesson 02, at full rank: cut to A[:b] and B[:, :b], with the scale α/b": (
+            lambda x, W, A, B, b, alpha: dylora(x, W, A, B, len(A), alpha)
+        ),
+        "the scale multiplies W x as well: it belongs to the adapter's part alone": lambda x, W, A, B, b, alpha: (
+            alpha / b * (x @ W.T + (x @ A[:b].T) @ B[:, :b].T)
+        ),
+        "you leave row 1 out: ranks count from 1, and a Python slice from 0": lambda x, W, A, B, b, alpha: (
+            x @ W.T + alpha / b * (x @ A[1:b].T) @ B[:, 1:b].T
+        ),
+        "you use row b alone: rank b uses every row up to b": lambda x, W, A, B, b, alpha: (
+            x @ W.T + alpha / b * (x @ A[b - 1 : b].T) @ B[:, b - 1 : b].T
+        ),
         "W x is missing: the adapter's part is added to what the frozen layer computes": lambda x, W, A, B, b, alpha: (
             dylora(x, 0 * W, A, B, b, alpha)
         ),
     },
-    shapes="the shapes do not fit: x (n, d_in) meets A[:b] (b, d_in), so transpose it, and W and B[:, :b] as well",
+    shapes="the shapes do not fit: cut both A[:b] and B[:, :b], leave W whole, and transpose all three for rows x",
 )
 
 
@@ -71,8 +86,20 @@ class _Two(nn.Module):
         return self.down(torch.tanh(self.up(x)))
 
 
+class _Counting(RankSampler):
+    """A sampler that remembers what it drew."""
+
+    def __init__(self) -> None:
+        super().__init__(Uniform(1, 4), seed=2)
+        self.drawn: list[int] = []
+
+    def draw(self) -> int:
+        self.drawn.append(super().draw())
+        return self.drawn[-1]
+
+
 class _Bench:
-    """A tiny adapted model, and a record of what a training step did with it."""
+    """A tiny adapted model, and a record of what training steps did with it."""
 
     def __init__(self) -> None:
         self.model = _Two()
@@ -80,11 +107,13 @@ class _Bench:
         with torch.no_grad():
             for seed, layer in enumerate(self.adapters.layers.values()):
                 layer.lora_B.copy_(0.3 * random(*layer.lora_B.shape, seed=seed))
-        self.sampler = RankSampler(Uniform(1, 4), seed=2)
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(parameters, lr=0.1)
+        self.sampler = _Counting()
+        self.ran_at: list[float] = []  # the rank at each forward pass; 0 where layers differ
+        self.optimizer = torch.optim.SGD(self.adapters.nested_parameters(), lr=0.1)
 
     def loss(self, x: Tensor) -> Tensor:
+        rank = self.adapters.rank
+        self.ran_at.append(float(rank) if isinstance(rank, int) else 0.0)
         return F.mse_loss(self.model(x), x[:, :4])
 
     def weights(self) -> list[Tensor]:
@@ -92,13 +121,30 @@ class _Bench:
 
 
 def _three_steps(step: Callable[..., Any], case: tuple[Any, ...]) -> list[Any] | None:
-    """What three training steps leave behind: the weights, and the next draw, which tells how many came before."""
+    """What three training steps leave behind: the weights, the ranks drawn, and the ranks run at."""
     bench = _Bench()
     for seed in range(3):
         step(bench.adapters, bench.sampler, bench.optimizer, bench.loss, random(8, 6, seed=seed))
-    weights, drawn, untouched = bench.weights(), bench.sampler.draw(), _Bench()
-    same = all(torch.equal(now, before) for now, before in zip(weights, untouched.weights(), strict=True))
-    return None if same and drawn == untouched.sampler.draw() else [*weights, drawn]
+    touched = bench.sampler.drawn or bench.ran_at or bench.adapters.rank != 4
+    return [bench.weights(), list(map(float, bench.sampler.drawn)), bench.ran_at] if touched else None
+
+
+def _what_went_wrong(outcome: list[Any]) -> str | None:
+    (weights, drawn, ran_at), start = outcome[0], _Bench().weights()
+    drawn, ran_at = [int(b) for b in drawn], [int(b) for b in ran_at]
+    if not ran_at:
+        return "the loss is never computed: call loss(x), then backward()"
+    if not drawn:
+        return "b does not come from the sampler: call sampler.draw() once in each step"
+    if 0 in ran_at:
+        return "each layer has a rank of its own: one b for the whole step, and every layer uses it"
+    if len(drawn) > 3:
+        return "you draw more than once: one b for each optimizer step, and every layer uses it"
+    if ran_at != drawn:
+        return "the model does not run at the rank that was drawn: set adapters.rank = b before the forward pass"
+    if all(torch.equal(now, before) for now, before in zip(weights, start, strict=True)):
+        return "no weight moves: a step needs loss(x).backward(), then optimizer.step(), then optimizer.zero_grad()"
+    return "the gradients are not those of this step: backward(), then optimizer.step(), then optimizer.zero_grad()"
 
 
 def training_step(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
@@ -169,12 +215,14 @@ STEP = Exercise(
         "you draw b but the model does not know: set adapters.rank = b before the forward pass": _at_r,
         "the rank is set after the loss was computed: set it before the forward pass": _too_late,
         "the gradients of earlier steps stay: clear them with optimizer.zero_grad()": _never_cleared,
-        "nothing is learned: call optimizer.step() after backward(), and zero_grad() only then": _cleared_early,
+        "no weight moves: zero_grad() has to come after optimizer.step(), or before backward()": _cleared_early,
         "you draw twice: one b for each optimizer step, and every layer uses it": _twice,
         "b is off by one: the sampler and adapters.rank both count from 1": _one_less,
     },
     shapes="the shapes do not fit: call loss(x) with the batch as it is",
     watch=_three_steps,
+    nothing="after three calls nothing has happened",
+    diagnose=_what_went_wrong,
 )
 
 
@@ -184,6 +232,7 @@ def _updates() -> list[tuple[Any, ...]]:
     for b in (1, 2, 3):
         grad_A, grad_B = random(4, 6, seed=b + 20), random(5, 4, seed=b + 30)
         grad_A[b:], grad_B[:, b:] = 0, 0
+        grad_A[b - 1], grad_B[0, 0] = 0, 0  # a row that is used can have a gradient of zero, and decays all the same
         cases.append((random(4, 6, seed=b), random(5, 4, seed=b + 10), grad_A, grad_B, b, 0.1, 0.5))
     return cases
 
@@ -239,12 +288,37 @@ UPDATE = Exercise(
         "you slice the wrong axis of B: B has the shape (d_out, r), so its rank is the second axis, B[:, :b]": (
             _wrong_axis
         ),
+        "you ask the gradient which rows to move: a row that was used can have a gradient of zero, so ask b": (
+            lambda A, B, gA, gB, b, lr, decay: (
+                torch.where(gA.ne(0).any(1, keepdim=True), _moved(A, gA, lr, decay), A),
+                torch.where(gB.ne(0).any(0, keepdim=True), _moved(B, gB, lr, decay), B),
+            )
+        ),
+        "you ask each number's gradient whether to decay it: within rows 1 to b all numbers decay": (
+            lambda A, B, gA, gB, b, lr, decay: (
+                A - lr * (gA + decay * A * gA.ne(0)),
+                B - lr * (gB + decay * B * gB.ne(0)),
+            )
+        ),
+        "the decay has the wrong sign: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, decay: (
+            update(A, B, gA, gB, b, lr, -decay)
+        ),
+        "A and B are swapped: return the new A first": lambda *args: update(*args)[::-1],
+        "B is not returned: return both, A and B": lambda *args: update(*args)[0],
         "B is right, A is updated in all its rows": _some(lambda b: slice(None), lambda b: slice(b)),
         "A is right, B is updated in all its columns": _some(lambda b: slice(b), lambda b: slice(None)),
         "B is missing: update its first b columns as well": _some(lambda b: slice(b), lambda b: slice(0)),
         "the decay is missing: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, decay: update(
             A, B, gA, gB, b, lr, 0.0
         ),
+        "A is missing: update its first b rows as well": _some(lambda b: slice(0), lambda b: slice(b)),
+        "lr multiplies the decay as well: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, wd: (
+            update(A, B, gA, gB, b, lr, wd / lr)
+        ),
+        "lr is missing: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, wd: update(
+            A, B, gA, gB, b, 1.0, wd
+        ),
+        "you move the rows beyond b, and leave the first b": _some(lambda b: slice(b, None), lambda b: slice(b, None)),
         "the sign is wrong: go against the gradient": lambda A, B, gA, gB, b, lr, decay: update(
             A, B, gA, gB, b, -lr, decay
         ),

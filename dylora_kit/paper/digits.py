@@ -4,6 +4,7 @@
     python -m dylora_kit.paper.digits --adapters # the adapters that notebook 00 opens, into data/adapters/
 
 Every method has the same steps, batches, learning rate and head. The learning rate was chosen on validation images.
+Where a head is trained anew, it has 500 steps more.
 `digits.csv` has the accuracies, `digits-ordering.csv` how well the rows of the two adapters are ordered.
 """
 
@@ -19,7 +20,7 @@ from torch import nn
 
 from dylora_kit import backbones
 from dylora_kit.adapt import Adapters, attach
-from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.baselines.svd_cut import refit_head, svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
 from dylora_kit.optim import NestedAdamW
@@ -39,13 +40,15 @@ TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32, "schedule": "linear
 LR = 4e-3
 DYLORA, LORA = "DyLoRA", "LoRA, cut to b"
 HELD, SVD, ONE = "LoRA, cut, scale α/r", "LoRA, cut by SVD", "LoRA, one per rank"
+NEW_HEAD, NO_ADAPTER, DYLORA_HELD = "LoRA, cut by SVD, new head", "no adapter, new head", "DyLoRA, scale α/r"
 
 
 def trained(method: str, domain: str, seed: int, r: int = 8, *, progress: bool = False) -> tuple[nn.Module, Adapters]:
-    """The mini ViT with adapters trained on one domain. `DYLORA` draws b uniformly from 1 … r, others are LoRA."""
+    """The mini ViT with adapters trained on one domain. A DyLoRA draws b uniformly from 1 … r, others are LoRA."""
     model = backbones.load("digits-vit")
-    adapters = attach(model, **(ADAPTERS | {"r": r, "seed": seed}))
-    sampler = RankSampler(Uniform(1, r) if method == DYLORA else Fixed(r), seed=seed)
+    scaling = "alpha/r" if method == DYLORA_HELD else "alpha/b"
+    adapters = attach(model, **(ADAPTERS | {"r": r, "seed": seed, "scaling": scaling}))
+    sampler = RankSampler(Uniform(1, r) if method in (DYLORA, DYLORA_HELD) else Fixed(r), seed=seed)
     optimizer = NestedAdamW(adapters, lr=LR)
     data = digits.load(domain).train
     train(model, adapters, data, sampler=sampler, optimizer=optimizer, seed=seed, progress=progress, **TRAINING)
@@ -54,22 +57,27 @@ def trained(method: str, domain: str, seed: int, r: int = 8, *, progress: bool =
 
 def run(domain: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All methods on one domain with one seed: accuracy on the test images, and the ordering of both adapters."""
-    test = digits.load(domain).test
+    test, train_data = digits.load(domain).test, digits.load(domain).train
     frames, orders = [], []
 
     def measure(method: str, model: nn.Module, adapters: Adapters, ranks: list[int] | None = None) -> None:
         frames.append(sweep(model, adapters, test, ranks=ranks, method=method, seed=seed, progress=False))
 
-    for method in (DYLORA, LORA):
+    for method in (DYLORA, DYLORA_HELD, LORA):
         model, adapters = trained(method, domain, seed)
         measure(method, model, adapters)
         orders.append(ordering(adapters, method=method))
-    measure(SVD, *svd_cut(adapters))
+    svd_model, svd = svd_cut(adapters)
+    measure(SVD, svd_model, svd)
+    for rank in range(1, svd.r + 1):
+        measure(NEW_HEAD, *refit_head(svd, train_data, rank=rank, seed=seed), ranks=[rank])
+    bare = attach(backbones.load("digits-vit"), **ADAPTERS)  # its ΔW is zero
+    measure(NO_ADAPTER, *refit_head(bare, train_data, rank=1, seed=seed), ranks=[1])
     adapters.scaling = "alpha/r"
     measure(HELD, model, adapters)
     for r in (1, 2, 4):
         measure(ONE, *trained("LoRA", domain, seed, r), ranks=[r])
-    whole = frames[1][frames[1]["rank"] == ADAPTERS["r"]]  # a LoRA of rank 8 cut to 8 is a LoRA of rank 8
+    whole = frames[2][frames[2]["rank"] == ADAPTERS["r"]]  # a LoRA of rank 8 cut to 8 is a LoRA of rank 8
     frames.append(whole.assign(method=ONE))
     return pd.concat(frames).assign(domain=domain), pd.concat(orders).assign(seed=seed, domain=domain)
 
