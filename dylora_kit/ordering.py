@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dylora_kit.adapt import Adapters
-from dylora_kit.layer import DyLoRALinear
+from dylora_kit.adapter import LowRankAdapter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,7 @@ def scores(adapters: Adapters) -> dict[str, list[float]]:
     return found
 
 
-def _core(name: str, layer: DyLoRALinear) -> tuple[Tensor, Tensor, Tensor] | None:
+def _core(name: str, layer: LowRankAdapter) -> tuple[Tensor, Tensor, Tensor] | None:
     """Rᴮ (r, r), Rᴬ (r, r) and M = Rᴮ·Rᴬᵀ: B·A in bases of its own, where singular values and angles are the same."""
     A, B = layer.lora_A.detach().cpu().double(), layer.lora_B.detach().cpu().double()
     if not bool(A.isfinite().all() and B.isfinite().all()):
