@@ -13,12 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # what goes wrong, the file, the code as it is, the code with the fault
 FAULTS = [
-    ("scale over r", "layer", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r"),
+    ("scale over r", "adapter", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r"),
     ("reversed prefix", "lowrank", "_cast(A[:b], dtype).T", "_cast(A[-b:], dtype).T"),
-    ("frozen ignored", "layer", "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)"),
+    ("frozen ignored", "adapter", "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)"),
     ("every row counts as reached", "lowrank", "grad_reached[low:b] =", "grad_reached[:] ="),
     ("unmerge by W + D - D", "layer", "self._original, weight.data = weight.data, merged",
-     "self._original, weight.data = merged - self.delta(), merged"),
+     "self._original, weight.data = merged - self.delta_as_weight(), merged"),
     ("no gradient through the adapter to x", "lowrank", "(g @ weight).addmm_(gz.T, rows)", "(g @ weight)"),
     ("dropout skipped on the fast path", "layer", "and not (self.lora_dropout and self.training)", "and True"),
     ("one step count for all rows", "optim", "steps += 1\n", "steps[:] = steps.max() + 1\n"),

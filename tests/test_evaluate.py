@@ -140,7 +140,9 @@ def test_a_metric_can_be_any_callable_and_gives_its_name(model, adapters, metric
 
 
 def test_an_unknown_metric_lists_the_known_ones(model, adapters):
-    with pytest.raises(ValueError, match="unknown metric 'bleu': expected one of 'accuracy', 'f1', 'matthews', 'pearson', 'error', or a function"):
+    with pytest.raises(
+        ValueError, match=r"unknown metric 'bleu': expected one of 'accuracy', 'f1', 'matthews', .* or a function"
+    ):
         dk.sweep(model, adapters, examples(), metric="bleu")
 
 

@@ -31,19 +31,17 @@ print(json.dumps(stopped))
 REVERSED = [
     ("lowrank.py", "_cast(B[:, :b], dtype).T", "_cast(B[:, -b:], dtype).T"),
     ("lowrank.py", "inputs @ _cast(A[:b], dtype).T", "inputs @ _cast(A[-b:], dtype).T"),
-    ("layer.py", "(self.lora_B[:, :b] @ self.lora_A[:b])", "(self.lora_B[:, -b:] @ self.lora_A[-b:])"),
+    ("adapter.py", "(self.lora_B[:, :b] @ self.lora_A[:b])", "(self.lora_B[:, -b:] @ self.lora_A[-b:])"),
     ("baselines/autoencoder.py", "self.model.encoder)[: self._active.b]", "self.model.encoder)[-self._active.b :]"),
     ("baselines/autoencoder.py", "self.decoder.T)[: units.shape[1]]", "self.decoder.T)[-units.shape[1] :]"),
 ]
-OVER_R = [("layer.py", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r")]
-WRONG_MERGE = [
-    ("layer.py", "weight.to(self.lora_A.dtype) + self.delta()", "weight.to(self.lora_A.dtype) + self.delta(1)")
-]
+OVER_R = [("adapter.py", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r")]
+WRONG_MERGE = [("layer.py", "(weight.to(delta.dtype) + delta)", "(weight.to(delta.dtype) + 2 * delta)")]
 UNMERGED_BY_SUBTRACTION = [
     ("layer.py", "self._original, weight.data = weight.data, merged",
-     "self._original, weight.data = merged - self.delta(), merged"),
+     "self._original, weight.data = merged - self.delta_as_weight(), merged"),
 ]  # fmt: skip
-NOT_FROZEN = [("layer.py", "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)")]
+NOT_FROZEN = [("adapter.py", "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)")]
 
 
 def stopped_with(faults: list[tuple[str, str, str]], folder: Path) -> dict[str, str]:
