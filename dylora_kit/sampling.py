@@ -122,6 +122,12 @@ class RankSampler:
         position = torch.searchsorted(self._cumulated, u, right=True).clamp(max=len(self._ranks) - 1)
         return self._ranks[position]
 
+    def restart(self, draws: int = 0) -> None:
+        """Goes back to the seed, and on by so many draws, as if they had just been made."""
+        self._generator.manual_seed(self.seed)
+        for _ in range(draws):
+            self.draw()
+
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on drawing where this sampler stands."""
         return {"probabilities": dict(self.distribution.probabilities), "generator": self._generator.get_state()}

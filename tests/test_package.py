@@ -36,6 +36,7 @@ ORDER = [
     "io",
     "nest",
     "exchange",
+    "hf",
     "baselines",
     "tasks",
     "backbones",

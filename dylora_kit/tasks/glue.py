@@ -181,15 +181,12 @@ def _from_tsv(path: Path, spec: Spec, rows: int | None) -> Any:
 
 
 def _labels(said: list[str], spec: Spec, path: Path) -> list[Any]:
-    try:
-        if not spec.classes:
-            return [float(one) for one in said]
-        number = {label: index for index, label in enumerate(spec.classes)}
-        return [number[one] for one in said]
-    except (KeyError, ValueError):
-        known = ", ".join(spec.classes) or "numbers"
-        odd = next(one for one in said if not _fits(one, spec))
-        raise ValueError(f"{path} has the label {odd!r}: expected {known}") from None
+    odd = [one for one in said if not _fits(one, spec)]
+    if odd:
+        raise ValueError(f"{path} has the label {odd[0]!r}: expected {', '.join(spec.classes) or 'a number'}")
+    if not spec.classes:
+        return [float(one) for one in said]
+    return [spec.classes.index(one) for one in said]
 
 
 def _fits(label: str, spec: Spec) -> bool:
