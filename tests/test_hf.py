@@ -135,7 +135,7 @@ def test_a_sweep_looks_at_the_data_that_was_evaluated(tmp_path: Path) -> None:
 
 
 def test_the_best_model_is_chosen_by_a_rank_of_the_user_s(tmp_path: Path) -> None:
-    trainer, adapters, callback = setup(
+    trainer, _adapters, callback = setup(
         tmp_path,
         eval_strategy="steps",
         eval_steps=2,
