@@ -151,7 +151,9 @@ def spectra(values: Mapping[str, Sequence[float]], title: str = "") -> "Image":
     for (name, ones), colour, marker in zip(values.items(), COLOURS, MARKERS, strict=False):
         axes.plot(range(1, len(ones) + 1), ones, color=colour, marker=marker, linewidth=2, markersize=7, label=name)
     most = max(len(ones) for ones in values.values())
-    axes.set(xlabel="index i", ylabel="singular value σᵢ", ylim=(0, None), title=title, xticks=range(1, most + 1))
+    axes.set(
+        xlabel="index i", ylabel="singular value $\\sigma_i$", ylim=(0, None), title=title, xticks=range(1, most + 1)
+    )
     axes.legend(frameon=False)
     _calm(axes)
     said = [f"{name} from {ones[0]:.2g} down to {ones[-1]:.2g}" for name, ones in values.items()]
@@ -170,7 +172,7 @@ def energy_curves(frame: "pd.DataFrame", title: str = "") -> "Image":
 
     means = 100 * frame.groupby(["method", "rank"], sort=False)[["best", "captured", "any_order"]].mean()
     methods = list(dict.fromkeys(frame["method"]))
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    figure = Figure(figsize=(7.2, 3.3), layout="constrained")
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     lines = {"best": ("best possible", "#5b5b63", "--", ""), "captured": ("first b rows", BLUE, "-", "o"),
              "any_order": ("b rows at random", ORANGE, ":", "s")}  # fmt: skip
@@ -181,7 +183,7 @@ def energy_curves(frame: "pd.DataFrame", title: str = "") -> "Image":
         axes.set(title=method, xlabel="rank b", ylim=(0, 103), xticks=one.index)
         _calm(axes)
     panels[0].set_ylabel("share of the energy, %")
-    panels[-1].legend(frameon=False, loc="lower right")
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
     figure.suptitle(title)
     said = [
         f"{method} at rank {rank} holds {means.loc[(method, rank), 'captured']:.0f} %"

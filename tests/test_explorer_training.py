@@ -695,3 +695,12 @@ def test_moving_the_second_slider_draws_once(explorer: RankExplorer) -> None:
     explorer.time.value = 0.0
     assert explorer.play.value == 0
     assert len(drawn) == 1
+
+
+def test_a_long_training_sends_few_messages(explorer: RankExplorer) -> None:
+    """A client that reads only afterwards, as nbval does, keeps a thousand of them and loses the rest."""
+    sent: list[str] = []
+    for widget in (explorer.button, explorer.picture, explorer.time, explorer.play, explorer.moment, explorer.note):
+        widget.observe(lambda change: sent.append(change["name"]))
+    explorer.train_more(300)
+    assert len(sent) < 150
