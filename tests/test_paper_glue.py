@@ -1,0 +1,82 @@
+"""The runs behind the GLUE table: equal budgets, every method, and a command that goes on where it stopped."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from architectures import build
+from torch import Tensor
+
+from dylora_kit.paper import glue as runs
+from dylora_kit.tasks import Task, glue
+
+
+class Texts(torch.utils.data.Dataset[dict[str, Tensor]]):
+    def __init__(self, n: int, seed: int) -> None:
+        self.ids = torch.randint(5, 50, (n, 7), generator=torch.Generator().manual_seed(seed))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": self.ids[index], "labels": (self.ids[index, 0] > 27).long()}
+
+
+TASK = Task("glue-toy", Texts(64, 1), Texts(20, 2), Texts(30, 3), metric="f1")
+
+
+def roberta() -> Any:
+    return build("roberta")
+
+
+def test_every_method_is_measured_with_the_task_s_metric_and_the_same_budget() -> None:
+    frame = runs.run(roberta, TASK, 10, steps=3)
+    ranks = {method: part["rank"].tolist() for method, part in frame.groupby("method")}
+    every = list(range(1, 9))
+    assert ranks == {"DyLoRA": every, "LoRA, cut to b": every, "LoRA, cut by SVD": every, "LoRA, one per rank": [1, 4]}
+    assert set(frame["metric"]) == {"f1"}
+    at_8 = frame[frame["rank"] == 8].set_index("method")["value"]
+    assert at_8["LoRA, cut by SVD"] == pytest.approx(at_8["LoRA, cut to b"])
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    first, second = (runs.run(roberta, TASK, 42, steps=2)["value"].tolist() for _ in range(2))
+    assert first == second
+
+
+def test_the_learning_rate_is_chosen_on_validation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def listening(model: Any, adapters: Any, data: Any, **options: Any) -> pd.DataFrame:
+        seen.append(data)
+        return pd.DataFrame({"value": [len(seen)]})
+
+    monkeypatch.setattr(runs, "sweep", listening)
+    assert runs.choose(roberta, TASK, steps=1) == max(runs.CANDIDATES)
+    assert all(data is TASK.validation for data in seen)
+
+
+def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+
+    def run(_: Any, task: Task, seed: int, **settings: Any) -> pd.DataFrame:
+        done.append(seed)
+        return pd.DataFrame({"method": ["DyLoRA"], "rank": [1], "value": [0.5], "seed": [seed], "task": [task.name]})
+
+    roberta().save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(glue, "load", lambda *_, **__: TASK)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: None)
+    arguments = Namespace(model=str(tmp_path / "base"), tasks=["rte"], seeds=2, steps=3, lr=1e-3, max_length=64,
+                          choose=False, out=tmp_path / "glue.csv")  # fmt: skip
+    runs._main(arguments)
+    arguments.seeds = 3
+    runs._main(arguments)
+    assert done == [10, 42, 4242]
+    written = pd.read_csv(tmp_path / "glue.csv")
+    assert written["seed"].tolist() == done
+    assert set(written["model"]) == {"base"}
