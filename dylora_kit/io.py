@@ -31,8 +31,9 @@ LATER = {"split_fused": True}  # fields that older files lack, and what they mea
 def save(adapters: Adapters, path: str | PathLike[str]) -> None:
     """Writes adapters at their full rank, and the modules trained along, into a folder.
 
-    Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r. Both files are written
-    or neither is. Raises `ValueError` while the adapters are merged, and for a weight that is not finite.
+    Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
+    was split; `export_peft` writes one in any case. Both files are written or neither is. Raises `ValueError` while the
+    adapters are merged, and for a weight that is not finite.
     """
     adapters.check_usable()
     if adapters.merged:
@@ -47,7 +48,7 @@ def save(adapters: Adapters, path: str | PathLike[str]) -> None:
         "lora_dropout": config["lora_dropout"],
         "target_modules": list(adapters.layers),
         "modules_to_save": list(adapters.saved_modules) or None,
-        "rank_pattern": {re.escape(name): la.r for name, la in adapters.layers.items() if la.r != config["r"]},
+        "rank_pattern": {f"^{re.escape(name)}": la.r for name, la in adapters.layers.items() if la.r != config["r"]},
         "use_rslora": config["scaling"] == "alpha/sqrt(b)",
         "bias": "none",
         "fan_in_fan_out": False,
