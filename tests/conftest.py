@@ -7,7 +7,7 @@ import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # matrices this small only wait for a second thread
 os.environ["TQDM_DISABLE"] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from hypothesis import settings
 
@@ -16,9 +16,10 @@ settings.load_profile("kit")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what is marked `by_hand`, unless it is asked for with -m."""
+    """Leaves out what is slow or needs the hub, unless it is asked for with -m."""
     if not config.getoption("markexpr"):
-        items[:] = [item for item in items if item.get_closest_marker("by_hand") is None]
+        marks = ("by_hand", "hub")
+        items[:] = [item for item in items if not any(item.get_closest_marker(mark) for mark in marks)]
 
 
 @pytest.fixture
