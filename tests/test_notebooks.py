@@ -1,5 +1,6 @@
 """Guards for the notebooks: what nbval would let pass."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,45 @@ def test_cells_are_short_and_the_text_is_of_a_lesson_s_length(notebook: Path) ->
 def test_no_measured_number_is_typed_into_the_text(notebook: Path) -> None:
     for cell in cells(notebook, "markdown"):
         assert not re.search(r"\d\s*%", cell.source), cell.source
+
+
+def skippable() -> list[tuple[str, set[str]]]:
+    """What the notes for instructors say can be skipped: (notebook, numbers of steps)."""
+    lines = (ROOT / "notebooks" / "README.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| [")]
+    found = []
+    for row in rows:
+        name = re.search(r"\((\w+)\.ipynb\)", row)
+        assert name is not None
+        found.append((name.group(1), set(re.findall(r"step (\d+)", row.split("|")[-2]))))
+    return found
+
+
+def names(source: str, kind: type[ast.expr_context]) -> set[str]:
+    """The names that a cell reads (ast.Load) or makes (ast.Store); functions and imports are made as well."""
+    tree = ast.parse(source)
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, kind)}
+    if kind is ast.Store:
+        found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        found |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        found |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)
+                  for alias in node.names}  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize(("name", "steps"), skippable(), ids=lambda value: value if isinstance(value, str) else "")
+def test_nothing_needs_a_step_that_instructors_may_skip(name: str, steps: set[str]) -> None:
+    assert steps
+    step, made, only_in_skipped, missed = "", set[str](), set[str](), set[str]()
+    for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4).cells:
+        if cell.cell_type == "markdown":
+            for heading in re.findall(r"^## (.*)$", cell.source, re.MULTILINE):
+                number = re.match(r"(\d+)\.", heading)
+                step = number.group(1) if number else ""
+        elif step in steps:
+            only_in_skipped |= names(cell.source, ast.Store) - made
+        else:
+            missed |= (names(cell.source, ast.Load) - names(cell.source, ast.Store)) & only_in_skipped
+            made |= names(cell.source, ast.Store)
+            only_in_skipped -= made
+    assert not missed
