@@ -163,7 +163,7 @@ def test_a_module_can_be_imported_first(path):
 
 def test_the_readmes_example_runs_as_it_stands(tmp_path, monkeypatch):
     readme = (Path(__file__).parent.parent / "README.md").read_text()
-    [example] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    example, *_ = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert "steps=500" in example
     monkeypatch.chdir(tmp_path)
     names = {}
