@@ -62,7 +62,10 @@ def value(column: str, name: str, row: int) -> str:
     if column == spec.label:
         return spec.classes[row % len(spec.classes)] if spec.classes else f"{row % 6}.{row % 10}00"
     if column in spec.texts:
-        return f'w{row} says " w{spec.texts.index(column)}' + " no" * (row % 5)
+        start = (
+            '" ' if row % 3 == 0 else ""
+        )  # at the start of a cell, where a reader of quotes would look for the other
+        return f'{start}w{row} says " w{spec.texts.index(column)}' + " no" * (row % 5)
     return f"{column}-{row}"
 
 
