@@ -78,7 +78,7 @@ def sweep(
     adapters: RankHandle,
     eval_data: Any,
     *,
-    metric: str | Metric = "accuracy",
+    metric: str | Metric | tuple[str, ...] = "accuracy",
     ranks: Iterable[int] | None = None,
     method: str = "DyLoRA",
     seed: int | None = None,
@@ -90,24 +90,34 @@ def sweep(
 
     Arguments:
         eval_data: a map-style dataset of dicts with a `"labels"` entry.
-        metric: `"accuracy"`, `"error"`, or a function of the logits (n, …) and the labels (n, …) to a number.
+        metric: a name of `METRICS`, several of them, or a function of the logits (n, …) and the labels (n, …) to a
+            number.
         ranks: default is 1 to r.
         method, seed: go into the frame as they are, so that frames can be put one under another.
         collate: makes a batch of a list of examples; default is torch's.
 
-    Returns a tidy frame with the columns method, rank, metric, value, seed, and one row per rank.
+    Returns a tidy frame with the columns method, rank, metric, value, seed, and one row per rank and metric.
     """
     import pandas as pd
 
-    measure = METRICS.get(metric) if isinstance(metric, str) else metric
-    if measure is None:
-        raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(map(repr, METRICS))}, or a function")
-    name = metric if isinstance(metric, str) else getattr(metric, "__name__", type(metric).__name__)
+    if callable(metric):
+        measures = {getattr(metric, "__name__", type(metric).__name__): metric}
+    else:
+        names = (metric,) if isinstance(metric, str) else metric
+        unknown = [name for name in names if name not in METRICS]
+        if unknown:
+            known = ", ".join(map(repr, METRICS))
+            raise ValueError(f"unknown metric {unknown[0]!r}: expected one of {known}, or a function")
+        measures = {name: METRICS[name] for name in names}
     wanted = [check_rank(rank, adapters.r) for rank in (range(1, adapters.r + 1) if ranks is None else ranks)]
     outputs, labels = predict(
         model, adapters, eval_data, ranks=wanted, batch_size=batch_size, collate=collate, progress=progress
     )
-    rows = [(method, rank, name, measure(outputs[rank], labels), seed) for rank in wanted]
+    rows = [
+        (method, rank, name, measure(outputs[rank], labels), seed)
+        for name, measure in measures.items()
+        for rank in wanted
+    ]
     return pd.DataFrame(rows, columns=["method", "rank", "metric", "value", "seed"])
 
 

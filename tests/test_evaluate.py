@@ -195,3 +195,16 @@ def test_a_sweep_of_8_ranks_costs_no_more_than_8_evaluations():
             dk.sweep(model, adapters, data, ranks=[b], progress=False)
         ratios.append((middle - start) / (time.perf_counter() - middle))
     assert statistics.median(ratios) < 1.3
+
+
+def test_several_metrics_come_from_one_evaluation(model, adapters):
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    frame = dk.sweep(model, adapters, examples(12), metric=("f1", "accuracy"), ranks=[1, 3], progress=False)
+    assert len(calls) == 2
+    assert list(zip(frame["metric"], frame["rank"], strict=True)) == [
+        ("f1", 1), ("f1", 3), ("accuracy", 1), ("accuracy", 3)
+    ]  # fmt: skip
+    for metric in ("f1", "accuracy"):
+        alone = dk.sweep(model, adapters, examples(12), metric=metric, ranks=[1, 3], progress=False)
+        assert frame[frame["metric"] == metric]["value"].tolist() == alone["value"].tolist()

@@ -8,6 +8,7 @@ import torch
 from architectures import ARCHITECTURES, FUSED, HEADS, KV, LAYERS, D, build, inputs, logits, picture
 from models import fill
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from toys import assert_same
 
 import dylora_kit as dk
@@ -657,3 +658,19 @@ def test_conv1d_is_adapted_and_merged_in_its_own_layout(b):
     torch.testing.assert_close(logits(model, batch), wanted, rtol=1e-5, atol=1e-5)
     adapters.merge()
     torch.testing.assert_close(logits(model, batch), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*FUSED, "roberta"])
+def test_a_compiled_model_recompiles_at_most_twice_while_b_walks_over_all_ranks(name):
+    torch._dynamo.reset()
+    model, adapters = attached(name, r=4)
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled, frames = torch.compile(model, backend=counter), []
+    for b in [1, 2, 3, 4, 3, 1, 4, 2]:
+        adapters.rank = b
+        outputs = compiled(**inputs(name)).logits
+        torch.testing.assert_close(outputs, logits(model, inputs(name)), rtol=1e-4, atol=1e-5)
+        outputs.square().mean().backward()
+        frames.append(counter.frame_count)
+    assert frames[0] >= 1
+    assert frames[-1] == frames[3] <= frames[0] + 2

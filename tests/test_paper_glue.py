@@ -10,6 +10,7 @@ import torch
 from architectures import build
 from torch import Tensor
 
+import dylora_kit as dk
 from dylora_kit.paper import glue as runs
 from dylora_kit.tasks import Task, glue
 
@@ -25,26 +26,35 @@ class Texts(torch.utils.data.Dataset[dict[str, Tensor]]):
         return {"input_ids": self.ids[index], "labels": (self.ids[index, 0] > 27).long()}
 
 
-TASK = Task("glue-toy", Texts(64, 1), Texts(20, 2), Texts(30, 3), metric="f1")
+TASK = Task("glue-toy", Texts(64, 1), Texts(20, 2), Texts(30, 3), metric="f1", also=("accuracy",))
 
 
 def roberta() -> Any:
     return build("roberta")
 
 
-def test_every_method_is_measured_with_the_task_s_metric_and_the_same_budget() -> None:
+def test_every_method_is_measured_with_the_task_s_metrics_and_the_same_budget() -> None:
     frame = runs.run(roberta, TASK, 10, steps=3)
-    ranks = {method: part["rank"].tolist() for method, part in frame.groupby("method")}
+    ranks = {method: part["rank"].tolist() for method, part in frame[frame["metric"] == "f1"].groupby("method")}
     every = list(range(1, 9))
     assert ranks == {"DyLoRA": every, "LoRA, cut to b": every, "LoRA, cut by SVD": every, "LoRA, one per rank": [1, 4]}
-    assert set(frame["metric"]) == {"f1"}
-    at_8 = frame[frame["rank"] == 8].set_index("method")["value"]
+    assert frame["metric"].value_counts().to_dict() == {"f1": 26, "accuracy": 26}
+    at_8 = frame[(frame["rank"] == 8) & (frame["metric"] == "f1")].set_index("method")["value"]
     assert at_8["LoRA, cut by SVD"] == pytest.approx(at_8["LoRA, cut to b"])
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
     first, second = (runs.run(roberta, TASK, 42, steps=2)["value"].tolist() for _ in range(2))
     assert first == second
+
+
+def test_the_kept_adapter_is_the_dylora_that_was_measured(tmp_path: Path) -> None:
+    measured = runs.run(roberta, TASK, 10, keep=tmp_path / "kept", steps=2)
+    model = roberta()
+    adapters = dk.load(model, tmp_path / "kept")
+    again = dk.sweep(model, adapters, TASK.test, metric="accuracy", batch_size=64, progress=False)
+    of_dylora = measured[(measured["method"] == "DyLoRA") & (measured["metric"] == "accuracy")]
+    assert again["value"].tolist() == of_dylora["value"].tolist()
 
 
 def test_the_learning_rate_is_chosen_on_validation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,11 +82,11 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(glue, "load", lambda *_, **__: TASK)
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: None)
     arguments = Namespace(model=str(tmp_path / "base"), tasks=["rte"], seeds=2, steps=3, lr=1e-3, max_length=64,
-                          choose=False, out=tmp_path / "glue.csv")  # fmt: skip
+                          batch_size=4, choose=False, out=tmp_path / "mine")  # fmt: skip
     runs._main(arguments)
     arguments.seeds = 3
     runs._main(arguments)
     assert done == [10, 42, 4242]
-    written = pd.read_csv(tmp_path / "glue.csv")
+    written = pd.read_csv(tmp_path / "mine" / "results" / "glue-base.csv")
     assert written["seed"].tolist() == done
     assert set(written["model"]) == {"base"}

@@ -2,8 +2,8 @@
 
     python -m dylora_kit.paper.glue sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 mrpc rte --steps 500
 
-Results go to data/results/glue-<model>.csv, one task and seed after another; the same command goes on where it
-stopped. Every method has the same steps, batches, learning rate and head. The dev split is only reported on; choose the
+Results go to data/results/glue-<model>.csv, one task and seed after another, and each task's DyLoRA of the first seed
+to data/adapters/glue-<model>-<task>; the same command goes on where it stopped. Every method has the same steps, batches, learning rate and head. The dev split is only reported on; choose the
 learning rate with `--choose`, which trains one DyLoRA for each candidate and looks at the validation part of train.
 """
 
@@ -36,7 +36,15 @@ Build = Callable[[], nn.Module]
 
 
 def trained(
-    build: Build, task: Task, method: str, seed: int, *, r: int = R, steps: int = 500, lr: float = 1e-3
+    build: Build,
+    task: Task,
+    method: str,
+    seed: int,
+    *,
+    r: int = R,
+    steps: int = 500,
+    lr: float = 1e-3,
+    batch_size: int = 32,
 ) -> tuple[nn.Module, Adapters]:
     """A fresh model with adapters on query and value, its head trained along. `DYLORA` draws b uniformly from 1 … r."""
     with torch.random.fork_rng([]):
@@ -46,28 +54,33 @@ def trained(
     adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head, seed=seed)
     sampler = RankSampler(Uniform(1, r) if method == DYLORA else Fixed(r), seed=seed)
     optimizer = NestedAdamW(adapters, lr=lr)
-    train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, seed=seed,
-          collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
+    train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
+          seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
     return model, adapters
 
 
-def run(build: Build, task: Task, seed: int, **settings: Any) -> pd.DataFrame:
-    """Every method on one task with one seed, the task's metric on its dev split; `seconds` is the training's time."""
+def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **settings: Any) -> pd.DataFrame:
+    """Every method on one task with one seed, the task's metrics on its dev split.
+
+    `cpu_seconds` is the time of the training, all threads together. The DyLoRA is saved to `keep`, where that is given.
+    """
     frames = []
 
     def measure(method: str, pair: tuple[nn.Module, Adapters], start: float, ranks: list[int] | None = None) -> None:
-        seconds = time.perf_counter() - start
-        frame = sweep(*pair, task.test, metric=task.metric, ranks=ranks, method=method, seed=seed, collate=task.collate,
-                      batch_size=64, progress=False)  # fmt: skip
-        frames.append(frame.assign(seconds=round(seconds)))
+        seconds = time.process_time() - start
+        frame = sweep(*pair, task.test, metric=(task.metric, *task.also), ranks=ranks, method=method, seed=seed,
+                      collate=task.collate, batch_size=64, progress=False)  # fmt: skip
+        frames.append(frame.assign(cpu_seconds=round(seconds)))
 
     for method in (DYLORA, LORA):
-        start = time.perf_counter()
+        start = time.process_time()
         pair = trained(build, task, method, seed, **settings)
         measure(method, pair, start)
+        if method == DYLORA and keep is not None:
+            pair[1].save(keep)
     measure(SVD, svd_cut(pair[1]), start)
     for r in OWN:
-        start = time.perf_counter()
+        start = time.process_time()
         measure(ONE, trained(build, task, LORA, seed, r=r, **settings), start, [r])
     return pd.concat(frames).assign(task=task.name)
 
@@ -88,8 +101,10 @@ def _main(arguments: argparse.Namespace) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     name = Path(arguments.model).name
-    path = arguments.out or backbones.data_folder() / "results" / f"glue-{name}.csv"
+    out = arguments.out or backbones.data_folder()
+    path = out / "results" / f"glue-{name}.csv"
     results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "seed"])
+    settings = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
     for key in arguments.tasks:
         task = glue.load(key, tokenizer, max_length=arguments.max_length)
 
@@ -98,13 +113,14 @@ def _main(arguments: argparse.Namespace) -> None:
             return AutoModelForSequenceClassification.from_pretrained(arguments.model, num_labels=labels)
 
         if arguments.choose:
-            print(f"{task.name}: best learning rate {choose(build, task, steps=arguments.steps):g}")
+            print(f"{task.name}: best learning rate {choose(build, task, steps=arguments.steps, batch_size=arguments.batch_size):g}")
             continue
         for seed in SEEDS[: arguments.seeds]:
             if ((results["task"] == task.name) & (results["seed"] == seed)).any():
                 continue
-            new = run(build, task, seed, steps=arguments.steps, lr=arguments.lr)
-            new = new.assign(model=name, steps=arguments.steps, lr=arguments.lr, torch=torch.__version__)
+            keep = out / "adapters" / f"glue-{name}-{key}" if seed == SEEDS[0] else None
+            new = run(build, task, seed, keep=keep, **settings)
+            new = new.assign(model=name, **settings, max_length=arguments.max_length, torch=torch.__version__)
             results = new if results.empty else pd.concat([results, new])
             write_files(path.parent, {path.name: results.to_csv(index=False, float_format="%.6g").encode()})
             print(f"{task.name}, seed {seed}: done", flush=True)
@@ -117,7 +133,8 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=3, help="how many of the paper's seeds")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--choose", action="store_true", help="choose the learning rate on validation, and stop")
-    parser.add_argument("--out", type=Path, help="another place to write to")
+    parser.add_argument("--out", type=Path, help="another folder than data/ to write to")
     _main(parser.parse_args())

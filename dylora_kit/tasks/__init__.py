@@ -18,3 +18,4 @@ class Task:
     test: Any
     metric: str
     collate: Callable[[list[Any]], dict[str, Any]] | None = None
+    also: tuple[str, ...] = ()  # metrics that are reported beside it

@@ -41,6 +41,7 @@ class Spec:
     header: tuple[str, ...] | None = None  # columns of a file without a first line
     dev_file: str = "dev"
     hub_dev: str = "validation"
+    also: tuple[str, ...] = ()
 
 
 _NLI = ("entailment", "neutral", "contradiction")
@@ -50,7 +51,8 @@ SPECS: dict[str, Spec] = {
     "mnli-mm": Spec("MNLI", ("sentence1", "sentence2"), ("premise", "hypothesis"), "gold_label", _NLI, "accuracy",
                     392702, 9832, dev_file="dev_mismatched", hub_dev="validation_mismatched"),
     "sst2": Spec("SST-2", ("sentence",), ("sentence",), "label", BINARY, "accuracy", 67349, 872),
-    "mrpc": Spec("MRPC", ("#1 String", "#2 String"), ("sentence1", "sentence2"), "Quality", BINARY, "f1", 3668, 408),
+    "mrpc": Spec("MRPC", ("#1 String", "#2 String"), ("sentence1", "sentence2"), "Quality", BINARY, "f1", 3668, 408,
+                 also=("accuracy",)),
     "cola": Spec("CoLA", ("sentence",), ("sentence",), "label", BINARY, "matthews", 8551, 1043,
                  header=("source", "label", "star", "sentence")),
     "qnli": Spec("QNLI", ("question", "sentence"), ("question", "sentence"), "label", ENTAILMENT, "accuracy",
@@ -82,7 +84,8 @@ def load(
         limit: only so many training examples, chosen by the seed.
         seed: which examples of train are put aside for validation.
 
-    The metric is the paper's: accuracy, F1 for MRPC, Matthews' correlation for CoLA, Pearson's for STS-B.
+    The metric is the paper's: accuracy, F1 for MRPC (accuracy beside it), Matthews' correlation for CoLA, Pearson's for
+    STS-B.
 
     Raises `ValueError` for a file whose columns, labels or number of rows are not the official ones, and
     `FileNotFoundError` or `ConnectionError` if there is no data, with what to set.
@@ -103,7 +106,7 @@ def load(
     parts = train.train_test_split(test_size=min(int(VALIDATION * len(train)), 2000), shuffle=True, seed=seed)
     chosen = parts["train"] if limit is None else parts["train"].select(range(min(limit, len(parts["train"]))))
     label = f"glue-{name}" + (" (subset)" if subset else "")
-    return Task(label, chosen, parts["test"], test, metric=spec.metric, collate=_collator(tokenizer))
+    return Task(label, chosen, parts["test"], test, metric=spec.metric, collate=_collator(tokenizer), also=spec.also)
 
 
 def num_labels(name: str) -> int:
