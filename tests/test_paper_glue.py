@@ -90,3 +90,6 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     written = pd.read_csv(tmp_path / "mine" / "results" / "glue-base.csv")
     assert written["seed"].tolist() == done
     assert set(written["model"]) == {"base"}
+    arguments.lr = 3e-3
+    with pytest.raises(SystemExit, match=r"was made with lr = 0.001, now it is 0.003: pass another --out"):
+        runs._main(arguments)

@@ -3,8 +3,9 @@
     python -m dylora_kit.paper.glue sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 mrpc rte --steps 500
 
 Results go to data/results/glue-<model>.csv, one task and seed after another, and each task's DyLoRA of the first seed
-to data/adapters/glue-<model>-<task>; the same command goes on where it stopped. Every method has the same steps, batches, learning rate and head. The dev split is only reported on; choose the
-learning rate with `--choose`, which trains one DyLoRA for each candidate and looks at the validation part of train.
+to data/adapters/glue-<model>-<task>; the same command goes on where it stopped. Every method has the same steps,
+batches, learning rate and head. The dev split is only reported on; choose the learning rate with `--choose`, which
+trains one DyLoRA for each candidate and looks at the validation part of train.
 """
 
 import argparse
@@ -105,6 +106,10 @@ def _main(arguments: argparse.Namespace) -> None:
     path = out / "results" / f"glue-{name}.csv"
     results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "seed"])
     settings = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
+    said = settings | {"max_length": arguments.max_length}
+    for key, value in said.items():
+        if key in results and (results[key] != value).any():
+            raise SystemExit(f"{path} was made with {key} = {results[key].iloc[0]}, now it is {value}: pass another --out")
     for key in arguments.tasks:
         task = glue.load(key, tokenizer, max_length=arguments.max_length)
 
@@ -113,14 +118,15 @@ def _main(arguments: argparse.Namespace) -> None:
             return AutoModelForSequenceClassification.from_pretrained(arguments.model, num_labels=labels)
 
         if arguments.choose:
-            print(f"{task.name}: best learning rate {choose(build, task, steps=arguments.steps, batch_size=arguments.batch_size):g}")
+            best = choose(build, task, steps=arguments.steps, batch_size=arguments.batch_size)
+            print(f"{task.name}: best learning rate {best:g}")
             continue
         for seed in SEEDS[: arguments.seeds]:
             if ((results["task"] == task.name) & (results["seed"] == seed)).any():
                 continue
             keep = out / "adapters" / f"glue-{name}-{key}" if seed == SEEDS[0] else None
             new = run(build, task, seed, keep=keep, **settings)
-            new = new.assign(model=name, **settings, max_length=arguments.max_length, torch=torch.__version__)
+            new = new.assign(model=name, **said, torch=torch.__version__)
             results = new if results.empty else pd.concat([results, new])
             write_files(path.parent, {path.name: results.to_csv(index=False, float_format="%.6g").encode()})
             print(f"{task.name}, seed {seed}: done", flush=True)
