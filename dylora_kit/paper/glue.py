@@ -109,7 +109,8 @@ def _main(arguments: argparse.Namespace) -> None:
     said = settings | {"max_length": arguments.max_length}
     for key, value in said.items():
         if key in results and (results[key] != value).any():
-            raise SystemExit(f"{path} was made with {key} = {results[key].iloc[0]}, now it is {value}: pass another --out")
+            was = results[key].iloc[0]
+            raise SystemExit(f"{path} was made with {key} = {was}, now it is {value}: pass another --out")
     for key in arguments.tasks:
         task = glue.load(key, tokenizer, max_length=arguments.max_length)
 
