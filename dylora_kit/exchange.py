@@ -139,21 +139,24 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
         raise ValueError(f"{folder} was made for another model: this one has no module {lacking[0]!r}")
     alphas = {name: _alpha_of(config, name, folder) for name in names}
     alpha = next(alphas[name] for name in names if ranks[name] == r)
-    adapters = attach(
-        model,
-        target_modules="|".join(map(re.escape, names)),
-        r=r,
-        lora_alpha=alpha,
-        scaling=scaling or ("alpha/sqrt(b)" if rslora else "alpha/b"),
-        lora_dropout=config.get("lora_dropout") or 0.0,
-        modules_to_save=[
-            name
-            for name in _saved_by_peft(model, config.get("modules_to_save") or [])
-            if any(key.startswith(f"{name}.") for key in tensors)
-        ],
-        rank_pattern={name: rank for name, rank in ranks.items() if rank != r},
-        split_fused=False,
-    )
+    try:
+        adapters = attach(
+            model,
+            target_modules="|".join(map(re.escape, names)),
+            r=r,
+            lora_alpha=alpha,
+            scaling=scaling or ("alpha/sqrt(b)" if rslora else "alpha/b"),
+            lora_dropout=config.get("lora_dropout") or 0.0,
+            modules_to_save=[
+                name
+                for name in _saved_by_peft(model, config.get("modules_to_save") or [])
+                if any(key.startswith(f"{name}.") for key in tensors)
+            ],
+            rank_pattern={name: rank for name, rank in ranks.items() if rank != r},
+            split_fused=False,
+        )
+    except TypeError as error:
+        raise ValueError(f"{folder} does not fit this model: {error}") from None
     own = {f"{name}.lora_{letter}.weight": getattr(layer, f"lora_{letter}")
            for name, layer in adapters.layers.items() for letter in "AB"}  # fmt: skip
     own |= saved_tensors(adapters.saved_modules)

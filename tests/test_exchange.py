@@ -530,7 +530,7 @@ OTHERS = {
     "adapters already": ("ours", r"has adapters already: call detach\(\)"),
     "another width": ("narrow", r"has shape \(32, 4\), expected \(16, 4\)"),
     "too narrow for the rank": ("thin", "query: rank 4 is out of range: expected 1 to 3"),
-    "another kind of layer": ("norm", "cannot adapt a LayerNorm"),
+    "another kind of layer": ("norm", "does not fit this model: .*query: cannot adapt a LayerNorm"),
 }
 
 
@@ -546,7 +546,7 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, kind, message):
         new = {"narrow": nn.Linear(D, 16), "thin": nn.Linear(D, 3), "norm": nn.LayerNorm(D)}[kind]
         model.roberta.encoder.layer[0].attention.self.query = new
     before = picture(model)
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(ValueError, match=message):
         dk.import_peft(model, tmp_path)
     assert_same(picture(model), before)
 

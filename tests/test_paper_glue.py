@@ -91,5 +91,5 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     assert written["seed"].tolist() == done
     assert set(written["model"]) == {"base"}
     arguments.lr = 3e-3
-    with pytest.raises(SystemExit, match=r"was made with lr = 0.001, now it is 0.003: pass another --out"):
+    with pytest.raises(SystemExit, match=r"has rte with lr = 0.001, now it is 0.003: pass another --out"):
         runs._main(arguments)

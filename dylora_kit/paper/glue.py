@@ -107,12 +107,13 @@ def _main(arguments: argparse.Namespace) -> None:
     results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "seed"])
     settings = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
     said = settings | {"max_length": arguments.max_length}
-    for key, value in said.items():
-        if key in results and (results[key] != value).any():
-            was = results[key].iloc[0]
-            raise SystemExit(f"{path} was made with {key} = {was}, now it is {value}: pass another --out")
     for key in arguments.tasks:
         task = glue.load(key, tokenizer, max_length=arguments.max_length)
+        here = results[results["task"] == task.name]
+        for what, value in said.items():
+            if what in here and (here[what] != value).any():
+                was = here[what].iloc[0]
+                raise SystemExit(f"{path} has {key} with {what} = {was}, now it is {value}: pass another --out")
 
         def build(key: str = key) -> nn.Module:
             labels = glue.num_labels(key)
