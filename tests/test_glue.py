@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 import torch
-from transformers import BertTokenizerFast
+from transformers import AutoTokenizer, BertTokenizerFast
 
 from dylora_kit.evaluate import METRICS
 from dylora_kit.tasks import glue
@@ -41,8 +42,9 @@ COLUMNS = {
 
 
 @pytest.fixture(autouse=True)
-def small_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Official files of few rows."""
+def small_counts(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Official files of few rows, and a cache of their own."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "cache")
     small = {name: dataclasses.replace(spec, train=TRAIN, dev=DEV) for name, spec in glue.SPECS.items()}
     monkeypatch.setattr(glue, "SPECS", small)
     monkeypatch.delenv("DYLORA_KIT_DATA", raising=False)
@@ -101,6 +103,32 @@ def test_each_task_is_read_in_its_official_layout(name: str, tmp_path: Path, tok
             spec.classes.index(value(spec.label, name, row)) if spec.classes else float(value(spec.label, name, row))
         )
         assert task.test[row]["labels"] == wanted
+
+
+def test_the_second_time_what_was_tokenised_comes_from_the_cache(name: str, tmp_path: Path, tokenizer: Any) -> None:
+    def load(**options: Any) -> tuple[Any, set[Path]]:
+        """What is loaded with a fresh tokenizer, and the files it made."""
+        before = set(cache.rglob("*.arrow"))
+        task = glue.load(name, AutoTokenizer.from_pretrained(tmp_path / "tokenizer"), source=source, **options)
+        return task, set(cache.rglob("*.arrow")) - before
+
+    cache = datasets.config.HF_DATASETS_CACHE
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    source = write(tmp_path, name)
+    first, made = load()
+    again, made_again = load()
+    assert made and not made_again
+    assert again.train[:] == first.train[:]
+    shorter, made = load(max_length=6)
+    assert made and max(map(len, shorter.train["input_ids"])) == 6 < max(map(len, first.train["input_ids"]))
+
+
+def test_a_file_that_was_changed_is_read_anew(tmp_path: Path, tokenizer: Any) -> None:
+    source = write(tmp_path, "rte")
+    old = glue.load("rte", tokenizer, source=source).test[0]["input_ids"]
+    path = source / "glue" / "RTE" / "dev.tsv"
+    path.write_text(path.read_text().replace("w0 says", "w9 says"))
+    assert glue.load("rte", tokenizer, source=source).test[0]["input_ids"] != old
 
 
 def test_a_batch_is_padded_to_its_longest_and_no_further(name: str, tmp_path: Path, tokenizer: Any) -> None:
