@@ -59,6 +59,8 @@ def attach(
     """
     if any(isinstance(module, Wrapper) for module in model.modules()):
         raise ValueError("the model has adapters already: call detach() on their handle first")
+    if any(type(module).__module__.startswith("peft.tuners.") for module in model.modules()):
+        raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
     rank_pattern = dict(rank_pattern or {})
     target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
     modules_to_save = modules_to_save if isinstance(modules_to_save, str) else list(modules_to_save)

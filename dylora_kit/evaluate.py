@@ -1,6 +1,6 @@
 """Rank sweep: one trained model, evaluated at every rank."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
             f"accuracy needs logits (n, classes) and labels (n,): got {outputs.shape} and {labels.shape}; "
             "for reconstructions the metric is 'error'"
         )
-    return float((outputs.argmax(-1) == labels).mean())
+    return float((_classes(outputs) == labels).mean())
 
 
 def error(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -46,14 +46,14 @@ def f1(outputs: np.ndarray, labels: np.ndarray) -> float:
     """F1 of class 1, from logits (n, 2) and labels (n,): the harmonic mean of precision and recall."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, outputs.argmax(-1), zero_division=0))
+    return float(f1_score(labels, _classes(outputs), zero_division=0))
 
 
 def matthews(outputs: np.ndarray, labels: np.ndarray) -> float:
     """Matthews' correlation, −1 to 1, of the predicted classes with the labels."""
     from sklearn.metrics import matthews_corrcoef
 
-    return float(matthews_corrcoef(labels, outputs.argmax(-1)))
+    return float(matthews_corrcoef(labels, _classes(outputs)))
 
 
 def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
@@ -62,6 +62,12 @@ def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
 
     scores = outputs.reshape(len(labels))
     return 0.0 if np.ptp(scores) == 0 else float(pearsonr(scores, labels).statistic)
+
+
+def _classes(outputs: np.ndarray) -> np.ndarray:
+    if outputs.shape[-1] < 2:
+        raise ValueError(f"the model has {outputs.shape[-1]} output, so it names no class: its metric is 'pearson'")
+    return outputs.argmax(-1)
 
 
 METRICS: dict[str, Metric] = {
@@ -78,7 +84,7 @@ def sweep(
     adapters: RankHandle,
     eval_data: Any,
     *,
-    metric: str | Metric | tuple[str, ...] = "accuracy",
+    metric: str | Sequence[str] | Metric = "accuracy",
     ranks: Iterable[int] | None = None,
     method: str = "DyLoRA",
     seed: int | None = None,
@@ -96,14 +102,17 @@ def sweep(
         method, seed: go into the frame as they are, so that frames can be put one under another.
         collate: makes a batch of a list of examples; default is torch's.
 
-    Returns a tidy frame with the columns method, rank, metric, value, seed, and one row per rank and metric.
+    Returns a tidy frame with the columns method, rank, metric, value, seed, and one row per rank and metric. The
+    value is NaN where the model's answers are not finite.
     """
     import pandas as pd
 
     if callable(metric):
         measures = {getattr(metric, "__name__", type(metric).__name__): metric}
     else:
-        names = (metric,) if isinstance(metric, str) else metric
+        names = (metric,) if isinstance(metric, str) else tuple(metric)
+        if not names:
+            raise ValueError("no metric is given: name at least one, such as 'accuracy'")
         unknown = [name for name in names if name not in METRICS]
         if unknown:
             known = ", ".join(map(repr, METRICS))
@@ -113,8 +122,9 @@ def sweep(
     outputs, labels = predict(
         model, adapters, eval_data, ranks=wanted, batch_size=batch_size, collate=collate, progress=progress
     )
+    finite = {rank: bool(np.isfinite(outputs[rank]).all()) for rank in wanted}
     rows = [
-        (method, rank, name, measure(outputs[rank], labels), seed)
+        (method, rank, name, measure(outputs[rank], labels) if finite[rank] else float("nan"), seed)
         for name, measure in measures.items()
         for rank in wanted
     ]

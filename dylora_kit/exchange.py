@@ -17,7 +17,8 @@ from dylora_kit.adapter import LowRankAdapter
 from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_files
 from dylora_kit.io import CONFIG, PREFIX, WEIGHTS, check_finite, difference, saved_tensors
 from dylora_kit.layer import DyLoRAFused, DyLoRALinear, sizes_of, stores_transposed
-from dylora_kit.nest import PeftAdapters
+from dylora_kit.nest import LEAVES_BASE, PeftAdapters
+from dylora_kit.targets import sizes_fit
 
 # what PEFT can do that these adapters do not carry: field and the values that mean "not used"
 NOT_CARRIED: dict[str, tuple[Any, ...]] = {
@@ -32,13 +33,12 @@ NOT_CARRIED: dict[str, tuple[Any, ...]] = {
     "megatron_config": (),
     "target_parameters": ([],),
     "corda_config": (),
-    "eva_config": (),
     "loftq_config": ({},),
     "kasa_config": (),
     "use_bdlora": (),
     "velora_config": (),
     "monteclora_config": (),
-    "init_lora_weights": (True, False, "gaussian", "orthogonal"),
+    "init_lora_weights": LEAVES_BASE,
 }
 
 
@@ -64,6 +64,8 @@ def export_peft(
         raise ValueError("the adapters are merged into the base weights: call unmerge() before exporting")
     if isinstance(rank, Tensor) or (rank is None and isinstance(adapters.rank, Tensor)):
         raise ValueError("each example has its own rank: say which rank to export, as in export_peft(path, rank=3)")
+    if isinstance(adapters, PeftAdapters):
+        adapters.check_original_base()
     blocks: dict[str, tuple[Tensor, Tensor, float]] = {}
     transposed = False
     with adapters.at(adapters.rank if rank is None else rank):
@@ -82,6 +84,7 @@ def export_peft(
     saved = {} if serving else adapters.saved_modules
     if not isinstance(adapters, PeftAdapters):
         saved = _saved_by_peft(adapters.model, list(saved))
+        saved |= _sharing(adapters.model, saved)  # PEFT trains copies: each holder of a shared weight needs its own
     content = {
         "peft_type": "LORA",
         "base_model_name_or_path": getattr(adapters.model, "name_or_path", None) or None,
@@ -133,11 +136,24 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     if not names:
         raise ValueError(f"{folder / WEIGHTS} holds no adapter of a linear layer")
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
+    modules = dict(model.named_modules())
+    for name in names:
+        if name in modules and sizes_fit(modules[name]) and ranks[name] > min(sizes_of(modules[name])):
+            raise ValueError(
+                f"{folder} has rank {ranks[name]} in {name!r}, a layer of {sizes_of(modules[name])[0]} inputs and "
+                f"{sizes_of(modules[name])[1]} outputs: PEFT allows more than the smaller of them, this kit does not"
+            )
     r, rslora = max(ranks.values()), bool(config.get("use_rslora"))
-    lacking = [name for name in names if name not in dict(model.named_modules())]
+    lacking = [name for name in names if name not in modules]
     if lacking:
         raise ValueError(f"{folder} was made for another model: this one has no module {lacking[0]!r}")
     alphas = {name: _alpha_of(config, name, folder) for name in names}
+    saved = [
+        name
+        for name in _saved_by_peft(model, config.get("modules_to_save") or [])
+        if any(key.startswith(f"{name}.") for key in tensors)
+    ]
+    _check_shared(model, saved, tensors, folder)
     alpha = next(alphas[name] for name in names if ranks[name] == r)
     try:
         adapters = attach(
@@ -147,11 +163,7 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
             lora_alpha=alpha,
             scaling=scaling or ("alpha/sqrt(b)" if rslora else "alpha/b"),
             lora_dropout=config.get("lora_dropout") or 0.0,
-            modules_to_save=[
-                name
-                for name in _saved_by_peft(model, config.get("modules_to_save") or [])
-                if any(key.startswith(f"{name}.") for key in tensors)
-            ],
+            modules_to_save=saved,
             rank_pattern={name: rank for name, rank in ranks.items() if rank != r},
             split_fused=False,
         )
@@ -201,6 +213,17 @@ def _saved_by_peft(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if name and any(name.endswith(end) for end in names)}
 
 
+def _sharing(model: nn.Module, saved: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules besides `saved` that hold a parameter of theirs."""
+    held = {parameter for module in saved.values() for parameter in module.parameters()}
+    within = {module for one in saved.values() for module in one.modules()}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if module not in within and any(parameter in held for parameter in module.parameters(recurse=False))
+    }
+
+
 def _padded(A: Tensor, B: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
     more = rank - len(A)
     return F.pad(A, (0, 0, 0, more)), F.pad(B, (0, more)), 1.0
@@ -219,6 +242,22 @@ def _alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
     return alpha
 
 
+def _check_shared(model: nn.Module, saved: list[str], tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Raises `ValueError` if the file has its own value for one holder of a weight that this model shares."""
+    holders: dict[nn.Parameter, list[str]] = {}
+    for name, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            holders.setdefault(parameter, []).append(f"{name}.{key}")
+    for keys in holders.values():
+        if len(keys) > 1 and any(key.startswith(f"{name}.") for key in keys for name in saved):
+            values = [tensors.get(key) for key in keys]
+            if any(value is None or not torch.equal(value, values[0]) for value in values):  # type: ignore[arg-type]
+                raise ValueError(
+                    f"{folder} holds a weight for {next(key for key in keys if key in tensors)!r} alone, which this "
+                    f"model shares between {' and '.join(keys)}: give each a copy of its own before importing"
+                )
+
+
 def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
     if config.get("peft_type") != "LORA":
         raise ValueError(
@@ -227,4 +266,6 @@ def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
     for field, unused in NOT_CARRIED.items():
         value = config.get(field)
         if value is not None and value not in unused:
-            raise ValueError(f"{folder / CONFIG} uses {field} = {value!r}, which these adapters do not carry")
+            raise ValueError(
+                f"{folder / CONFIG} uses {field} = {value!r}, which these adapters do not carry: use it with PEFT"
+            )

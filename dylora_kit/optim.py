@@ -76,7 +76,10 @@ class NestedAdamW(Optimizer):
         known = set(nested)
         others = [p for p in adapters.model.parameters() if p.requires_grad and p not in known]
         if not nested:
-            raise ValueError("no adapter parameter requires a gradient: there is nothing to train")
+            raise ValueError(
+                "no adapter parameter requires a gradient, so there is nothing to train: set requires_grad, or load "
+                "PEFT's adapter with is_trainable=True"
+            )
         groups: list[dict[str, Any]] = [{"params": nested, "nested": True}]
         if others:
             groups.append({"params": others, "nested": False, "lr": lr if head_lr is None else head_lr})

@@ -37,6 +37,8 @@ def match_targets(model: nn.Module, target_modules: str | Sequence[str], split_f
     if target_modules == ATTENTION:
         matched = _attention(model, split_fused)
     elif isinstance(target_modules, str):
+        if target_modules == "all-linear":
+            raise ValueError("target_modules='all-linear' is PEFT's alone: list the layers, or give an expression")
         try:
             matched = [name for name in names if re.fullmatch(target_modules, name)]
         except re.error as error:

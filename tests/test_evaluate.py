@@ -1,5 +1,6 @@
 """The rank sweep: one trained model at every rank, and nothing else changed."""
 
+import math
 import statistics
 import time
 
@@ -200,11 +201,28 @@ def test_a_sweep_of_8_ranks_costs_no_more_than_8_evaluations():
 def test_several_metrics_come_from_one_evaluation(model, adapters):
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
-    frame = dk.sweep(model, adapters, examples(12), metric=("f1", "accuracy"), ranks=[1, 3], progress=False)
+    frame = dk.sweep(model, adapters, examples(12), metric=("matthews", "accuracy"), ranks=[1, 3], progress=False)
     assert len(calls) == 2
     assert list(zip(frame["metric"], frame["rank"], strict=True)) == [
-        ("f1", 1), ("f1", 3), ("accuracy", 1), ("accuracy", 3)
+        ("matthews", 1), ("matthews", 3), ("accuracy", 1), ("accuracy", 3)
     ]  # fmt: skip
-    for metric in ("f1", "accuracy"):
+    for metric in ("matthews", "accuracy"):
         alone = dk.sweep(model, adapters, examples(12), metric=metric, ranks=[1, 3], progress=False)
         assert frame[frame["metric"] == metric]["value"].tolist() == alone["value"].tolist()
+
+
+def test_an_answer_that_is_not_finite_has_no_score(model, adapters):
+    with torch.no_grad():
+        adapters.layers["down"].lora_B[:, 2] = math.nan
+    frame = dk.sweep(model, adapters, examples(), metric=("accuracy", "matthews"), progress=False)
+    assert frame["value"].isna().tolist() == [rank >= 3 for rank in frame["rank"]]
+
+
+def test_no_metric_is_refused(model, adapters):
+    with pytest.raises(ValueError, match="no metric is given"):
+        dk.sweep(model, adapters, examples(), metric=())
+
+
+def test_a_model_of_one_output_has_no_classes():
+    with pytest.raises(ValueError, match="names no class: its metric is 'pearson'"):
+        accuracy(np.ones((4, 1)), np.ones(4))

@@ -394,6 +394,50 @@ def test_an_imported_adapter_is_trained_on(tmp_path):
     assert after["value"].mean() > before["value"].mean() + 0.1
 
 
+# Weights that several modules share
+
+
+SHARED = {  # name of the architecture, what is trained along
+    "gpt2 head": ("gpt2", "lm_head"),
+    "gpt2 embeddings": ("gpt2", "wte"),
+    "t5 head": ("t5", "lm_head"),
+    "t5 embeddings": ("t5", "shared"),
+}
+
+
+@pytest.mark.parametrize(("name", "saved"), SHARED.values(), ids=SHARED)
+def test_a_shared_weight_that_was_trained_along_is_the_same_under_peft(tmp_path, name, saved):
+    model = build(name)
+    adapters = dk.attach(model, r=4, target_modules="attention", modules_to_save=[saved])
+    fill(adapters)
+    with torch.no_grad():
+        for module in adapters.saved_modules.values():
+            module.weight.add_(torch.randn_like(module.weight) * 0.3)
+    adapters.rank = 2
+    adapters.export_peft(tmp_path)
+    with calm():
+        loaded = peft.PeftModel.from_pretrained(build(name), tmp_path).eval()
+    torch.testing.assert_close(logits(loaded, inputs(name)), logits(model, inputs(name)), rtol=0, atol=1e-5)
+    again = build(name)
+    dk.import_peft(again, tmp_path)
+    torch.testing.assert_close(logits(again, inputs(name)), logits(model, inputs(name)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("saved", ["lm_head", "wte"])
+def test_pefts_own_copy_of_a_shared_weight_is_refused_until_it_is_shared_no_more(tmp_path, saved):
+    theirs = peft_saved("gpt2", tmp_path, target_modules=["c_attn"], r=3, fan_in_fan_out=True, modules_to_save=[saved])
+    model = build("gpt2")
+    before = picture(model)
+    with pytest.raises(
+        ValueError, match=r"this model shares between .*wte.weight and lm_head.weight: give each a copy"
+    ):
+        dk.import_peft(model, tmp_path)
+    assert_same(picture(model), before)
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
+    dk.import_peft(model, tmp_path)
+    torch.testing.assert_close(logits(model, inputs("gpt2")), logits(theirs, inputs("gpt2")), rtol=0, atol=1e-5)
+
+
 # What is refused
 
 
@@ -529,7 +573,7 @@ OTHERS = {
     "an adapter under PEFT": ("peft", "has no module"),
     "adapters already": ("ours", r"has adapters already: call detach\(\)"),
     "another width": ("narrow", r"has shape \(32, 4\), expected \(16, 4\)"),
-    "too narrow for the rank": ("thin", "query: rank 4 is out of range: expected 1 to 3"),
+    "too narrow for the rank": ("thin", "has rank 4 in .*query', a layer of 32 inputs and 3 outputs: PEFT allows more"),
     "another kind of layer": ("norm", "does not fit this model: .*query: cannot adapt a LayerNorm"),
 }
 

@@ -3,9 +3,10 @@
 import copy
 from typing import Any
 
+import peft
 import pytest
 import torch
-from architectures import ARCHITECTURES, FUSED, HEADS, KV, LAYERS, D, build, inputs, logits, picture
+from architectures import ARCHITECTURES, FUSED, HEADS, KV, LAYERS, D, build, calm, inputs, logits, picture
 from models import fill
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -674,3 +675,17 @@ def test_a_compiled_model_recompiles_at_most_twice_while_b_walks_over_all_ranks(
         frames.append(counter.frame_count)
     assert frames[0] >= 1
     assert frames[-1] == frames[3] <= frames[0] + 2
+
+
+def test_a_model_under_peft_is_sent_to_nest_peft():
+    with calm():
+        model = peft.get_peft_model(build("roberta"), peft.LoraConfig(target_modules=["query"]))
+    before = picture(model)
+    with pytest.raises(ValueError, match=r"the model has adapters of PEFT: use nest_peft\(model\)"):
+        dk.attach(model, r=2, target_modules=["value"])
+    assert_same(picture(model), before)
+
+
+def test_pefts_all_linear_is_refused_by_name():
+    with pytest.raises(ValueError, match="'all-linear' is PEFT's alone: list the layers"):
+        dk.attach(build("roberta"), r=2, target_modules="all-linear")

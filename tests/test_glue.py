@@ -1,5 +1,6 @@
 """GLUE in each official layout, from small files that the tests write; from the hub's layout; and refusals."""
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def value(column: str, name: str, row: int) -> str:
     """What stands in a cell; texts hold an open quote, which belongs to them."""
     spec = glue.SPECS[name]
     if column == spec.label:
-        return spec.classes[row % len(spec.classes)] if spec.classes else f"{row % 6}.{row % 10}00"
+        return spec.classes[row % len(spec.classes)] if spec.classes else f"{row % 5}.{row % 10}00"
     if column in spec.texts:
         start = (
             '" ' if row % 3 == 0 else ""
@@ -279,3 +280,94 @@ def test_pearson_takes_scores_of_one_output_and_is_zero_where_they_are_all_the_s
     labels = torch.tensor([1.0, 2.0, 4.0]).numpy()
     assert METRICS["pearson"](labels[:, None] * 3 + 1, labels) == pytest.approx(1)
     assert METRICS["pearson"](labels[:, None] * 0, labels) == 0
+
+
+def spoiled(source: Path, name: str, number: int, line: str) -> Path:
+    """The train file with another line at a place, counted from 1."""
+    path = source / "glue" / glue.SPECS[name].folder / "train.tsv"
+    lines = path.read_text().splitlines()
+    lines[number - 1] = line
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("line", ["0\ta\tb\tentailment\tnot_entailment", "1\tonly one text"], ids=["long", "short"])
+@pytest.mark.parametrize("number", [2, 9])
+def test_a_line_of_more_or_fewer_cells_is_refused_by_its_number(
+    number: int, line: str, tmp_path: Path, tokenizer: Any
+) -> None:
+    source = write(tmp_path, "rte")
+    spoiled(source, "rte", number, line)
+    with pytest.raises(ValueError, match=f"train.tsv, line {number}, has [25] cells: expected 4"):
+        glue.load("rte", tokenizer, source=source)
+
+
+def test_the_broken_lines_of_qqp_are_left_out_as_the_hub_does(tmp_path: Path, tokenizer: Any) -> None:
+    source = write(tmp_path, "qqp", rows=(TRAIN + 2, DEV))
+    spoiled(source, "qqp", 5, "7\t8\t9\tIs this a question, or")
+    spoiled(source, "qqp", 6, "\tdoes it end here?\t0")
+    task = glue.load("qqp", tokenizer, source=source)
+    assert len(task.train) + len(task.validation) == TRAIN
+
+
+def test_a_carriage_return_within_a_text_ends_no_row(tmp_path: Path, tokenizer: Any) -> None:
+    source = write(tmp_path, "rte")
+    path = source / "glue" / "RTE" / "train.tsv"
+    path.write_bytes(path.read_bytes().replace(b"w3 says", b"w3\rsays").replace(b"\n", b"\r\n"))
+    assert len(glue.load("rte", tokenizer, source=source).train) == TRAIN - 4
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    source = write(tmp_path, "sst2")
+    (source / "glue" / "SST-2" / "dev.tsv").write_bytes("sentence\tlabel\ncaf\u00e9\t1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"dev.tsv is not UTF-8"):
+        glue.load("sst2", tokenizer, source=source)
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path, tokenizer: Any) -> None:
+    source = write(tmp_path, "sst2", suffix="_subset", rows=(TRAIN, 0))
+    with pytest.raises(ValueError, match=r"dev_subset.tsv has no rows"):
+        glue.load("sst2", tokenizer, source=source)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.iloc[:-1], "train has 39 rows: expected the official 40"),
+        (lambda frame: frame.assign(label=frame["label"].replace(1, 2)), "labels from 0 to 2: expected 0 to 1"),
+        (lambda frame: frame.assign(label=-1), "labels from -1 to -1: expected 0 to 1"),
+        (lambda frame: frame.drop(columns="sentence2"), "no column 'sentence2'"),
+    ],
+    ids=["rows", "label 2", "label -1", "column"],
+)
+def test_a_hub_that_differs_is_refused(change: Any, message: str, tmp_path: Path, tokenizer: Any) -> None:
+    rows = pd.DataFrame({"sentence1": ["a"] * TRAIN, "sentence2": ["b"] * TRAIN, "label": [0, 1] * (TRAIN // 2)})
+    folder = tmp_path / "glue" / "rte"
+    folder.mkdir(parents=True)
+    change(rows).to_parquet(folder / "train-00000-of-00001.parquet")
+    rows.iloc[:DEV].to_parquet(folder / "validation-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match=message):
+        glue.load("rte", tokenizer, source=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_length": 3}, "max_length must be a whole number of at least 4 tokens: got 3"),
+        ({"max_length": None}, "max_length must be a whole number"),
+        ({"limit": 0}, "limit must be at least 1: got 0"),
+    ],
+    ids=str,
+)
+def test_a_length_or_limit_that_leaves_nothing_is_refused(
+    options: dict[str, Any], message: str, tmp_path: Path, tokenizer: Any
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        glue.load("rte", tokenizer, source=write(tmp_path, "rte"), **options)
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused_at_once(tmp_path: Path, tokenizer: Any) -> None:
+    bare = copy.deepcopy(tokenizer)
+    bare.pad_token = None
+    with pytest.raises(ValueError, match="has no pad token: set one"):
+        glue.load("rte", bare, source=write(tmp_path, "rte"))

@@ -246,6 +246,83 @@ def test_our_own_format_is_refused_where_layers_differ_in_alpha(tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+@pytest.mark.parametrize("how", ["pissa", "olora"])
+def test_what_only_peft_brings_back_is_left_to_save_pretrained(tmp_path, how):
+    nested = dk.nest_peft(in_peft(init_lora_weights=how))
+    nested.rank = 2
+    for write in (nested.save, nested.export_peft):
+        with pytest.raises(ValueError, match=f"init_lora_weights = '{how}' changed the base model.*save_pretrained"):
+            write(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_rank_above_the_layers_size_is_left_to_save_pretrained(tmp_path):
+    nested = dk.nest_peft(in_peft(r=48))
+    nested.rank = 40
+    with pytest.raises(ValueError, match=r"query' has a rank above its size.*save_pretrained"):
+        nested.save(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("saved", ["lm_head", "wte"])
+def test_pefts_copy_of_a_shared_weight_is_left_to_pefts_formats(tmp_path, saved):
+    model = in_peft("gpt2", target_modules=["c_attn"], fan_in_fan_out=True, modules_to_save=[saved])
+    nested = dk.nest_peft(model)
+    with torch.no_grad():
+        for module in nested.saved_modules.values():
+            module.weight.add_(torch.randn_like(module.weight) * 0.3)
+    with pytest.raises(ValueError, match="PEFT trains a copy of a weight that the base model shares"):
+        nested.save(tmp_path / "ours")
+    nested.rank = 2
+    nested.export_peft(tmp_path / "peft")
+    with calm():
+        loaded = PeftModel.from_pretrained(build("gpt2"), tmp_path / "peft").eval()
+    torch.testing.assert_close(logits(loaded, inputs("gpt2")), logits(model, inputs("gpt2")), **CLOSE)
+
+
+def unload(model: PeftModel) -> None:
+    model.merge_and_unload()
+
+
+def second(model: PeftModel) -> None:
+    model.add_adapter("other", LoraConfig(r=2, target_modules=QV))
+    model.set_adapter("other")
+
+
+BEHIND: dict[str, tuple[Any, str]] = {
+    "merged": (lambda model: model.merge_adapter(), r"PEFT has merged adapters.*unmerge_adapter\(\)"),
+    "unloaded": (unload, "PEFT has taken the adapter 'default' out of this model"),
+    "deleted": (lambda model: model.delete_adapter("default"), "PEFT has taken the adapter 'default' out"),
+    "another active": (second, "the adapter 'default' is not active in PEFT"),
+    "switched off": (lambda model: model.base_model.disable_adapter_layers(), "'default' is not active in PEFT"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BEHIND.values(), ids=BEHIND)
+def test_a_rank_that_would_turn_nothing_is_refused(tmp_path, change, message):
+    model = in_peft()
+    nested = dk.nest_peft(model)
+    change(model)
+    uses = (lambda: setattr(nested, "rank", 1), lambda: nested.export_peft(tmp_path / "folder"), nested.check_usable)
+    for use in uses:
+        with pytest.raises(ValueError, match=message):
+            use()
+    assert not (tmp_path / "folder").exists()
+    nested.detach()
+
+
+def test_the_handle_works_again_once_peft_has_unmerged():
+    model, batch = in_peft(), inputs("roberta")
+    nested = dk.nest_peft(model)
+    nested.rank = 1
+    wanted = logits(model, batch)
+    nested.rank = R
+    model.merge_adapter()
+    model.unmerge_adapter()
+    nested.rank = 1
+    torch.testing.assert_close(logits(model, batch), wanted, **CLOSE)
+
+
 @pytest.mark.parametrize("rank", [1, 3], ids=str)
 def test_detach_gives_pefts_forward_back(rank):
     model, batch = in_peft(modules_to_save=["classifier"]), inputs("roberta")
@@ -531,9 +608,13 @@ def test_of_two_adapters_the_active_one_is_nested():
     nested.rank = 1
     assert not torch.allclose(logits(model, batch), wanted, atol=1e-3)
     model.set_adapter("default")
-    at_one = logits(model, batch)
+    default = logits(model, batch)
+    with pytest.raises(ValueError, match="'other' is not active in PEFT: call its set_adapter first"):
+        nested.rank = 2
+    model.set_adapter("other")
     nested.rank = 2
-    assert torch.equal(logits(model, batch), at_one)
+    assert torch.equal(logits(model, batch), wanted)
+    assert not torch.allclose(default, wanted, atol=1e-3)
 
 
 # What is refused
@@ -573,6 +654,12 @@ def nested() -> nn.Module:
     return model
 
 
+def switched_off() -> nn.Module:
+    model = in_peft()
+    model.base_model.disable_adapter_layers()
+    return model
+
+
 def no_scale() -> nn.Module:
     model = in_peft()
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
@@ -585,8 +672,9 @@ REFUSED: dict[str, tuple[Any, type[Exception], str]] = {
     "our own": (
         lambda: dk.attach(build("roberta"), target_modules=QV, r=2).model,
         ValueError,
-        "it has no LoRA layer",
+        "it has adapters of this kit",
     ),
+    "switched off": (switched_off, ValueError, r"are switched off: call PEFT's enable_adapter_layers\(\) first"),
     "DoRA": (lambda: in_peft(use_dora=True), ValueError, "query': it uses DoraLinearVariant"),
     "two active": (two_active, ValueError, r"2 are: \['default', 'other'\]"),
     "merged": (merged, ValueError, r"query' is merged into its base weight: call PEFT's unmerge_adapter\(\)"),
@@ -617,6 +705,11 @@ def test_what_cannot_be_nested_is_refused_and_the_model_left_as_it_was(make, err
     with pytest.raises(error, match=message):
         dk.nest_peft(model)
     assert_same(picture(model), before)
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="expected a model with PEFT's LoRA layers: got a str"):
+        dk.nest_peft("roberta-base")
 
 
 def test_pefts_multihead_attention_is_refused_and_the_layers_before_it_left_as_they_were():

@@ -1,5 +1,6 @@
 """The runs behind the GLUE table: equal budgets, every method, and a command that goes on where it stopped."""
 
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ def test_every_method_is_measured_with_the_task_s_metrics_and_the_same_budget() 
     frame = runs.run(roberta, TASK, 10, steps=3)
     ranks = {method: part["rank"].tolist() for method, part in frame[frame["metric"] == "f1"].groupby("method")}
     every = list(range(1, 9))
-    assert ranks == {"DyLoRA": every, "LoRA, cut to b": every, "LoRA, cut by SVD": every, "LoRA, one per rank": [1, 4]}
-    assert frame["metric"].value_counts().to_dict() == {"f1": 26, "accuracy": 26}
+    assert ranks == {"DyLoRA": every, "LoRA, cut to b": every, "LoRA, cut by SVD": every, "LoRA, one per rank": [1, 4],
+                     "LoRA, cut, scale α/r": every}  # fmt: skip
+    assert frame["metric"].value_counts().to_dict() == {"f1": 34, "accuracy": 34}
     at_8 = frame[(frame["rank"] == 8) & (frame["metric"] == "f1")].set_index("method")["value"]
     assert at_8["LoRA, cut by SVD"] == pytest.approx(at_8["LoRA, cut to b"])
 
@@ -69,6 +71,21 @@ def test_the_learning_rate_is_chosen_on_validation_alone(monkeypatch: pytest.Mon
     assert all(data is TASK.validation for data in seen)
 
 
+def test_a_rate_at_which_a_rank_diverges_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([[math.nan, 0.9], [0.5, 0.6], [0.5, 0.5]])
+    monkeypatch.setattr(runs, "sweep", lambda *_, **__: pd.DataFrame({"value": next(values)}))
+    assert runs.choose(roberta, TASK, steps=1) == runs.CANDIDATES[1]
+
+
+@pytest.mark.parametrize("name", ["bert", "deberta", "distilbert", "gpt2-score"])
+def test_whatever_is_outside_the_pretrained_part_is_trained_along(name: str) -> None:
+    model, adapters = runs.trained(lambda: build(name), TASK, runs.LORA, 10, steps=1)
+    base = {id(p) for p in getattr(model, model.base_model_prefix).parameters()}
+    for parameter in model.parameters():
+        assert parameter.requires_grad or id(parameter) in base
+    assert adapters.saved_modules
+
+
 def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
 
@@ -80,7 +97,7 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "base" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
     monkeypatch.setattr(runs, "run", run)
     monkeypatch.setattr(glue, "load", lambda *_, **__: TASK)
-    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: None)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: Namespace(pad_token_id=1))
     arguments = Namespace(model=str(tmp_path / "base"), tasks=["rte"], seeds=2, steps=3, lr=1e-3, max_length=64,
                           batch_size=4, choose=False, out=tmp_path / "mine")  # fmt: skip
     runs._main(arguments)
@@ -91,5 +108,5 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     assert written["seed"].tolist() == done
     assert set(written["model"]) == {"base"}
     arguments.lr = 3e-3
-    with pytest.raises(SystemExit, match=r"has rte with lr = 0.001, now it is 0.003: pass another --out"):
+    with pytest.raises(ValueError, match=r"has glue-toy with lr = 0.001, now it is 0.003: pass --out"):
         runs._main(arguments)

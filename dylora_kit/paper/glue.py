@@ -9,6 +9,7 @@ trains one DyLoRA for each candidate and looks at the validation part of train.
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.paper import SEEDS
-from dylora_kit.paper.digits import DYLORA, LORA, ONE, SVD
+from dylora_kit.paper.digits import DYLORA, HELD, LORA, ONE, SVD
 from dylora_kit.sampling import Fixed, RankSampler, Uniform
 from dylora_kit.tasks import Task, glue
 from dylora_kit.train import train
@@ -51,7 +52,8 @@ def trained(
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)  # the start of the head
         model = build()
-    head = [name for name in ("classifier", "pre_classifier", "score") if hasattr(model, name)]
+    base = getattr(model, str(model.base_model_prefix))
+    head = [name for name, child in model.named_children() if child is not base and list(child.parameters())]
     adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head, seed=seed)
     sampler = RankSampler(Uniform(1, r) if method == DYLORA else Fixed(r), seed=seed)
     optimizer = NestedAdamW(adapters, lr=lr)
@@ -63,12 +65,12 @@ def trained(
 def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **settings: Any) -> pd.DataFrame:
     """Every method on one task with one seed, the task's metrics on its dev split.
 
-    `cpu_seconds` is the time of the training, all threads together. The DyLoRA is saved to `keep`, where that is given.
+    `cpu_seconds` is the time of the training, all threads together; 0 where nothing more is trained. The DyLoRA is
+    saved to `keep`, where that is given.
     """
     frames = []
 
-    def measure(method: str, pair: tuple[nn.Module, Adapters], start: float, ranks: list[int] | None = None) -> None:
-        seconds = time.process_time() - start
+    def measure(method: str, pair: tuple[nn.Module, Adapters], seconds: float, ranks: list[int] | None = None) -> None:
         frame = sweep(*pair, task.test, metric=(task.metric, *task.also), ranks=ranks, method=method, seed=seed,
                       collate=task.collate, batch_size=64, progress=False)  # fmt: skip
         frames.append(frame.assign(cpu_seconds=round(seconds)))
@@ -76,13 +78,16 @@ def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **sett
     for method in (DYLORA, LORA):
         start = time.process_time()
         pair = trained(build, task, method, seed, **settings)
-        measure(method, pair, start)
+        measure(method, pair, time.process_time() - start)
         if method == DYLORA and keep is not None:
             pair[1].save(keep)
-    measure(SVD, svd_cut(pair[1]), start)
+    measure(SVD, svd_cut(pair[1]), 0)
+    pair[1].scaling = "alpha/r"
+    measure(HELD, pair, 0)
     for r in OWN:
         start = time.process_time()
-        measure(ONE, trained(build, task, LORA, seed, r=r, **settings), start, [r])
+        pair = trained(build, task, LORA, seed, r=r, **settings)
+        measure(ONE, pair, time.process_time() - start, [r])
     return pd.concat(frames).assign(task=task.name)
 
 
@@ -92,9 +97,9 @@ def choose(build: Build, task: Task, **settings: Any) -> float:
     for lr in CANDIDATES:
         model, adapters = trained(build, task, DYLORA, SEEDS[0], lr=lr, **settings)
         frame = sweep(model, adapters, task.validation, metric=task.metric, collate=task.collate, progress=False)
-        scores[lr] = frame["value"].mean()
+        scores[lr] = frame["value"].mean(skipna=False)
         print(f"{task.name}, lr {lr:g}: {scores[lr]:.4f} on validation", flush=True)
-    return max(scores, key=lambda lr: scores[lr])
+    return max(scores, key=lambda lr: -math.inf if math.isnan(scores[lr]) else scores[lr])
 
 
 def _main(arguments: argparse.Namespace) -> None:
@@ -107,17 +112,15 @@ def _main(arguments: argparse.Namespace) -> None:
     results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "seed"])
     settings = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
     said = settings | {"max_length": arguments.max_length}
-    for key in arguments.tasks:
-        task = glue.load(key, tokenizer, max_length=arguments.max_length)
-        here = results[results["task"] == task.name]
-        for what, value in said.items():
-            if what in here and (here[what] != value).any():
-                was = here[what].iloc[0]
-                raise SystemExit(f"{path} has {key} with {what} = {was}, now it is {value}: pass another --out")
+    tasks = {key: glue.load(key, tokenizer, max_length=arguments.max_length) for key in arguments.tasks}
+    for task in tasks.values() if not arguments.choose else ():
+        _check_settings(results[results["task"] == task.name], said | {"examples": len(task.train)}, path)
+    for key, task in tasks.items():
 
         def build(key: str = key) -> nn.Module:
-            labels = glue.num_labels(key)
-            return AutoModelForSequenceClassification.from_pretrained(arguments.model, num_labels=labels)
+            return AutoModelForSequenceClassification.from_pretrained(
+                arguments.model, num_labels=glue.num_labels(key), pad_token_id=tokenizer.pad_token_id
+            )
 
         if arguments.choose:
             best = choose(build, task, steps=arguments.steps, batch_size=arguments.batch_size)
@@ -126,23 +129,36 @@ def _main(arguments: argparse.Namespace) -> None:
         for seed in SEEDS[: arguments.seeds]:
             if ((results["task"] == task.name) & (results["seed"] == seed)).any():
                 continue
-            keep = out / "adapters" / f"glue-{name}-{key}" if seed == SEEDS[0] else None
-            new = run(build, task, seed, keep=keep, **settings)
-            new = new.assign(model=name, **said, torch=torch.__version__)
+            part = key + ("-subset" if "subset" in task.name else "")
+            keep = out / "adapters" / f"glue-{name}-{part}" if seed == SEEDS[0] else None
+            new = run(build, task, seed, keep=keep, **settings).round({"value": 6})
+            new = new.assign(model=name, **said, examples=len(task.train), torch=torch.__version__)
             results = new if results.empty else pd.concat([results, new])
-            write_files(path.parent, {path.name: results.to_csv(index=False, float_format="%.6g").encode()})
+            write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
             print(f"{task.name}, seed {seed}: done", flush=True)
+
+
+def _check_settings(rows: pd.DataFrame, settings: dict[str, Any], path: Path) -> None:
+    for key, value in settings.items():
+        was = set(rows.get(key, ["not told"] if len(rows) else []))
+        if was - {value}:
+            task = rows["task"].iloc[0]
+            raise ValueError(f"{path} has {task} with {key} = {was.pop()}, now it is {value}: pass --out")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train and compare on GLUE.")
     parser.add_argument("model", help="a model of the hub, or a local folder")
     parser.add_argument("--tasks", nargs="+", choices=list(glue.SPECS), default=["sst2", "mrpc", "rte"])
-    parser.add_argument("--seeds", type=int, default=3, help="how many of the paper's seeds")
+    seeds = range(1, len(SEEDS) + 1)
+    parser.add_argument("--seeds", type=int, default=3, choices=seeds, help="how many of the paper's seeds")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--choose", action="store_true", help="choose the learning rate on validation, and stop")
     parser.add_argument("--out", type=Path, help="another folder than data/ to write to")
-    _main(parser.parse_args())
+    try:
+        _main(parser.parse_args())
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
