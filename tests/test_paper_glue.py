@@ -13,6 +13,7 @@ from torch import Tensor
 
 import dylora_kit as dk
 from dylora_kit.paper import glue as runs
+from dylora_kit.paper import table
 from dylora_kit.tasks import Task, glue
 
 
@@ -110,3 +111,12 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     arguments.lr = 3e-3
     with pytest.raises(ValueError, match=r"has glue-toy with lr = 0.001, now it is 0.003: pass --out"):
         runs._main(arguments)
+
+
+def test_a_table_has_methods_down_and_ranks_across() -> None:
+    rows = [("a", "DyLoRA", b, value) for b in (10, 2) for value in (0.5, 0.7)] + [("a", "LoRA", 2, 0.25)] * 2
+    frame = pd.DataFrame(rows, columns=["task", "method", "rank", "value"])
+    found = table(frame, ["task"])
+    assert list(found.columns) == [2, 10]
+    assert found.loc[("a", "DyLoRA")].tolist() == ["60 ± 14", "60 ± 14"]
+    assert found.loc[("a", "LoRA")].tolist() == ["25 ± 0", ""]

@@ -25,7 +25,7 @@ from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.ordering import ordering
-from dylora_kit.paper import SEEDS
+from dylora_kit.paper import SEEDS, table
 from dylora_kit.sampling import Fixed, RankSampler, Uniform
 from dylora_kit.tasks import digits
 from dylora_kit.train import train
@@ -82,13 +82,6 @@ def run(domain: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(frames).assign(domain=domain), pd.concat(orders).assign(seed=seed, domain=domain)
 
 
-def table(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean ± standard deviation over seeds, in percent: methods down, ranks across."""
-    groups = results.assign(value=100 * results["value"]).groupby(["domain", "method", "rank"])["value"]
-    cells = groups.agg(lambda values: f"{values.mean():.0f} ± {values.std():.0f}")
-    return cells.unstack("rank").fillna("")
-
-
 def _all(domains: list[str], path: Path) -> None:
     order_path = path.with_name(f"{path.stem}-ordering.csv")
     results, orders = (
@@ -103,7 +96,7 @@ def _all(domains: list[str], path: Path) -> None:
                 tables = {path.name: results, order_path.name: orders}
                 write_files(path.parent, {name: _as_csv(frame) for name, frame in tables.items()})
                 print(f"{domain}, seed {seed}: done", flush=True)
-    print(table(results[results["domain"].isin(domains)]).to_string())
+    print(table(results[results["domain"].isin(domains)], ["domain"]).to_string())
 
 
 def _as_csv(frame: pd.DataFrame) -> bytes:

@@ -25,7 +25,7 @@ from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
 from dylora_kit.optim import NestedAdamW
-from dylora_kit.paper import SEEDS
+from dylora_kit.paper import SEEDS, table
 from dylora_kit.paper.digits import DYLORA, HELD, LORA, ONE, SVD
 from dylora_kit.sampling import Fixed, RankSampler, Uniform
 from dylora_kit.tasks import Task, glue
@@ -136,6 +136,8 @@ def _main(arguments: argparse.Namespace) -> None:
             results = new if results.empty else pd.concat([results, new])
             write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
             print(f"{task.name}, seed {seed}: done", flush=True)
+    if not results.empty:
+        print(table(results, ["task", "metric"]).to_string())
 
 
 def _check_settings(rows: pd.DataFrame, settings: dict[str, Any], path: Path) -> None:
