@@ -92,7 +92,8 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
 
     def run(_: Any, task: Task, seed: int, **settings: Any) -> pd.DataFrame:
         done.append(seed)
-        return pd.DataFrame({"method": ["DyLoRA"], "rank": [1], "value": [0.5], "seed": [seed], "task": [task.name]})
+        row = {"method": "DyLoRA", "rank": 1, "metric": "f1", "value": 0.5, "seed": seed, "task": task.name}
+        return pd.DataFrame([row])
 
     roberta().save_pretrained(tmp_path / "base")
     (tmp_path / "base" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
