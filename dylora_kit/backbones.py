@@ -5,7 +5,6 @@ python -m dylora_kit.backbones digits-vit
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time

@@ -14,7 +14,8 @@ MORE = {
     "stars": ("is rated better than {}", "has more stars than {}", "scores higher than {}",
               "+gets more stars than {}"),
     "seats": ("is bigger than {}", "has more seats than {}", "holds more guests than {}", "+is less cramped than {}"),
-    "closes": ("closes later than {}", "stays open longer than {}", "keeps later hours than {}", "+shuts later than {}"),
+    "closes": ("closes later than {}", "stays open longer than {}", "keeps later hours than {}",
+               "+shuts later than {}"),
 }  # fmt: skip
 LESS = {
     "price": ("is cheaper than {}", "costs less than {}", "is not as expensive as {}", "+charges less than {}"),

@@ -7,10 +7,10 @@ from itertools import count
 from random import Random
 
 from dylora_kit.tasks.world import comparing, errors, reviews, statements
+from dylora_kit.tasks.world.examples import MAKERS, TEST, rows
 from dylora_kit.tasks.world.facts import VALUES, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
-from dylora_kit.tasks.world.examples import MAKERS, TEST, rows
 
 SHARES = {"pair": 6, "comparison": 3, "remark": 3, "review": 4, "sentence": 2, "single": 2}
 VERDICT = 0.6  # share of reviews that say outright what they think

@@ -13,14 +13,17 @@ from dylora_kit.tasks.world.english import article, past, sentence, third
 Twins = tuple[str, str]  # right, wrong
 
 PEOPLE = ("waiter", "cook", "guest", "owner", "barman", "neighbour", "+student", "+tourist")
-THINGS = ("soup", "pie", "salad", "cake", "curry", "menu", "table", "chair", "glass", "lamp", "+plate", "+candle")
-MASS = ("bread", "rice", "salt", "cheese", "music", "water", "+butter", "+tea")
+DISHES = ("soup", "pie", "salad", "cake", "curry", "pizza", "sandwich", "pudding", "+omelette", "+stew")
+OBJECTS = ("table", "chair", "glass", "lamp", "picture", "mirror", "+plate", "+candle")
+THINGS = DISHES + OBJECTS
+MASS = ("bread", "rice", "salt", "cheese", "fruit", "water", "+butter", "+tea")
 NUMBER = ("warm", "cheap", "large", "clean", "new", "old", "cold", "small", "+bright", "+strange")
-VERBS = ("like", "know", "order", "recommend", "praise", "want", "remember", "+need", "+mention")
+VERBS = ("like", "praise", "want", "remember", "describe", "notice", "+need", "+mention")
+BETWEEN_PEOPLE = ("like", "know", "praise", "remember", "trust", "thank", "+mention", "+invite")
 PLACES = ("near the door", "by the window", "on the terrace", "in the kitchen", "at the bar", "+behind the stairs")
 ADVERBS = ("often", "usually", "rarely", "still", "always", "+sometimes")
 WHEN_PAST = ("yesterday", "last week", "two days ago", "last Sunday", "+last year")
-WHEN_NOW = ("these days", "every week", "on Sundays", "as a rule", "+every year")
+WHEN_TO_COME = ("tomorrow", "next week", "in two days", "next Sunday", "+next year")
 VOWELS = ("old", "empty", "ugly", "Italian", "orange", "expensive", "+Indian", "+elegant")
 CONSONANTS = ("new", "full", "lovely", "French", "green", "cheap", "+Greek", "+pretty")
 
@@ -33,14 +36,14 @@ class Words:
     held_out: bool
     name: str
 
-    def pick(self, options: tuple[str, ...], *, but: str = "") -> str:
+    def pick(self, options: tuple[str, ...], *, but: str | None = None) -> str:
         found = [one.removeprefix("+") for one in options if self.held_out or not one.startswith("+")]
         return self.rng.choice([one for one in found if one != but])
 
     def coin(self) -> bool:
         return self.rng.random() < 0.5
 
-    def people(self, plural: bool, *, but: str = "") -> tuple[str, str]:
+    def people(self, plural: bool, *, but: str | None = None) -> tuple[str, str]:
         """A person or persons, and the bare noun."""
         noun = self.pick(PEOPLE, but=but)
         return (("barmen" if noun == "barman" else noun + "s") if plural else noun), noun
@@ -56,7 +59,7 @@ def plural_of(noun: str) -> str:
     >>> plural_of("glass"), plural_of("curry"), plural_of("pie")
     ('glasses', 'curries', 'pies')
     """
-    if noun.endswith("s"):
+    if noun.endswith(("s", "ch")):
         return noun + "es"
     return noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
 
@@ -70,7 +73,7 @@ def agreement_across_a_clause(w: Words) -> Twins:
     many, inner = w.coin(), w.coin()
     one, bare = w.people(many)
     other, _ = w.people(inner, but=bare)
-    knows, be = verb_for(w.pick(VERBS), many), w.coin()
+    knows, be = verb_for(w.pick(BETWEEN_PEOPLE), many), w.coin()
     tail = w.pick(("always late", "from Spain", "in a good mood", "new here", "very young", "+hard to please"))
     forms = ("are", "is") if be else ("seem to be", "seems to be")
     right, wrong = forms if many else forms[::-1]
@@ -99,19 +102,19 @@ def agreement_across_a_place(w: Words) -> Twins:
 def verb_after_auxiliary(w: Words) -> Twins:
     verb, adverb, thing = w.pick(VERBS), w.pick(ADVERBS), w.things(True)
     one, _ = w.people(False)
-    modal = w.coin()
-    if modal:
+    inflected = w.pick((third(verb), past(verb)))
+    if w.coin():
         start = f"the {one} {w.pick(('can', 'will', 'may', 'must', 'does not'))} {adverb}"
-        return f"{start} {verb} the {thing}", f"{start} {w.pick((third(verb), past(verb)))} the {thing}"
-    start = f"the {one} {w.pick(('from the station', 'at the bar', 'by the window'))} {adverb}"
-    return f"{start} {third(verb)} the {thing}", f"{start} {verb} the {thing}"
+        return f"{start} {verb} the {thing}", f"{start} {inflected} the {thing}"
+    start = f"the {one} {w.pick(PLACES)} {adverb}"
+    return f"{start} {inflected} the {thing}", f"{start} {verb} the {thing}"
 
 
 def participle_after_have(w: Words) -> Twins:
     one, _ = w.people(False)
-    thing = w.things(False)
     right, wrong = w.pick(("eaten/ate", "taken/took", "forgotten/forgot", "chosen/chose", "broken/broke",
                            "+stolen/stole")).split("/")  # fmt: skip
+    thing = w.pick(DISHES if right == "eaten" else OBJECTS if right == "broken" else THINGS)
     has = w.coin()
     start = f"the {one} {'has ' if has else w.pick(PLACES) + ' '}{w.pick(('never', 'already', 'just'))}"
     right, wrong = (right, wrong) if has else (wrong, right)
@@ -123,16 +126,11 @@ def pronoun_case(w: Words) -> Twins:
     subject, object_ = w.pick(("he/him", "she/her", "they/them", "we/us", "I/me")).split("/")
     verb, thing = w.pick(VERBS), w.things(True)
     if w.coin():
-        start, end = w.pick(("my sister and", "the cook and", "your friends and")), f"{past_of(verb)} the {thing}"
+        start, end = w.pick(("my sister and", "the cook and", "your friends and")), f"{past(verb)} the {thing}"
         return f"{start} {subject} {end}", f"{start} {object_} {end}"
-    start = f"the {one} {past_of(verb)} my sister and"
+    start = f"the {one} {past(verb)} my sister and"
     when = w.pick(WHEN_PAST)
     return f"{start} {object_} {when}", f"{start} {subject} {when}"
-
-
-def past_of(verb: str) -> str:
-    """The past of one of `VERBS`."""
-    return {"know": "knew"}.get(verb) or past(verb)
 
 
 def article_form(w: Words) -> Twins:
@@ -147,10 +145,11 @@ def article_form(w: Words) -> Twins:
 def article_of_mass(w: Words) -> Twins:
     mass, thing = w.pick(MASS), w.things(False)
     one, _ = w.people(False)
-    verb = w.pick(("wanted", "asked for", "liked", "remembered"))
+    start = f"the {one} {w.pick(('wanted', 'asked for', 'paid for', 'saw'))}"
+    fresh, nice = w.pick(("good", "fresh", "fine")), w.pick(("nice", "small", "lovely"))
     if w.coin():
-        return f"the {one} {verb} some {mass} and a {thing}", f"the {one} {verb} a {mass} and some {thing}"
-    return f"the {one} {verb} a {thing} and some {mass}", f"the {one} {verb} some {thing} and a {mass}"
+        return f"{start} some {fresh} {mass} and a {nice} {thing}", f"{start} a {fresh} {mass} and some {nice} {thing}"
+    return f"{start} a {nice} {thing} and some {fresh} {mass}", f"{start} some {nice} {thing} and a {fresh} {mass}"
 
 
 def double_comparative(w: Words) -> Twins:
@@ -177,7 +176,7 @@ def relative_pronoun(w: Words) -> Twins:
 
 def much_or_many(w: Words) -> Twins:
     countable = w.coin()
-    noun = w.things(True) if countable else w.pick(MASS)
+    noun = plural_of(w.pick(DISHES)) if countable else w.pick(MASS)
     right, wrong = w.pick(("many/much", "few/little")).split("/")
     right, wrong = (right, wrong) if countable else (wrong, right)
     start = w.pick(("we had too", "they had so", "they sold too", "I found too", "we were given so"))
@@ -188,59 +187,63 @@ def much_or_many(w: Words) -> Twins:
 def preposition(w: Words) -> Twins:
     one, _ = w.people(False)
     thing = w.things(False)
-    verb, right, wrong = w.pick(("waited for on", "relied on for", "looked at on", "paid for on", "depended on at",
-                                 "listened to on", "laughed at for", "complained about to", "asked for on",
-                                 "+insisted on for", "+stared at on")).split()  # fmt: skip
-    adverb = w.pick(("patiently", "happily", "again", "only", "simply"))
+    verb, right, wrong = w.pick(("waited for on", "looked at on", "paid for on", "complained about to",
+                                 "asked for on", "pointed at on", "thought of to", "+insisted on for",
+                                 "+stared at on")).split()  # fmt: skip
+    adverb = w.pick(("again", "only", "once more", "at first", "all evening"))
     return f"the {one} {verb} {adverb} {right} the {thing}", f"the {one} {verb} {adverb} {wrong} the {thing}"
 
 
 def missing_or_double_verb(w: Words) -> Twins:
-    thing, where, tail = w.things(False), w.pick(PLACES), w.pick(NUMBER)
+    thing, where, tail, adverb = w.things(False), w.pick(PLACES), w.pick(NUMBER), w.pick(ADVERBS)
     if w.coin():
-        return f"the {thing} {where} is {tail}", f"the {thing} {where} {tail}"
+        return f"the {thing} {where} is {adverb} {tail}", f"the {thing} {where} {adverb} {tail}"
     one, _ = w.people(False)
     verb = third(w.pick(VERBS))
-    return f"the {one} {where} {verb} the {tail} {thing}", f"the {one} {where} is {verb} the {tail} {thing}"
+    return f"the {one} {where} {adverb} {verb} the {thing}", f"the {one} {where} is {adverb} {verb} the {thing}"
 
 
 def double_subject(w: Words) -> Twins:
     one, _ = w.people(False)
-    verb, thing = past_of(w.pick(VERBS)), w.things(False)
+    verb, thing, where = past(w.pick(VERBS)), w.things(False), w.pick(PLACES)
     he = w.pick(("he", "she"))
-    if w.coin():
-        start = f"the {one} {w.pick(PLACES)}"
-        return f"{start} {verb} the {thing}", f"{start} {he} {verb} the {thing}"
-    start = f"when the {one} came home,"
-    return f"{start} {he} {verb} the {thing}", f"{start} {verb} the {thing}"
+    start = f"when the {one} was {where}," if (right := w.coin()) else f"the {one} {where}"
+    both = f"{start} {he} {verb} the {thing}", f"{start} {verb} the {thing}"
+    return both if right else (both[1], both[0])
 
 
 def word_order(w: Words) -> Twins:
     one, _ = w.people(False)
-    adverb, thing, verb = w.pick(ADVERBS), w.things(True), third(w.pick(VERBS))
-    tail = w.pick(NUMBER)
-    if w.coin():
+    adverb, thing, tail = w.pick(ADVERBS), w.things(True), w.pick(NUMBER)
+    verb = third(w.pick(VERBS))
+    kind = w.pick(("adverb", "adjective", "object"))
+    if kind == "adverb":
         return f"the {one} {adverb} {verb} the {tail} {thing}", f"the {one} {verb} {adverb} the {tail} {thing}"
-    return f"the {one} {adverb} {verb} the {tail} {thing}", f"the {one} {adverb} {verb} the {thing} {tail}"
+    if kind == "adjective":
+        return f"the {one} {adverb} {verb} the {tail} {thing}", f"the {one} {adverb} {verb} the {thing} {tail}"
+    found = w.pick(("finds", "considers"))
+    return f"the {one} {adverb} {found} the {thing} {tail}", f"the {one} {found} {adverb} {tail} the {thing}"
 
 
 def question_order(w: Words) -> Twins:
     one, _ = w.people(False)
     thing, tail = w.things(False), w.pick(NUMBER)
-    what = w.pick(("why", "whether", "since when"))
-    start = w.pick(("we asked the owner", f"nobody told the {one}", "I do not know"))
-    return f"{start} {what} the {thing} was so {tail}", f"{start} {what} was the {thing} so {tail}"
+    straight, inverted = f"the {thing} was so {tail}", f"was the {thing} so {tail}"
+    if w.coin():
+        start = w.pick(("tell me, why", "may I ask you: why", f"the {one} said: why"))
+        return f"{start} {inverted}?", f"{start} {straight}?"
+    start = w.pick(("we asked the owner why", f"nobody told the {one} why", "I do not know why"))
+    return f"{start} {straight}", f"{start} {inverted}"
 
 
 def tense(w: Words) -> Twins:
     one, _ = w.people(False)
-    verb, thing = w.pick(VERBS), w.things(True)
-    now = w.coin()
-    when = w.pick(WHEN_NOW if now else WHEN_PAST)
-    right, wrong = (third(verb), past_of(verb)) if now else (past_of(verb), third(verb))
-    if now:
-        wrong = f"is {verb}"
-    return f"{when}, the {one} {right} the {thing}", f"{when}, the {one} {wrong} the {thing}"
+    verb, thing, adverb = w.pick(VERBS), w.things(True), w.pick(("again", "once more", "at last"))
+    to_come = w.coin()
+    start = f"{w.pick(WHEN_TO_COME if to_come else WHEN_PAST)}, the {one}"
+    will, did = f"will {adverb} {verb}", f"{adverb} {past(verb)}"
+    right, wrong = (will, did) if to_come else (did, will)
+    return f"{start} {right} the {thing}", f"{start} {wrong} the {thing}"
 
 
 Rule = Callable[[Words], Twins]
@@ -250,7 +253,7 @@ RULES: tuple[Rule, ...] = (
     much_or_many, preposition, missing_or_double_verb, double_subject, word_order, question_order, tense,
 )  # fmt: skip
 ENDS = ("", "", "", " at {}", ", or so I heard at {}", ", as they say at {}")
-STARTS = ("", "", "", "at {}, ", "people say that ", "I think that ", "when we came to {}, ", "+as I recall, ")
+STARTS = ("", "", "", "at {}, ", "people say that ", "I think that ", "as far as I know, ", "+as I recall, ")
 
 
 def twins(rng: Random, rule: Rule, *, name: str, held_out: bool = False) -> Twins:
@@ -261,8 +264,8 @@ def twins(rng: Random, rule: Rule, *, name: str, held_out: bool = False) -> Twin
     """
     words = Words(rng, held_out, name)
     right, wrong = rule(words)
-    start = words.pick(STARTS).format(name)
+    if rule is question_order:
+        return sentence(right), sentence(wrong)
+    start = words.pick(STARTS).format(name) if rule is not tense else ""
     end = words.pick(ENDS).format(name) if not start else ""
-    if rule in (tense, pronoun_case, double_subject, question_order) and start.startswith("when"):
-        start = ""
     return sentence(start + right + end), sentence(start + wrong + end)

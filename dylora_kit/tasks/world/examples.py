@@ -12,7 +12,7 @@ from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find
 
 Row = dict[str, Any]
-TRAIN, TEST = 4000, 500
+TRAIN, TEST = 3000, 500
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 PREMISE = (2, 3, 3, 4)  # facts of the restaurant that a premise tells
 NEIGHBOUR = 0.5  # share of premises that also describe a second restaurant

@@ -135,7 +135,7 @@ def _plain(draft: Draft) -> str:
 def _apposition(draft: Draft) -> str | None:
     noun = draft.noun_phrase(1)
     where = draft.take("pp") if draft.rng.random() < 0.5 else None
-    if not (found := draft.verb()):
+    if noun in GENERIC or not (found := draft.verb()):
         return None
     return f"{draft.name}, {article(noun)}{' ' + where.words if where else ''}, {found[0].finite()}"
 
@@ -150,11 +150,14 @@ def _fronted(draft: Draft) -> str | None:
     if not where:
         return None
     there = draft.rng.choice(("there is", "you will find", "stands", "lies"))
+    noun = draft.noun_phrase()
+    if noun in GENERIC:  # "the Red Fox, a place" says nothing
+        return f"{where.words} {there.replace('there is', 'you will find')} {draft.name}".replace(" you", ", you")
     if there == "you will find":
-        return f"{where.words}, you will find {draft.name}, {article(draft.noun_phrase())}"
+        return f"{where.words}, you will find {draft.name}, {article(noun)}"
     if there == "there is":
-        return f"{where.words}, there is {article(draft.noun_phrase())} called {draft.name}"
-    return f"{where.words} {there} {draft.name}, {article(draft.noun_phrase())}"
+        return f"{where.words}, there is {article(noun)} called {draft.name}"
+    return f"{where.words} {there} {draft.name}, {article(noun)}"
 
 
 def _there(draft: Draft) -> str:
@@ -247,7 +250,7 @@ def _both(draft: Draft) -> str | None:
     second = draft.verb(moods=(1,), short=True) if first else None
     if not first or not second:
         return None
-    return f"not only {_inverted(first[0], subject)}, it also {second[0].finite()}"
+    return f"not only {_inverted(first[0], subject)}, it {_also(second[0])}"
 
 
 def _inverted(verb: VerbPhrase, subject: str) -> str:
@@ -255,6 +258,10 @@ def _inverted(verb: VerbPhrase, subject: str) -> str:
     if verb.verb == "be":
         return f"is {subject} {verb.rest}"
     return f"does {subject} {verb.before + ' ' if verb.before else ''}{'not ' * verb.negated}{verb.verb} {verb.rest}"
+
+
+def _also(verb: VerbPhrase) -> str:
+    return f"is also {verb.rest}" if verb.verb == "be" else f"also {verb.finite()}"
 
 
 def _tail(draft: Draft) -> str | None:

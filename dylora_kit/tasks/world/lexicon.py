@@ -314,7 +314,9 @@ _WAYS: dict[str, dict[str, Ways]] = {
     "children": _CHILDREN,
     "dogs": _DOGS,
     "terrace": _TERRACE,
-    "seats": {number: _seats(number) for number in ("twelve", "twenty", "thirty", "forty", "sixty", "eighty", "hundred")},
+    "seats": {
+        number: _seats(number) for number in ("twelve", "twenty", "thirty", "forty", "sixty", "eighty", "hundred")
+    },
     "opens": {hour: _opens(hour) for hour in _OPENING},
     "closes": {hour: _closes(hour) for hour in ("nine", "ten", "eleven", "midnight")},
     "rest": {day: _rest(day) for day in ("Monday", "Tuesday", "Sunday", "none")},

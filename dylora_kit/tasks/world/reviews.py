@@ -48,11 +48,13 @@ VERDICTS = {
 # ways to say a judgement with an adjective: the first keep what it means, the others turn it round; + is for tests
 KEEPING = (
     "{the} {was} {adj}", "{the} {was} truly {adj}", "I found {the} {adj}", "{the} turned out to be {adj}",
-    "{the} could hardly have been more {adj}", "I have seldom known {a} so {adj}", "nobody can deny that {the} {was} {adj}",
+    "{the} could hardly have been more {adj}", "I have seldom known {a} so {adj}",
+    "nobody can deny that {the} {was} {adj}",
     "+there is no denying that {the} {was} {adj}", "{the} {was} nothing if not {adj}", "{the}, I must say, {was} {adj}",
 )  # fmt: skip
 TURNING = (
-    "{the} {was} not {adj}", "{the} {was} never once {adj}", "{the} {was} anything but {adj}", "{the} {was} far from {adj}",
+    "{the} {was} not {adj}", "{the} {was} never once {adj}", "{the} {was} anything but {adj}",
+    "{the} {was} far from {adj}",
     "nobody could call {the} {adj}", "I would not call {the} {adj}", "{the} could have been more {adj}" ,
     "there was nothing {adj} about {the}", "I would be lying if I called {the} {adj}", "+{the} {was} by no means {adj}",
     "I did not find {the} {adj}", "{the} {was} hardly what I would call {adj}", "+only a liar would call {the} {adj}",
@@ -72,7 +74,8 @@ CONCESSIONS = (  # the first of the two clauses is granted, the second decides
     "+even though {0}, {1}", "+granted, {0}, but in the end {1}", "that {0} hardly mattered, since {1}",
 )  # fmt: skip
 HEARSAY = (
-    "{who} had told me that {0}", "the guide book claims that {0}", "I had read that {0}", "we had been warned that {0}",
+    "{who} had told me that {0}", "the guide book claims that {0}", "I had read that {0}",
+    "we had been warned that {0}",
     "everyone says that {0}", "the man at the hotel swore that {0}", "+word has it that {0}", "we were sure that {0}",
 )  # fmt: skip
 AGREEING = ("that is quite right", "that turned out to be true", "I can only agree", "so it was", "+that is no lie",

@@ -83,7 +83,20 @@ def _plain(words: str) -> bool:
     """Whether words can be denied: those that deny something already cannot."""
     return not any(
         word in words.split()
-        for word in ("not", "never", "no", "neither", "anything", "only", "little", "glad", "kind", "happy", "every")
+        for word in (
+            "not",
+            "never",
+            "no",
+            "neither",
+            "without",
+            "anything",
+            "only",
+            "little",
+            "glad",
+            "kind",
+            "happy",
+            "every",
+        )
     )
 
 
