@@ -18,8 +18,8 @@ class Aspect:
     plural: bool = False
 
 
-_TASTE_GOOD = ("delicious", "fresh", "tasty", "tender", "superb", "excellent")
-_TASTE_BAD = ("bland", "stale", "tasteless", "greasy", "dreadful", "awful")
+_TASTE_GOOD = ("delicious", "fresh", "tasty", "appetising", "superb", "excellent")
+_TASTE_BAD = ("bland", "horrible", "tasteless", "disgusting", "dreadful", "awful")
 ASPECTS = (
     Aspect(("waiter", "waitress", "owner", "cook", "barman"), ("friendly", "polite", "cheerful", "attentive", "kind",
            "charming"), ("rude", "grumpy", "careless", "unfriendly", "impatient", "arrogant")),
