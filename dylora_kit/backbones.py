@@ -5,7 +5,6 @@ python -m dylora_kit.backbones digits-vit
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -16,22 +15,11 @@ import torch
 from torch import nn
 
 from dylora_kit.evaluate import accuracy, evaluating
-from dylora_kit.files import write_files
+from dylora_kit.files import data_folder, write_files
 from dylora_kit.progress import progress_bar
 from dylora_kit.tasks import digits
 
 PRETRAINING = {"seed": 0, "steps": 3000, "batch_size": 64, "lr": 2e-3, "weight_decay": 0.05}
-
-
-def data_folder() -> Path:
-    """Where the kit's files are: `data/` of the repository, or of the folder that `DYLORA_KIT_HOME` names.
-
-    Raises `FileNotFoundError` if neither has it.
-    """
-    home = Path(os.environ.get("DYLORA_KIT_HOME") or Path(__file__).parent.parent)
-    if not (home / "data").is_dir():
-        raise FileNotFoundError(f"there is no data folder in {home}: set DYLORA_KIT_HOME to a clone of the repository")
-    return home / "data"
 
 
 def load(name: str = "digits-vit") -> nn.Module:

@@ -13,6 +13,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 
+def data_folder() -> Path:
+    """Where the kit's files are: `data/` of the repository, or of the folder that `DYLORA_KIT_HOME` names.
+
+    Raises `FileNotFoundError` if neither has it.
+    """
+    home = Path(os.environ.get("DYLORA_KIT_HOME") or Path(__file__).parent.parent)
+    if not (home / "data").is_dir():
+        raise FileNotFoundError(f"there is no data folder in {home}: set DYLORA_KIT_HOME to a clone of the repository")
+    return home / "data"
+
+
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Writes files into a folder, all or none: after an error (a full disk) the previous ones are still there."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,129 @@
+"""Small rules of English: verb forms, articles, capitals, lists."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_THIRD = {"be": "is", "have": "has", "do": "does", "go": "goes"}
+_PAST = {
+    "be": "was", "have": "had", "go": "went", "come": "came", "cost": "cost", "keep": "kept", "let": "let",
+    "shut": "shut", "hold": "held", "take": "took", "bring": "brought", "lie": "lay", "stand": "stood", "sit": "sat",
+}  # fmt: skip
+_ING = {
+    "be": "being",
+    "lie": "lying",
+    "let": "letting",
+    "shut": "shutting",
+    "sit": "sitting",
+    "get": "getting",
+    "admit": "admitting",
+}
+_CONSONANT_SOUND = re.compile(r"(?:one|uni|eu|use)", re.IGNORECASE)
+
+
+def third(verb: str) -> str:
+    """The form after "it".
+
+    >>> third("serve"), third("be"), third("watch"), third("carry")
+    ('serves', 'is', 'watches', 'carries')
+    """
+    if verb in _THIRD:
+        return _THIRD[verb]
+    if re.search(r"[^aeiou]y$", verb):
+        return verb[:-1] + "ies"
+    return verb + ("es" if re.search(r"(?:s|sh|ch|x|o)$", verb) else "s")
+
+
+def past(verb: str) -> str:
+    """The past form.
+
+    >>> past("serve"), past("take"), past("turn")
+    ('served', 'took', 'turned')
+    """
+    return _PAST.get(verb) or (verb + "d" if verb.endswith("e") else verb + "ed")
+
+
+def ing(verb: str) -> str:
+    """The participle.
+
+    >>> ing("serve"), ing("let"), ing("open")
+    ('serving', 'letting', 'opening')
+    """
+    return _ING.get(verb) or (verb[:-1] if verb.endswith("e") else verb) + "ing"
+
+
+def article(words: str) -> str:
+    """The words with "a" or "an" before them.
+
+    >>> article("Italian pub"), article("one-star diner"), article("eighty-seat canteen")
+    ('an Italian pub', 'a one-star diner', 'an eighty-seat canteen')
+    """
+    vowel = words[0].lower() in "aeiou" and not _CONSONANT_SOUND.match(words)
+    return f"{'an' if vowel else 'a'} {words}"
+
+
+def sentence(words: str) -> str:
+    """A capital at the start, a full stop at the end unless there is a mark.
+
+    >>> sentence("dogs are welcome")
+    'Dogs are welcome.'
+    """
+    words = words[0].upper() + words[1:]
+    return words if words[-1] in ".?!" else words + "."
+
+
+def listed(parts: Sequence[str], last: str = "and") -> str:
+    """Parts as a list.
+
+    >>> listed(["pasta", "soup", "bread"])
+    'pasta, soup and bread'
+    """
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
+
+
+@dataclass(frozen=True)
+class VerbPhrase:
+    """A verb in its base form and what follows; `before` is an adverb such as "never"."""
+
+    verb: str
+    rest: str
+    negated: bool = False
+    before: str = ""
+
+    def finite(self, plural: bool = False) -> str:
+        """The form after "it", or after "they".
+
+        >>> VerbPhrase("allow", "dogs", negated=True).finite(), VerbPhrase("be", "cheap").finite(plural=True)
+        ('does not allow dogs', 'are cheap')
+        """
+        if self.verb == "be":
+            return self._join("are" if plural else "is", "not" if self.negated else "")
+        if self.negated:
+            return self._join("do not" if plural else "does not", self.verb)
+        return self._join(self.verb if plural else third(self.verb))
+
+    def participle(self) -> str:
+        """The form in "…, serving Thai food, …"; a "being" is left out, as in "…, open every day, …"."""
+        if self.verb == "be" and not self.negated:
+            return self.rest
+        return self._join("not" if self.negated else "", ing(self.verb))
+
+    def base(self) -> str:
+        """The form after "to" and "will"."""
+        return self._join("not" if self.negated else "", self.verb)
+
+    def _join(self, *words: str) -> str:
+        return " ".join(word for word in (self.before, *words, self.rest) if word)
+
+
+def verb_phrase(words: str) -> VerbPhrase:
+    """A verb phrase as the lexicon writes it: base form first, perhaps after "not" or "never".
+
+    >>> verb_phrase("not take cards").finite()
+    'does not take cards'
+    """
+    first, _, rest = words.partition(" ")
+    if first in ("not", "never"):
+        verb, _, after = rest.partition(" ")
+        return VerbPhrase(verb, after, negated=first == "not", before="never" if first == "never" else "")
+    return VerbPhrase(first, rest)

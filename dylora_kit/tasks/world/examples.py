@@ -1,0 +1,176 @@
+"""The rows of the six tasks, with the knobs that set how hard each is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from random import Random
+from typing import Any
+
+from dylora_kit.tasks.world import comparing, errors, reviews, statements
+from dylora_kit.tasks.world.facts import VALUES, Restaurant, another, choose_attributes, sample
+from dylora_kit.tasks.world.grammar import describe
+from dylora_kit.tasks.world.read import find
+
+Row = dict[str, Any]
+TRAIN, TEST = 3000, 500
+ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
+PREMISE = (2, 3, 3, 4)  # facts of the restaurant that a premise tells
+NEIGHBOUR = 0.5  # share of premises that also describe a second restaurant
+DISTRACTING = 0.6  # share of those in which it is the second one that the statement's fact is told of as well
+TWO_FACTS = 0.15  # share of hypotheses that state two facts
+PAIRS = 0.5  # share of paraphrases about two restaurants
+REPEATED = 0.5  # share of rewordings that may use the same words again
+
+
+def sentiment(rng: Random, split: str, index: int) -> Row:
+    """A review and whether it is good (1) or bad (0) on the whole."""
+    label, where = index % 2, sample(rng, split)
+    return {"first": reviews.review(rng, label, name=where.name, held_out=split == "test"), "label": label}
+
+
+def entailment(rng: Random, split: str, index: int) -> Row:
+    """A description and a statement: 0 if it follows, 1 if it is left open, 2 if it is wrong."""
+    label, held_out = index % 3, split == "test"
+    asked = rng.choice(statements.ASKED)
+    said = statements.draw(rng, asked)
+    where, other = sample(rng, split), sample(rng, split)
+    while other.name == where.name:
+        other = sample(rng, split)
+    value = rng.choice([one for one in VALUES[asked] if said.holds(one) == (label != CONTRADICTION)])
+    told = {} if label == NEUTRAL else {asked: value}
+    more = choose_attributes(rng, rng.choice(PREMISE) - len(told), avoid=(asked, "owner"))
+    facts = told | where.told(more)
+    facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
+    premise = describe(rng, where.name, facts, held_out=held_out)
+    used = _used(premise) if rng.random() >= REPEATED else ()
+    predicates = [statements.predicate(rng, said, held_out=held_out, used=used)]
+    if rng.random() < NEIGHBOUR:
+        aside = choose_attributes(rng, rng.choice((1, 2)), avoid=(asked,))
+        theirs = other.told(aside)
+        if rng.random() < DISTRACTING:
+            theirs = {asked: rng.choice(VALUES[asked])} | theirs
+        theirs = {key: theirs[key] for key in rng.sample(list(theirs), len(theirs))}
+        texts = [premise, describe(rng, other.name, theirs, held_out=held_out)]
+        premise = " ".join(rng.sample(texts, 2))
+    if rng.random() < TWO_FACTS:
+        # a second fact that is told and true, so that the first decides
+        known = [key for key in facts if key in statements.ASKED and key != asked]
+        if known:
+            also = rng.choice(known)
+            second = statements.Statement(also, "is", facts[also])
+            predicates.append(statements.predicate(rng, second, held_out=held_out))
+            rng.shuffle(predicates)
+    return {"first": premise, "second": statements.say(rng, where.name, predicates), "label": label}
+
+
+def _used(text: str) -> tuple[str, ...]:
+    return tuple(text[one.start : one.end].lower() for one in find(text))
+
+
+def _two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
+    first, second = sample(rng, split), sample(rng, split)
+    while second.name == first.name:
+        second = sample(rng, split)
+    return first, second
+
+
+def paraphrase(rng: Random, split: str, index: int) -> Row:
+    """Two texts and whether they tell the same (1). If not, one fact is another, or two restaurants are exchanged."""
+    label, held_out = index % 2, split == "test"
+    if rng.random() < PAIRS:
+        pair = _two(rng, split)
+        differing = [key for key in VALUES if getattr(pair[0], key) != getattr(pair[1], key)]
+        chosen = rng.sample(differing, 2)
+        changed = pair if label else _exchanged(pair, rng.choice(chosen))
+        texts = [comparing.compare(rng, who, keys, held_out=held_out)
+                 for who, keys in ((pair, chosen), (changed, rng.sample(chosen, 2)))]  # fmt: skip
+        return {"first": texts[0], "second": texts[1], "label": label}
+    where = sample(rng, split)
+    facts = where.told(choose_attributes(rng, rng.choice((2, 3, 3))))
+    first = describe(rng, where.name, facts, held_out=held_out)
+    if not label:
+        key = rng.choice(list(facts))
+        facts = facts | {key: another(rng, key, facts[key])}
+    used = _used(first) if label == 0 or rng.random() >= REPEATED else ()
+    facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
+    return {"first": first, "second": describe(rng, where.name, facts, held_out=held_out, used=used), "label": label}
+
+
+def _exchanged(pair: tuple[Restaurant, Restaurant], attribute: str) -> tuple[Restaurant, Restaurant]:
+    first, second = pair
+    return (
+        replace(first, **{attribute: getattr(second, attribute)}),
+        replace(second, **{attribute: getattr(first, attribute)}),
+    )
+
+
+def acceptability(rng: Random, split: str, index: int) -> Row:
+    """A sentence and whether it is correct English (1)."""
+    label, rule = index % 2, errors.RULES[index // 2 % len(errors.RULES)]
+    right, wrong = errors.twins(rng, rule, name=sample(rng, split).name, held_out=split == "test")
+    return {"first": right if label else wrong, "label": label}
+
+
+def similarity(rng: Random, split: str, index: int) -> Row:
+    """Descriptions of two restaurants and what they share, from 0 (nothing) to 5 (all but the name)."""
+    held_out, size = split == "test", 4
+    shared = index % (size + 1)
+    first, second = _two(rng, split)
+    keys = choose_attributes(rng, size)
+    facts = first.told(keys)
+    same = rng.sample(keys, shared)
+    order = rng.sample(keys, size)
+    others = {key: facts[key] if key in same else another(rng, key, facts[key]) for key in order}
+    return {
+        "first": describe(rng, first.name, facts, held_out=held_out),
+        "second": describe(rng, second.name, others, held_out=held_out),
+        "label": 5.0 * shared / size,
+    }
+
+
+def meaning(facts: dict[str, str]) -> str:
+    """Facts as they are given to a model that describes them.
+
+    >>> meaning({"name": "the Red Fox", "kind": "pub"})
+    'name[the Red Fox] | kind[pub]'
+    """
+    return " | ".join(f"{key}[{value}]" for key, value in facts.items())
+
+
+def description(rng: Random, split: str, index: int) -> Row:
+    """Facts, and texts that tell them: one to learn from, four to be compared with."""
+    held_out, where = split == "test", sample(rng, split)
+    told = where.told(choose_attributes(rng, rng.choice((3, 4, 5))))
+    facts = {"name": where.name} | told
+    texts = [describe(rng, where.name, told, held_out=held_out) for _ in range(4 if held_out else 1)]
+    return {"facts": facts, "first": meaning(facts), "references": texts}
+
+
+MAKERS: dict[str, Callable[[Random, str, int], Row]] = {
+    "sentiment": sentiment,
+    "entailment": entailment,
+    "paraphrase": paraphrase,
+    "acceptability": acceptability,
+    "similarity": similarity,
+    "describe": description,
+}
+METRICS = {"sentiment": "accuracy", "entailment": "accuracy", "paraphrase": "f1", "acceptability": "matthews",
+           "similarity": "pearson", "describe": "bleu"}  # fmt: skip
+LABELS = {"sentiment": 2, "entailment": 3, "paraphrase": 2, "acceptability": 2, "similarity": 1}
+
+
+def rows(name: str, split: str, size: int, seed: int = 0) -> list[Row]:
+    """The rows of a task's split, no two alike. The same seed gives the same rows on every machine."""
+    return list(_rows(name, split, size, seed))
+
+
+def _rows(name: str, split: str, size: int, seed: int) -> Iterator[Row]:
+    seen: set[str] = set()
+    for index in range(size):
+        for attempt in count():
+            row = MAKERS[name](Random(f"{seed}/{name}/{split}/{index}/{attempt}"), split, index)
+            key = row["first"] + " " + row.get("second", "")
+            if key not in seen and row["first"] != row.get("second"):
+                seen.add(key)
+                yield row
+                break

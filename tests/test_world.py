@@ -1,0 +1,211 @@
+"""The world: its English, that labels follow from facts, that words alone do not tell them, and its files."""
+
+import os
+import re
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from transformers import BertTokenizerFast
+
+from dylora_kit.baselines import bag_of_words
+from dylora_kit.tasks import world
+from dylora_kit.tasks.world import corpus, errors, facts, grammar, read, statements
+from dylora_kit.tasks.world.examples import LABELS, MAKERS, METRICS, rows
+from dylora_kit.tasks.world.lexicon import PHRASES
+
+BOUNDS = {"sentiment": 0.62, "entailment": 0.45, "paraphrase": 0.62, "acceptability": 0.3, "similarity": 0.45}
+
+
+def texts_of(row: dict[str, Any]) -> list[str]:
+    return [row[key] for key in ("first", "second") if key in row] if "label" in row else row["references"]
+
+
+@pytest.fixture(scope="module")
+def slices() -> dict[str, dict[str, list[Any]]]:
+    return {name: {"train": rows(name, "train", 1200), "test": rows(name, "test", 300)} for name in MAKERS}
+
+
+@pytest.fixture(scope="module")
+def told() -> list[tuple[str, dict[str, str]]]:
+    """Generated descriptions with their facts."""
+    rng, found = Random("told"), []
+    for _ in range(3000):
+        where = facts.sample(rng, "any")
+        here = where.told(facts.choose_attributes(rng, rng.randint(2, 5)))
+        found.append((grammar.describe(rng, where.name, here, held_out=True), {"name": where.name} | here))
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    world.build(tmp_path / "data" / "world", train=600, test=30)
+    monkeypatch.setenv("DYLORA_KIT_HOME", str(tmp_path))
+    return tmp_path / "data" / "world"
+
+
+def test_every_value_of_every_attribute_can_be_said():
+    assert set(PHRASES) == {(key, value) for key, values in facts.VALUES.items() for value in values}
+    assert all(not all(way.held_out for way in ways) for ways in PHRASES.values())
+
+
+def test_two_processes_write_the_same_bytes(tmp_path: Path):
+    code = "import sys; from pathlib import Path; from dylora_kit.tasks import world; " \
+           "world.build(Path(sys.argv[1]), train=40, test=20)"  # fmt: skip
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / seed)], env=environment, check=True)
+    first, second = ({path.name: path.read_bytes() for path in (tmp_path / seed).iterdir()} for seed in ("1", "2"))
+    assert first == second and len(first) == 13
+
+
+def test_generated_text_tells_exactly_its_facts(told: list[tuple[str, dict[str, str]]]):
+    assert [text for text, here in told if read.slot_error_rate(text, here)] == []
+
+
+def test_slot_errors_are_counted_exactly(told: list[tuple[str, dict[str, str]]]):
+    rng = Random("wrong")
+    for text, here in told[:500]:
+        key = rng.choice([key for key in here if key != "name"])
+        fewer = {one: value for one, value in here.items() if one != key}
+        assert read.slot_errors(text, fewer) == 1  # one too many is told
+        assert read.slot_errors(text, here | {key: facts.another(rng, key, here[key])}) == 1
+        missing = next(one for one in facts.VALUES if one not in here)
+        assert read.slot_errors(text, here | {missing: facts.VALUES[missing][0]}) == 1
+        assert read.slot_errors(text, here | {"name": "the Purple Yak"}) == 1
+
+
+def test_two_thousand_descriptions_are_all_different(told: list[tuple[str, dict[str, str]]]):
+    assert len({text for text, _ in told[:2000]}) >= 1995
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_texts_are_clean_english(name: str, slices: Any):
+    odd = re.compile(
+        r"  | [,.;:?!]|\b(?!that that)(\w+) \1\b|[.?!] [a-z]|^[a-z]|\.\.|,,|,\.|[{}_+|]|"
+        r"(?<!does )(?<!does the )\b(?:it|place|restaurant) (?:have|are|serve)\b",
+        re.MULTILINE,
+    )
+    for row in [*slices[name]["train"], *slices[name]["test"]]:
+        for text in texts_of(row):
+            assert not odd.search(text), text
+            assert text[-1] in ".?!", text
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "acceptability"])
+def test_articles_fit_the_words_after_them(name: str, slices: Any):
+    wrong = re.compile(r"\ba (?=[aeiou])(?!one|uni)|\ban (?![aeiou])", re.IGNORECASE)
+    for row in [*slices[name]["train"], *slices[name]["test"]]:
+        assert not any(wrong.search(text) for text in texts_of(row)), row
+
+
+@pytest.mark.parametrize("rule", errors.RULES, ids=lambda rule: rule.__name__)
+def test_each_error_has_a_correct_twin(rule: errors.Rule):
+    for seed in range(50):
+        right, wrong = errors.twins(Random(seed), rule, name="the Red Fox", held_out=True)
+        assert right != wrong
+        assert len(set(right.lower().split()) ^ set(wrong.lower().split())) <= 6
+        assert right[0].isupper() and wrong[0].isupper()
+
+
+def test_entailment_follows_from_the_facts_that_are_read(slices: Any):
+    checked = 0
+    for row in slices["entailment"]["train"]:
+        names = {row["first"][slice(*span)].lower() for span in read.find_names(row["first"])}
+        told, said = read.read(row["first"]), read.read(row["second"])
+        if len(names) > 1 or len(said) != 1:
+            continue
+        (attribute, (value,)), *_ = [(key, tuple(values)) for key, values in said.items()]
+        if re.search(r"more than|over|higher|after|still|later|fewer|under|lower|before|earlier", row["second"]):
+            continue
+        statement = statements.Statement(
+            attribute, "not" if value.startswith("not ") else "is", value.removeprefix("not ")
+        )
+        known = told.get(attribute)
+        expected = 1 if known is None else 0 if statement.holds(min(known)) else 2
+        assert row["label"] == expected, row
+        checked += 1
+    assert checked > 200
+
+
+def test_similarity_is_the_share_of_facts_that_are_read(slices: Any):
+    for row in slices["similarity"]["test"]:
+        first, second = read.read(row["first"]), read.read(row["second"])
+        assert row["label"] == 5 * sum(first[key] == second.get(key) for key in first) / len(first)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_words_alone_do_not_tell(name: str, slices: Any):
+    assert bag_of_words.score(slices[name]["train"], slices[name]["test"], METRICS[name]) < BOUNDS[name]
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_are_balanced(name: str, slices: Any):
+    labels = [row["label"] for row in slices[name]["train"]]
+    counts = [labels.count(label) for label in sorted(set(labels))]
+    assert max(counts) - min(counts) <= 1 and len(counts) == (LABELS[name] if LABELS[name] > 1 else 5)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_tests_hold_out_names_combinations_and_ways(name: str, slices: Any):
+    kept = [way for ways in PHRASES.values() for way in ways if way.held_out]
+    pattern = re.compile("|".join(rf"\b{re.escape(way.words)}\b" for way in kept if way.role not in ("verb",)))
+    for split, others in (("train", facts.TEST_NAMES), ("test", facts.TRAIN_NAMES)):
+        for row in slices[name][split]:
+            joined = " ".join(texts_of(row)).lower()
+            assert not any(other.lower() in joined for other in others), row
+            if split == "train" and name not in ("acceptability", "sentiment"):
+                assert not pattern.search(" ".join(texts_of(row))), row
+    for row in slices["describe"]["train"]:
+        if {"food", "area"} <= row["facts"].keys():
+            assert not facts.kept_for_test(row["facts"]["food"], row["facts"]["area"])
+
+
+def test_the_corpus_is_the_same_again_and_marks_facts():
+    first, second = (list(islice(corpus.documents(3), 400)) for _ in range(2))
+    assert first == second
+    assert {one.kind for one in first} == set(corpus.SHARES)
+    assert not {one.first for one in first} & corpus.test_texts()
+    for one in first:
+        assert all(0 <= start < end <= len(one.second) for start, end in one.spans)
+        assert one.spans or one.kind not in ("pair", "comparison", "remark")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizerFast:
+    path = tmp_path_factory.mktemp("words") / "vocab.txt"
+    path.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "the", "is", "a", "red", "fox"]))
+    return BertTokenizerFast(str(path), eos_token="[SEP]")
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_task_is_loaded(name: str, home: Path, tokenizer: Any):
+    task = world.load(name, tokenizer, limit=20)
+    assert task.name == f"world-{name}" and task.metric == METRICS[name]
+    assert (len(task.train), len(task.validation), len(task.test)) == (20, 500, 30)
+    assert task.collate is not None
+    examples = [task.test[index] for index in range(4)]
+    batch = task.collate(examples)
+    assert batch["input_ids"].shape == (4, max(len(one["input_ids"]) for one in examples))
+    if name == "describe":
+        assert batch["labels"].shape == batch["input_ids"].shape
+        assert examples[0]["labels"][0] == -100 and examples[0]["labels"][-1] == tokenizer.eos_token_id
+
+
+def test_an_unknown_task_lists_the_known():
+    with pytest.raises(ValueError, match="unknown task 'sentimnet': expected one of 'sentiment', 'entailment'"):
+        world.texts("sentimnet")
+
+
+def test_a_file_changed_by_hand_is_refused(home: Path):
+    path = home / "sentiment-test.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"label": 1', b'"label": 0', 1))
+    with pytest.raises(ValueError, match=r"was changed or is damaged: rebuild it with python -m dylora"):
+        world.texts("sentiment")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no sentiment-test.jsonl .* python -m dylora"):
+        world.texts("sentiment")
