@@ -661,7 +661,7 @@ def test_conv1d_is_adapted_and_merged_in_its_own_layout(b):
     torch.testing.assert_close(logits(model, batch), wanted, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*FUSED, "roberta"])
+@pytest.mark.parametrize("name", ["gpt2", "neox"])
 def test_a_compiled_model_recompiles_at_most_twice_while_b_walks_over_all_ranks(name):
     torch._dynamo.reset()
     model, adapters = attached(name, r=4)

@@ -69,9 +69,11 @@ def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **sett
     saved to `keep`, where that is given.
     """
     frames = []
+    by_length = sorted(range(len(task.test)), key=lambda index: len(task.test[index]["input_ids"]))
+    test = torch.utils.data.Subset(task.test, by_length)  # batches with little padding
 
     def measure(method: str, pair: tuple[nn.Module, Adapters], seconds: float, ranks: list[int] | None = None) -> None:
-        frame = sweep(*pair, task.test, metric=(task.metric, *task.also), ranks=ranks, method=method, seed=seed,
+        frame = sweep(*pair, test, metric=(task.metric, *task.also), ranks=ranks, method=method, seed=seed,
                       collate=task.collate, batch_size=64, progress=False)  # fmt: skip
         frames.append(frame.assign(cpu_seconds=round(seconds)))
 

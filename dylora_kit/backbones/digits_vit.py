@@ -1,11 +1,6 @@
-"""The embedded backbones: small pretrained networks that come with the kit, and the command that makes them.
+"""digits-vit: a vision transformer for 8 × 8 pixels, pretrained on upright digits."""
 
-python -m dylora_kit.backbones digits-vit
-"""
-
-import argparse
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,46 +10,17 @@ import torch
 from torch import nn
 
 from dylora_kit.evaluate import accuracy, evaluating
-from dylora_kit.files import data_folder, write_files
+from dylora_kit.files import write_files
 from dylora_kit.progress import progress_bar
 from dylora_kit.tasks import digits
 
 PRETRAINING = {"seed": 0, "steps": 3000, "batch_size": 64, "lr": 2e-3, "weight_decay": 0.05}
 
 
-def load(name: str = "digits-vit") -> nn.Module:
-    """An embedded backbone, in evaluation mode, by transformers' own `from_pretrained`.
-
-    Raises `ValueError` for an unknown name and `FileNotFoundError` if its folder is incomplete.
-    """
-    from transformers import ViTForImageClassification, __version__
-    from transformers.utils import logging
-
-    if int(__version__.split(".")[0]) < 5:
-        raise ImportError(f"transformers {__version__} is too old: pip install 'transformers>=5'")
-
-    folder = _folder(name)
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise FileNotFoundError(f"{folder} lacks {file}: rebuild it with python -m dylora_kit.backbones {name}")
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        return ViTForImageClassification.from_pretrained(folder, local_files_only=True).eval()
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def pretrain(name: str = "digits-vit", folder: Path | None = None, *, progress: bool = True) -> dict[str, Any]:
-    """Trains a backbone from nothing on upright digits and writes it, with a model card, into a folder.
-
-    Returns its accuracies on validation and test images. The same machine gives the same weights again.
-    """
+def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any]:
+    """Trains it from nothing and writes it into a folder. Returns its accuracies on validation and test images."""
     from transformers import ViTConfig, ViTForImageClassification
 
-    own = _folder(name)
-    folder = folder or own
     task, settings = digits.load("upright"), PRETRAINING
     steps = int(settings["steps"])
     with torch.random.fork_rng([]):
@@ -120,17 +86,3 @@ digits: 1,000 of scikit-learn's scans, each moved by up to one pixel. The lesson
 - Licence: Apache-2.0. Data: Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), CC BY 4.0.
 """
     write_files(folder, files | {"README.md": card.encode()})
-
-
-def _folder(name: str) -> Path:
-    if name != "digits-vit":
-        raise ValueError(f"unknown backbone {name!r}: expected 'digits-vit'")
-    return data_folder() / "backbones" / name
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Pretrain an embedded backbone.")
-    parser.add_argument("name", choices=["digits-vit"])
-    parser.add_argument("--out", type=Path, help="another folder to write to")
-    arguments = parser.parse_args()
-    print(json.dumps(pretrain(arguments.name, arguments.out, progress=sys.stdout.isatty())))

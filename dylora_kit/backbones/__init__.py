@@ -1,0 +1,83 @@
+"""The embedded backbones: small pretrained networks that come with the kit, and the command that makes them.
+
+python -m dylora_kit.backbones digits-vit
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dylora_kit.files import data_folder
+
+# where each is made, what transformers opens it as, and whether it has a tokenizer
+_KNOWN = {
+    "digits-vit": ("digits_vit", "AutoModelForImageClassification", False),
+    "world-roberta": ("language", "AutoModelForSequenceClassification", True),
+    "world-gpt2": ("language", "AutoModelForCausalLM", True),
+}
+NAMES = tuple(_KNOWN)
+
+
+def load(name: str = "digits-vit", **options: Any) -> nn.Module:
+    """An embedded backbone, in evaluation mode, by transformers' own `from_pretrained`.
+
+    Arguments:
+        name: `"digits-vit"`; `"world-roberta"`, with a classifier; `"world-gpt2"`, which writes.
+        options: go to `from_pretrained`, such as `num_labels=3`. The start of a new classifier follows torch's seed.
+
+    Raises `ValueError` for an unknown name and `FileNotFoundError` if its folder is incomplete.
+    """
+    import transformers
+    from transformers.utils import logging
+
+    if int(transformers.__version__.split(".")[0]) < 5:
+        raise ImportError(f"transformers {transformers.__version__} is too old: pip install 'transformers>=5'")
+    folder = _whole(name)
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # a new classifier is what is wanted here
+    try:
+        opened = getattr(transformers, _KNOWN[name][1])
+        return opened.from_pretrained(folder, local_files_only=True, **options).eval()
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def tokenizer(name: str) -> Any:
+    """The tokenizer of an embedded language model.
+
+    Raises `ValueError` for a name without one and `FileNotFoundError` if its folder is incomplete.
+    """
+    from transformers import AutoTokenizer
+
+    folder = _whole(name)
+    if not _KNOWN[name][2]:
+        raise ValueError(f"{name!r} reads pictures and has no tokenizer")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def pretrain(name: str = "digits-vit", folder: Path | None = None, *, progress: bool = True) -> dict[str, Any]:
+    """Trains a backbone from nothing and writes it, with a model card, into a folder (default: its own).
+
+    Returns what was measured. The same machine gives the same weights again.
+    """
+    target = folder or _folder(name)
+    return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, target, progress=progress)
+
+
+def _whole(name: str) -> Path:
+    folder = _folder(name)
+    for file in ("config.json", "model.safetensors", *(["tokenizer.json"] if _KNOWN[name][2] else [])):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"{folder} lacks {file}: rebuild it with python -m dylora_kit.backbones {name}")
+    return folder
+
+
+def _folder(name: str) -> Path:
+    if name not in _KNOWN:
+        raise ValueError(f"unknown backbone {name!r}: expected one of {', '.join(map(repr, NAMES))}")
+    return data_folder() / "backbones" / name

@@ -1,0 +1,208 @@
+"""world-roberta and world-gpt2: small language models, pretrained on unlabelled text of the world.
+
+What a model has to learn here is to look a fact up. So in two texts about the same facts the words that tell them in
+the second one are masked far more often than others: they can only be found in the first.
+"""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.evaluate import evaluating
+from dylora_kit.files import write_files
+from dylora_kit.progress import progress_bar
+from dylora_kit.tasks.world import corpus
+from dylora_kit.tasks.world.corpus import Document
+
+PRETRAINING: dict[str, dict[str, Any]] = {
+    "world-roberta": {"seed": 0, "steps": 6000, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.05},
+    "world-gpt2": {"seed": 0, "steps": 6000, "batch_size": 64, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.05},
+}
+LAYERS, WIDTH, HEADS, LENGTH = 4, 128, 4, 128
+VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
+MASKED, FACTS_MASKED = 0.1, 0.7  # shares of tokens that are masked: any, and those that tell facts a second time
+HELD_OUT = 1  # the seed of the documents that pretraining never sees
+START, PAD, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
+IGNORED = -100
+
+
+def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any]:
+    """Trains it from nothing and writes it with its tokenizer into a folder. Returns held-out loss and probe."""
+    settings = PRETRAINING[name]
+    words = _tokenizer(settings["seed"], causal=name == "world-gpt2")
+    steps, size = settings["steps"], settings["batch_size"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(settings["seed"])
+        model = _model(name, words).to(device).train()
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], betas=(0.9, 0.98)
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, settings["warmup"]))
+        batches = _batches(name, words, settings["seed"], size)
+        start, log = time.perf_counter(), []
+        bar = progress_bar(steps, f"pretraining {name}", show=progress)
+        for step in range(1, steps + 1):
+            batch = {key: value.to(device) for key, value in next(batches).items() if key != "facts"}
+            loss = model(**batch).loss
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            bar.update()
+            if step % max(steps // 12, 1) == 0 or step == steps:
+                log.append({"step": step} | _measured(name, model, words))
+                bar.set_postfix(log[-1])
+        bar.close()
+        seconds = time.perf_counter() - start
+    result = {key: value for key, value in log[-1].items() if key != "step"}
+    _write(model.cpu().eval(), words, folder, name, log, round(seconds))
+    return result
+
+
+def _tokenizer(seed: int, *, causal: bool) -> Any:
+    """Pairs of bytes, as of RoBERTa and GPT-2, with the world's words."""
+    from tokenizers import ByteLevelBPETokenizer, processors
+    from transformers import PreTrainedTokenizerFast
+
+    bare = ByteLevelBPETokenizer(add_prefix_space=not causal)
+    special = [START, PAD, END, UNKNOWN, MASK]
+    documents = corpus.prompted(seed) if causal else corpus.documents(seed)
+    read = (f"{one.first} {one.second}" for one in islice(documents, READ))
+    bare.train_from_iterator(read, vocab_size=VOCABULARY, min_frequency=2, special_tokens=special, show_progress=False)
+    ids = {token: bare.token_to_id(token) for token in special}
+    if not causal:
+        bare._tokenizer.post_processor = processors.RobertaProcessing(
+            (END, ids[END]), (START, ids[START]), trim_offsets=True, add_prefix_space=True
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bare._tokenizer, bos_token=START, eos_token=END, cls_token=START, sep_token=END,
+        pad_token=PAD, unk_token=UNKNOWN, mask_token=MASK, model_max_length=LENGTH,
+    )  # fmt: skip
+
+
+def _model(name: str, words: Any) -> nn.Module:
+    from transformers import GPT2Config, GPT2LMHeadModel, RobertaConfig, RobertaForMaskedLM
+
+    common = {
+        "vocab_size": len(words),
+        "initializer_range": 1 / math.sqrt(WIDTH),
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
+    if name == "world-gpt2":
+        sizes = {"n_positions": LENGTH, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": HEADS}
+        return GPT2LMHeadModel(GPT2Config(**common, **sizes, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+    sizes = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 4 * WIDTH,
+        "max_position_embeddings": LENGTH + words.pad_token_id + 1,
+        "type_vocab_size": 1,
+    }
+    config = RobertaConfig(**common, **sizes, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return RobertaForMaskedLM(config)
+
+
+def _cosine(steps: int, warmup: float) -> Any:
+    rise = max(round(warmup * steps), 1)
+    return lambda step: min((step + 1) / rise, 0.5 + 0.5 * math.cos(math.pi * max(step - rise, 0) / (steps - rise)))
+
+
+def _batches(name: str, words: Any, seed: int, size: int) -> Iterator[dict[str, Tensor]]:
+    """Batches without end, of the documents that a seed gives."""
+    generator = torch.Generator().manual_seed(seed)
+    causal = name == "world-gpt2"
+    documents = _written(seed) if causal else corpus.documents(seed)
+    while True:
+        chosen = list(islice(documents, size))
+        yield _causal(chosen, words) if causal else _masked(chosen, words, generator)
+
+
+def _written(seed: int) -> Iterator[Document]:
+    """What a causal model reads: facts and the text that tells them, and the world's texts as they are."""
+    plain = corpus.documents(seed)
+    for prompted in corpus.prompted(seed):
+        yield prompted
+        yield next(plain)
+
+
+def _causal(documents: list[Document], words: Any) -> dict[str, Tensor]:
+    texts = [f"{one.first}\n{one.second}".strip() + END for one in documents]
+    batch = words(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+
+
+def _masked(documents: list[Document], words: Any, generator: torch.Generator) -> dict[str, Tensor]:
+    """`facts` (n, tokens) says which tokens of a second text tell a fact of the first."""
+    pairs = [(one.first, one.second) if one.second else (one.first,) for one in documents]
+    rows = [words(*pair, truncation=True, max_length=LENGTH, return_offsets_mapping=True) for pair in pairs]
+    longest = max(len(row["input_ids"]) for row in rows)
+    ids = torch.full((len(rows), longest), words.pad_token_id)
+    facts = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for index, (row, document) in enumerate(zip(rows, documents, strict=True)):
+        ids[index, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
+        for place, ((start, end), part) in enumerate(zip(row["offset_mapping"], row.sequence_ids(), strict=True)):
+            if part == 1 and any(start < stop and end > begin for begin, stop in document.spans):
+                facts[index, place] = True
+    special = torch.isin(ids, torch.tensor(words.all_special_ids))
+    share = torch.where(facts, FACTS_MASKED, MASKED)
+    masked = (torch.rand(ids.shape, generator=generator) < share) & ~special
+    labels = ids.masked_fill(~masked, IGNORED)
+    inputs = ids.masked_fill(masked, words.mask_token_id)
+    return {"input_ids": inputs, "attention_mask": (ids != words.pad_token_id).long(), "labels": labels, "facts": facts}
+
+
+def _measured(name: str, model: nn.Module, words: Any, documents: int = 512) -> dict[str, float]:
+    """Loss on documents that pretraining never sees; for a masked model also the share of masked facts it recalls."""
+    found, losses = [], []
+    device = next(model.parameters()).device
+    batches = _batches(name, words, HELD_OUT, 64)
+    with evaluating(model):
+        for batch in islice(batches, documents // 64):
+            facts = batch.pop("facts", None)
+            batch = {key: value.to(device) for key, value in batch.items()}
+            answer = model(**batch)
+            losses.append(answer.loss.item())
+            if facts is not None:
+                asked = (batch["labels"] != IGNORED) & facts.to(device)
+                found.append((answer.logits.argmax(-1) == batch["labels"])[asked])
+    recalled = {"facts recalled": round(torch.cat(found).float().mean().item(), 4)} if found else {}
+    return {"held-out loss": round(sum(losses) / len(losses), 4)} | recalled
+
+
+def _write(model: nn.Module, words: Any, folder: Path, name: str, log: list[dict[str, Any]], seconds: int) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        model.half().save_pretrained(scratch)  # type: ignore[operator]
+        words.save_pretrained(scratch)
+        files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
+    config = json.loads(files["config.json"]) | {"dtype": "float32"}  # half the size on disk, float32 when opened
+    files["config.json"] = (json.dumps(config, indent=2) + "\n").encode()
+    kind = "causal language model like GPT-2" if name == "world-gpt2" else "masked language model like RoBERTa"
+    rows = "\n".join("| " + " | ".join(str(value) for value in row.values()) + " |" for row in log)
+    card = f"""# {name}
+
+A {kind}: {LAYERS} layers of width {WIDTH}, {sum(p.numel() for p in model.parameters()):,} parameters, pretrained on
+unlabelled text about made-up restaurants. The lessons adapt it to six tasks.
+
+- Made by `python -m dylora_kit.backbones {name}` in {seconds} s.
+- Settings: `{json.dumps(PRETRAINING[name])}`.
+- Licence: Apache-2.0. Data: `dylora_kit.tasks.world.corpus`, generated.
+
+| {" | ".join(log[0])} |
+| {" | ".join("---" for _ in log[0])} |
+{rows}
+"""
+    write_files(folder, files | {"README.md": card.encode()})

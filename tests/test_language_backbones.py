@@ -1,0 +1,126 @@
+"""How the small language models are made: what is masked, what is read, and the folder that is written."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from dylora_kit import backbones
+from dylora_kit.backbones import language
+from dylora_kit.tasks.world import corpus
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Any:
+    """Short pretraining."""
+    with pytest.MonkeyPatch.context() as patch:
+        short = {name: settings | {"steps": 3, "batch_size": 4} for name, settings in language.PRETRAINING.items()}
+        patch.setattr(language, "PRETRAINING", short)
+        patch.setattr(language, "READ", 400)
+        patch.setattr(language, "VOCABULARY", 700)
+        patch.setattr(corpus, "test_texts", frozenset)
+        yield
+
+
+@pytest.fixture(scope="module")
+def words() -> Any:
+    return language._tokenizer(0, causal=False)
+
+
+@pytest.fixture(scope="module", params=["world-roberta", "world-gpt2"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Any, Any]:
+    """A home with one backbone, and what its pretraining returned."""
+    home = tmp_path_factory.mktemp("home")
+    state = torch.get_rng_state()
+    result = backbones.pretrain(request.param, home / "data" / "backbones" / request.param, progress=False)
+    return request.param, home, result, torch.equal(torch.get_rng_state(), state)
+
+
+def test_any_text_comes_back_from_its_tokens(words: Any) -> None:
+    for text in ("The Red Heron serves Thai food.", "Zürich? 37 % – quite unheard-of!"):
+        assert words.decode(words(text)["input_ids"], skip_special_tokens=True).strip() == text
+
+
+def test_a_pair_is_marked_as_roberta_does(words: Any) -> None:
+    tokens = words.convert_ids_to_tokens(words("Dogs are welcome.", "It has a terrace.")["input_ids"])
+    assert (tokens[0], tokens[-1]) == ("<s>", "</s>")
+    middle = tokens.index("</s>")
+    assert tokens[middle + 1] == "</s>"
+
+
+def test_facts_told_a_second_time_are_masked_far_more_often(words: Any) -> None:
+    documents = [one for one in islice(corpus.documents(3), 400) if one.kind == "pair"]
+    batch = language._masked(documents, words, torch.Generator().manual_seed(0))
+    masked = batch["input_ids"] == words.mask_token_id
+    assert torch.equal(masked, batch["labels"] != language.IGNORED)
+    text = batch["attention_mask"].bool() & ~batch["facts"]
+    assert masked[batch["facts"]].float().mean() == pytest.approx(language.FACTS_MASKED, abs=0.06)
+    assert masked[text].float().mean() == pytest.approx(language.MASKED, abs=0.04)
+    restored = torch.where(masked, batch["labels"], batch["input_ids"])
+    assert words.decode(restored[0], skip_special_tokens=True).split() == (
+        f"{documents[0].first} {documents[0].second}".split()
+    )
+    assert not batch["facts"][:, 0].any()
+
+
+def test_a_causal_model_learns_to_end_and_not_to_pad() -> None:
+    words = language._tokenizer(0, causal=True)
+    batch = language._causal(list(islice(language._written(0), 6)), words)
+    padded = batch["attention_mask"] == 0
+    assert (batch["labels"][padded] == language.IGNORED).all()
+    assert torch.equal(batch["labels"][~padded], batch["input_ids"][~padded])
+    ends = batch["attention_mask"].sum(1) - 1
+    assert (batch["input_ids"][torch.arange(6), ends] == words.eos_token_id).all()
+
+
+def test_the_folder_is_one_that_transformers_reads_by_itself(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, home, result, untouched = made
+    folder = home / "data" / "backbones" / name
+    assert untouched
+    assert result["held-out loss"] > 0
+    assert (folder / "model.safetensors").stat().st_size < 8e6
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
+    monkeypatch.setenv("DYLORA_KIT_HOME", str(home))
+    model, words = backbones.load(name), backbones.tokenizer(name)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not model.training
+    batch = words(["The Red Heron is a pub.", "It takes cards."], padding=True, return_tensors="pt")
+    assert model(**batch).logits.isfinite().all()
+    if name == "world-roberta":
+        assert backbones.load(name, num_labels=3)(**batch).logits.shape == (2, 3)
+        assert 0 <= result["facts recalled"] <= 1
+        plain = AutoModelForMaskedLM.from_pretrained(folder)
+        assert plain(**AutoTokenizer.from_pretrained(folder)("A pub.", return_tensors="pt")).logits.isfinite().all()
+
+
+def test_the_card_has_the_command_the_settings_and_the_log(made: Any) -> None:
+    name, home, result, _ = made
+    card = (home / "data" / "backbones" / name / "README.md").read_text()
+    assert f"python -m dylora_kit.backbones {name}" in card
+    assert json.dumps(language.PRETRAINING[name]) in card
+    assert f"| 3 | {result['held-out loss']} |" in card
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json", "model.safetensors"])
+def test_an_incomplete_folder_says_how_to_rebuild_it(
+    file: str, made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, home, *_ = made
+    copy = tmp_path / "data" / "backbones" / name
+    copy.mkdir(parents=True)
+    for path in (home / "data" / "backbones" / name).iterdir():
+        if path.name != file:
+            (copy / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setenv("DYLORA_KIT_HOME", str(tmp_path))
+    for open_it in (backbones.load, backbones.tokenizer):
+        with pytest.raises(FileNotFoundError, match=f"lacks {file}: rebuild it with python -m dylora_kit.backbones"):
+            open_it(name)
+
+
+def test_pictures_have_no_tokenizer() -> None:
+    with pytest.raises(ValueError, match="'digits-vit' reads pictures and has no tokenizer"):
+        backbones.tokenizer("digits-vit")
