@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from dylora_kit.tasks.world import comparing, errors, reviews, statements
-from dylora_kit.tasks.world.facts import VALUES, Restaurant, another, choose_attributes, sample
+from dylora_kit.tasks.world.facts import VALUES, Restaurant, another, belongs, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find
 
@@ -28,7 +28,7 @@ def sentiment(rng: Random, split: str, index: int) -> Row:
     return {"first": reviews.review(rng, label, name=where.name, held_out=split == "test"), "label": label}
 
 
-def entailment(rng: Random, split: str, index: int) -> Row:
+def entailment(rng: Random, split: str, index: int) -> Row | None:
     """A description and a statement: 0 if it follows, 1 if it is left open, 2 if it is wrong."""
     label, held_out = index % 3, split == "test"
     asked = rng.choice(statements.ASKED)
@@ -40,6 +40,8 @@ def entailment(rng: Random, split: str, index: int) -> Row:
     told = {} if label == NEUTRAL else {asked: value}
     more = choose_attributes(rng, rng.choice(PREMISE) - len(told), avoid=(asked, "owner"))
     facts = told | where.told(more)
+    if not belongs(facts, split):
+        return None
     facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
     premise = describe(rng, where.name, facts, held_out=held_out)
     used = _used(premise) if rng.random() >= REPEATED else ()
@@ -49,6 +51,8 @@ def entailment(rng: Random, split: str, index: int) -> Row:
         theirs = other.told(aside)
         if rng.random() < DISTRACTING:
             theirs = {asked: rng.choice(VALUES[asked])} | theirs
+        if not belongs(theirs, split):
+            return None
         theirs = {key: theirs[key] for key in rng.sample(list(theirs), len(theirs))}
         texts = [premise, describe(rng, other.name, theirs, held_out=held_out)]
         premise = " ".join(rng.sample(texts, 2))
@@ -74,7 +78,7 @@ def _two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
     return first, second
 
 
-def paraphrase(rng: Random, split: str, index: int) -> Row:
+def paraphrase(rng: Random, split: str, index: int) -> Row | None:
     """Two texts and whether they tell the same (1). If not, one fact is another, or two restaurants are exchanged."""
     label, held_out = index % 2, split == "test"
     if rng.random() < PAIRS:
@@ -82,6 +86,8 @@ def paraphrase(rng: Random, split: str, index: int) -> Row:
         differing = [key for key in VALUES if getattr(pair[0], key) != getattr(pair[1], key)]
         chosen = rng.sample(differing, 2)
         changed = pair if label else _exchanged(pair, rng.choice(chosen))
+        if not all(belongs(one.told(chosen), split) for one in changed):
+            return None
         texts = [comparing.compare(rng, who, keys, held_out=held_out)
                  for who, keys in ((pair, chosen), (changed, rng.sample(chosen, 2)))]  # fmt: skip
         return {"first": texts[0], "second": texts[1], "label": label}
@@ -91,6 +97,8 @@ def paraphrase(rng: Random, split: str, index: int) -> Row:
     if not label:
         key = rng.choice(list(facts))
         facts = facts | {key: another(rng, key, facts[key])}
+        if not belongs(facts, split):
+            return None
     used = _used(first) if label == 0 or rng.random() >= REPEATED else ()
     facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
     return {"first": first, "second": describe(rng, where.name, facts, held_out=held_out, used=used), "label": label}
@@ -111,7 +119,7 @@ def acceptability(rng: Random, split: str, index: int) -> Row:
     return {"first": right if label else wrong, "label": label}
 
 
-def similarity(rng: Random, split: str, index: int) -> Row:
+def similarity(rng: Random, split: str, index: int) -> Row | None:
     """Descriptions of two restaurants and what they share, from 0 (nothing) to 5 (all but the name)."""
     held_out, size = split == "test", 4
     shared = index % (size + 1)
@@ -121,6 +129,8 @@ def similarity(rng: Random, split: str, index: int) -> Row:
     same = rng.sample(keys, shared)
     order = rng.sample(keys, size)
     others = {key: facts[key] if key in same else another(rng, key, facts[key]) for key in order}
+    if not belongs(others, split):
+        return None
     return {
         "first": describe(rng, first.name, facts, held_out=held_out),
         "second": describe(rng, second.name, others, held_out=held_out),
@@ -146,7 +156,8 @@ def description(rng: Random, split: str, index: int) -> Row:
     return {"facts": facts, "first": meaning(facts), "references": texts}
 
 
-MAKERS: dict[str, Callable[[Random, str, int], Row]] = {
+# a maker returns None where what it drew does not belong into the split
+MAKERS: dict[str, Callable[[Random, str, int], Row | None]] = {
     "sentiment": sentiment,
     "entailment": entailment,
     "paraphrase": paraphrase,
@@ -169,6 +180,8 @@ def _rows(name: str, split: str, size: int, seed: int) -> Iterator[Row]:
     for index in range(size):
         for attempt in count():
             row = MAKERS[name](Random(f"{seed}/{name}/{split}/{index}/{attempt}"), split, index)
+            if row is None:
+                continue
             key = row["first"] + " " + row.get("second", "")
             if key not in seen and row["first"] != row.get("second"):
                 seen.add(key)

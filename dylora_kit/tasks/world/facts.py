@@ -1,5 +1,6 @@
 """The facts of the world: restaurants, the values that each of their attributes takes, and what is kept for tests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from random import Random
 
@@ -89,6 +90,17 @@ def kept_for_test(food: str, area: str) -> bool:
     return (3 * FOODS.index(food) + AREAS.index(area)) % 5 == 0
 
 
+def belongs(facts: Mapping[str, str], split: str) -> bool:
+    """Whether facts may be told in a split: a food and an area together are either for tests or for training.
+
+    >>> belongs({"food": "Italian", "area": "riverside"}, "train"), belongs({"food": "Italian"}, "train")
+    (False, True)
+    """
+    if split == "any" or not {"food", "area"} <= facts.keys():
+        return True
+    return kept_for_test(facts["food"], facts["area"]) == (split == "test")
+
+
 def sample(rng: Random, split: str = "train") -> Restaurant:
     """A restaurant of a split: `"train"`, `"test"` or `"any"` (for unlabelled text).
 
@@ -97,7 +109,7 @@ def sample(rng: Random, split: str = "train") -> Restaurant:
     names = {"train": TRAIN_NAMES, "test": TEST_NAMES, "any": NAMES}[split]
     while True:
         found = Restaurant(rng.choice(names), **{key: rng.choice(values) for key, values in VALUES.items()})
-        if split == "any" or kept_for_test(found.food, found.area) == (split == "test"):
+        if belongs({"food": found.food, "area": found.area}, split):
             return found
 
 
