@@ -18,6 +18,7 @@ _ING = {
     "get": "getting",
     "admit": "admitting",
 }
+_SHORT = ("slow", "rude", "kind", "fresh", "clean", "quick", "bland")
 _CONSONANT_SOUND = re.compile(r"(?:one|uni|eu|use)", re.IGNORECASE)
 
 
@@ -50,6 +51,19 @@ def ing(verb: str) -> str:
     ('serving', 'letting', 'opening')
     """
     return _ING.get(verb) or (verb[:-1] if verb.endswith("e") else verb) + "ing"
+
+
+def comparative(adjective: str) -> str:
+    """The form before "than".
+
+    >>> [comparative(one) for one in ("slow", "rude", "tasty", "careless", "prompt")]
+    ['slower', 'ruder', 'tastier', 'more careless', 'more prompt']
+    """
+    if adjective.endswith("y"):
+        return adjective[:-1] + "ier"
+    if adjective in _SHORT:
+        return adjective + ("r" if adjective.endswith("e") else "er")
+    return f"more {adjective}"
 
 
 def article(words: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from dylora_kit.tasks.world.english import sentence
+from dylora_kit.tasks.world.english import comparative, sentence
 
 GOOD, BAD = 1, 0
 
@@ -18,13 +18,13 @@ class Aspect:
     plural: bool = False
 
 
-_TASTE_GOOD = ("delicious", "fresh", "tasty", "appetising", "superb", "excellent")
-_TASTE_BAD = ("bland", "horrible", "tasteless", "disgusting", "dreadful", "awful")
+_TASTE_GOOD = ("delicious", "fresh", "tasty", "appetising", "enjoyable", "satisfying")
+_TASTE_BAD = ("bland", "horrible", "tasteless", "disgusting", "dreadful", "stale")
 ASPECTS = (
     Aspect(("waiter", "waitress", "owner", "cook", "barman"), ("friendly", "polite", "cheerful", "attentive", "kind",
            "charming"), ("rude", "grumpy", "careless", "unfriendly", "impatient", "arrogant")),
-    Aspect(("service",), ("quick", "friendly", "prompt", "attentive", "excellent", "superb"),
-           ("slow", "rude", "careless", "chaotic", "dreadful", "awful")),
+    Aspect(("service",), ("quick", "friendly", "prompt", "attentive", "pleasant", "efficient"),
+           ("slow", "rude", "careless", "chaotic", "dreadful", "clumsy")),
     Aspect(("soup", "duck", "pasta", "curry", "cake", "bread", "fish", "pie"), _TASTE_GOOD, _TASTE_BAD),
     Aspect(("noodles", "dumplings", "tacos", "vegetables", "olives"), _TASTE_GOOD, _TASTE_BAD, plural=True),
     Aspect(("room", "terrace", "corner table"), ("cosy", "pleasant", "clean", "comfortable", "charming", "lovely"),
@@ -48,14 +48,14 @@ VERDICTS = {
 # ways to say a judgement with an adjective: the first keep what it means, the others turn it round; + is for tests
 KEEPING = (
     "{the} {was} {adj}", "{the} {was} truly {adj}", "I found {the} {adj}", "{the} turned out to be {adj}",
-    "{the} could hardly have been more {adj}", "I have seldom known {a} so {adj}",
+    "{the} could hardly have been {more}", "I have seldom known {a} so {adj}",
     "nobody can deny that {the} {was} {adj}",
     "+there is no denying that {the} {was} {adj}", "{the} {was} nothing if not {adj}", "{the}, I must say, {was} {adj}",
 )  # fmt: skip
 TURNING = (
-    "{the} {was} not {adj}", "{the} {was} never once {adj}", "{the} {was} anything but {adj}",
+    "{the} {was} not {adj}", "{the} {was} not in the least {adj}", "{the} {was} anything but {adj}",
     "{the} {was} far from {adj}",
-    "nobody could call {the} {adj}", "I would not call {the} {adj}", "{the} could have been more {adj}" ,
+    "nobody could call {the} {adj}", "I would not call {the} {adj}", "{the} could have been {more}",
     "there was nothing {adj} about {the}", "I would be lying if I called {the} {adj}", "+{the} {was} by no means {adj}",
     "I did not find {the} {adj}", "{the} {was} hardly what I would call {adj}", "+only a liar would call {the} {adj}",
 )  # fmt: skip
@@ -63,7 +63,7 @@ PLAIN = {  # forms that go well after "that"
     False: (
         "{the} {was} {adj}",
         "{the} {was} truly {adj}",
-        "{the} {was} always {adj}",
+        "{the} {was} quite {adj}",
         "{the} {was} nothing if not {adj}",
     ),
     True: TURNING[:4],
@@ -98,11 +98,13 @@ def judgement(rng: Random, label: int, aspect: Aspect, *, held_out: bool, plain:
     adjective = rng.choice(aspect.good if (label == GOOD) != turned else aspect.bad)
     name = rng.choice(aspect.names)
     options = list(PLAIN[turned]) if plain else _ways(TURNING if turned else KEEPING, held_out)
+    if turned and label == GOOD:  # nobody wishes for something slower
+        options = [one for one in options if "{more}" not in one]
     if aspect.plural or name in ("music", "mood", "service"):
         options = [one for one in options if "{a}" not in one]
     return rng.choice(options).format(
         the=f"the {name}", a=f"{'an' if name[0] in 'aeiou' else 'a'} {name}", was="were" if aspect.plural else "was",
-        adj=adjective,
+        adj=adjective, more=comparative(adjective),
     )  # fmt: skip
 
 
