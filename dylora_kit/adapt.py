@@ -40,7 +40,7 @@ def attach(
         modules_to_save: modules that are trained along with the adapters and saved with them, such as
             `["classifier"]`; matched like a list of targets.
         rank_pattern: another maximum rank for some layers, `{end of the name: r}`; a whole name means that
-            layer alone.
+            layer alone. Where several fit, a whole name wins, and else the first, as in PEFT.
         split_fused: a projection that makes query, key and value in one (GPT-2's `c_attn`) gets adapters of their
             own for query and value, called `c_attn.q` and `c_attn.v`; name parts to choose others, such as
             `["c_attn.k"]`. With False it is adapted as one layer, as PEFT does.
@@ -63,17 +63,19 @@ def attach(
         raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
     rank_pattern = dict(rank_pattern or {})
     target_modules = target_modules if isinstance(target_modules, str) else list(target_modules)
-    modules_to_save = modules_to_save if isinstance(modules_to_save, str) else list(modules_to_save)
+    modules_to_save = modules_to_save if isinstance(modules_to_save, str) else list(modules_to_save or ())
     targets = match_targets(model, target_modules, split_fused)
     saved = match_saved(model, modules_to_save, list(targets))
     limits = dict.fromkeys(targets, r)
-    for pattern, limit in rank_pattern.items():
+    whole = [pattern for pattern in rank_pattern if pattern in targets]
+    ends = [pattern for pattern in rank_pattern if pattern not in targets]
+    for pattern in (*reversed(ends), *whole):  # what is set later wins
         named = [pattern] if pattern in targets else [name for name in targets if ends_with(name, pattern)]
         if not named:
             raise ValueError(
                 f"rank_pattern names {pattern!r}, which is no target: the targets are {', '.join(targets)}"
             )
-        limits.update(dict.fromkeys(named, limit))
+        limits.update(dict.fromkeys(named, rank_pattern[pattern]))
 
     requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ from dylora_kit.adapt import Adapters, attach
 from dylora_kit.adapter import LowRankAdapter
 from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_files
 from dylora_kit.io import CONFIG, PREFIX, WEIGHTS, check_finite, difference, saved_tensors
-from dylora_kit.layer import DyLoRAFused, DyLoRALinear, sizes_of, stores_transposed
+from dylora_kit.layer import DyLoRAFused, DyLoRALinear, Wrapper, sizes_of, stores_transposed
 from dylora_kit.nest import LEAVES_BASE, PeftAdapters
 from dylora_kit.targets import sizes_fit
 
@@ -66,6 +66,8 @@ def export_peft(
         raise ValueError("each example has its own rank: say which rank to export, as in export_peft(path, rank=3)")
     if isinstance(adapters, PeftAdapters):
         adapters.check_original_base()
+    else:
+        _check_one_name(adapters.model)
     blocks: dict[str, tuple[Tensor, Tensor, float]] = {}
     transposed = False
     with adapters.at(adapters.rank if rank is None else rank):
@@ -87,6 +89,7 @@ def export_peft(
         saved |= _sharing(adapters.model, saved)  # PEFT trains copies: each holder of a shared weight needs its own
     content = {
         "peft_type": "LORA",
+        **_opened_as(adapters, list(saved)),
         "base_model_name_or_path": getattr(adapters.model, "name_or_path", None) or None,
         "r": largest,
         "lora_alpha": alpha,
@@ -211,6 +214,36 @@ def _block(module: DyLoRALinear | DyLoRAFused) -> tuple[Tensor, Tensor, float]:
 def _saved_by_peft(model: nn.Module, names: list[str]) -> dict[str, nn.Module]:
     """What PEFT takes for the modules of these names: all whose name ends so; `pre_classifier` for `classifier`."""
     return {name: module for name, module in model.named_modules() if name and any(name.endswith(end) for end in names)}
+
+
+HEADS = {"classifier", "score", "qa_outputs"}
+TASKS = {  # how transformers' class names end, and what PEFT calls their task
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+
+
+def _opened_as(adapters: Adapters, saved: list[str]) -> dict[str, Any]:
+    """What PEFT's AutoPeft classes go by: the task, or the model's class where PEFT would look for a head in vain."""
+    model = adapters.model.get_base_model() if isinstance(adapters, PeftAdapters) else adapters.model  # type: ignore[operator]
+    task = next((task for end, task in TASKS.items() if type(model).__name__.endswith(end)), None)
+    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not {name.rpartition(".")[2] for name in saved} & HEADS:
+        task = None
+    module = {"base_model_class": type(model).__name__, "parent_library": type(model).__module__}
+    return {"task_type": task, "auto_mapping": None if task else module}
+
+
+def _check_one_name(model: nn.Module) -> None:
+    seen: dict[nn.Module, str] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, Wrapper) and seen.setdefault(module, name) != name:
+            raise ValueError(
+                f"cannot export: {seen[module]!r} and {name!r} are one module, of which PEFT would adapt one name alone"
+            )
 
 
 def _sharing(model: nn.Module, saved: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

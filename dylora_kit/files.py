@@ -62,7 +62,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     Raises `FileNotFoundError`, or `ValueError` for a file that is damaged or holds a value that is not finite.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path.name} in {path.parent}")
+        raise _missing(path)
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
@@ -75,10 +75,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     return tensors, metadata
 
 
+def _missing(path: Path) -> FileNotFoundError:
+    if path.parent.is_dir():
+        return FileNotFoundError(f"there is no {path.name} in {path.parent}")
+    return FileNotFoundError(
+        f"there is no folder {path.parent}: if that is a name on the hub, fetch it with "
+        "huggingface_hub.snapshot_download first"
+    )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; `ValueError` if the file holds anything else."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path.name} in {path.parent}")
+        raise _missing(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

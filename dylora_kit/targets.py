@@ -128,6 +128,8 @@ def _no_match(model: nn.Module, target: str) -> ValueError:
     ends = _linear_ends(model)
     close = difflib.get_close_matches(target.rpartition(".")[2], ends, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    if any(ends_with(name, target) for name, _ in model.named_modules()):
+        hint = f"a string is an expression for whole names, did you mean [{target!r}]? "
     return ValueError(f"target_modules: {target!r} matches no module: {hint}linear layers here: {', '.join(ends)}")
 
 

@@ -438,6 +438,44 @@ def test_pefts_own_copy_of_a_shared_weight_is_refused_until_it_is_shared_no_more
     torch.testing.assert_close(logits(model, inputs("gpt2")), logits(theirs, inputs("gpt2")), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", [True, False], ids=["head", "no head"])
+@pytest.mark.parametrize("nested", [False, True], ids=["ours", "nested"])
+def test_pefts_auto_classes_open_an_export(tmp_path, nested, head):
+    build("roberta").save_pretrained(tmp_path / "base")
+    model = type(build("roberta")).from_pretrained(tmp_path / "base").eval()
+    saved = ["classifier"] if head else []
+    if nested:
+        with calm():
+            config = peft.LoraConfig(target_modules=QV, r=4, modules_to_save=saved)
+            adapters = dk.nest_peft(peft.get_peft_model(model, config).eval())
+    else:
+        adapters = dk.attach(model, r=4, target_modules=QV, modules_to_save=saved)
+    fill(adapters)
+    adapters.rank = 2
+    adapters.export_peft(tmp_path / "export")
+    assert config_of(tmp_path / "export")["base_model_name_or_path"] == str(tmp_path / "base")
+    opener = peft.AutoPeftModelForSequenceClassification if head else peft.AutoPeftModel
+    with calm():
+        opened = opener.from_pretrained(tmp_path / "export").eval()
+    torch.testing.assert_close(
+        logits(opened, inputs("roberta")), logits(adapters.model, inputs("roberta")), rtol=0, atol=1e-5
+    )
+
+
+def test_one_module_under_two_names_is_not_exported(tmp_path):
+    model = nn.Module()
+    model.a = model.b = nn.Linear(6, 5)
+    adapters = dk.attach(model, r=2, target_modules=["a"])
+    with pytest.raises(ValueError, match="'a' and 'b' are one module, of which PEFT would adapt one name alone"):
+        adapters.export_peft(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_name_on_the_hub_has_to_be_fetched_first():
+    with pytest.raises(FileNotFoundError, match=r"no folder user/adapter: .*huggingface_hub.snapshot_download first"):
+        dk.import_peft(build("roberta"), "user/adapter")
+
+
 # What is refused
 
 

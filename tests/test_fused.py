@@ -689,3 +689,23 @@ def test_a_model_under_peft_is_sent_to_nest_peft():
 def test_pefts_all_linear_is_refused_by_name():
     with pytest.raises(ValueError, match="'all-linear' is PEFT's alone: list the layers"):
         dk.attach(build("roberta"), r=2, target_modules="all-linear")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_in_rank_pattern_a_whole_name_wins_and_else_the_first(turned):
+    whole = "roberta.encoder.layer.0.attention.self.query"
+    pattern = {whole: 1, "self.query": 3, "query": 2}
+    adapters = dk.attach(build("roberta"), r=4, target_modules=["query"],
+                         rank_pattern=dict([*pattern.items()][::-1]) if turned else pattern)  # fmt: skip
+    ranks = {name: layer.r for name, layer in adapters.layers.items()}
+    assert ranks.pop(whole) == 1
+    assert set(ranks.values()) == {2 if turned else 3}
+
+
+def test_a_string_that_would_match_as_a_list_says_so():
+    with pytest.raises(ValueError, match=r"a string is an expression for whole names, did you mean \['query'\]"):
+        dk.attach(build("roberta"), r=2, target_modules="query")
+
+
+def test_no_modules_to_save_may_be_none_as_in_peft():
+    assert dk.attach(build("roberta"), r=2, target_modules=["query"], modules_to_save=None).saved_modules == {}

@@ -197,3 +197,73 @@ def test_restarting_a_sampler_goes_back_to_the_seed_and_on() -> None:
     sampler.restart(4)
     assert [sampler.draw() for _ in range(6)] == first[4:]
     assert np.isin(first, range(1, 9)).all()
+
+
+def test_after_an_error_within_a_step_the_rank_comes_back_when_training_starts_again(tmp_path: Path) -> None:
+    trainer, adapters, callback = setup(tmp_path)
+    adapters.rank = 4
+    failing = trainer.model.register_forward_pre_hook(stop_at(5))  # type: ignore[union-attr]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    failing.remove()
+    callback.trained.clear()
+    trainer.train()
+    assert adapters.rank == 4
+    assert set(callback.trained) != {4}
+
+
+def stop_at(count: int) -> Any:
+    passes: list[int] = []
+
+    def hook(*_: Any) -> None:
+        passes.append(1)
+        if len(passes) == count:
+            raise KeyboardInterrupt
+
+    return hook
+
+
+def test_a_trainer_of_another_model_or_optimizer_is_refused(tmp_path: Path) -> None:
+    trainer, _, _ = setup(tmp_path)
+    other, _, stranger = setup(tmp_path)
+    with pytest.raises(ValueError, match=r"does not have the callback: make it with callbacks=\[callback\]"):
+        stranger.sweep(trainer)
+    trainer.add_callback(stranger)
+    with pytest.raises(ValueError, match="this handle belongs to another model"):
+        stranger.sweep(trainer)
+    with pytest.raises(ValueError, match="this handle belongs to another model"):
+        trainer.train()
+    other.optimizer = trainer.optimizer
+    with pytest.raises(ValueError, match="optimizer does not train these adapters"):
+        other.train()
+
+
+def test_an_optimizer_that_moves_other_rows_is_warned_of(tmp_path: Path) -> None:
+    trainer, _, _ = setup(tmp_path)
+    trainer.optimizer = None
+    with pytest.warns(UserWarning, match="with AdamW rows move that were not drawn.*NestedAdamW"):
+        trainer.train()
+
+
+def test_without_metrics_a_sweep_collects_no_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, _, callback = setup(tmp_path)
+    trainer.compute_metrics = None
+    callback.sweep(trainer)
+    asked: list[Any] = []
+    step = trainer.prediction_step
+    monkeypatch.setattr(trainer, "prediction_step", lambda model, batch, only, **rest: asked.append(only) or step(
+        model, batch, only, **rest))  # fmt: skip
+    found = trainer.evaluate()
+    assert set(asked) == {True}
+    assert {f"eval_loss_rank_{rank}" for rank in range(1, R + 1)} < found.keys()
+    assert not any("time" in key and "rank" in key for key in found)
+
+
+def test_metrics_that_are_no_numbers_are_passed_over_and_names_keep_their_prefix(tmp_path: Path) -> None:
+    trainer, _, callback = setup(tmp_path)
+    trainer.compute_metrics = lambda output: {"each": [0.1, 0.2], "eval_aux_loss": 1.0, "accuracy": 0.5}
+    callback.sweep(trainer, [2])
+    found = trainer.evaluate()
+    assert found["eval_accuracy_rank_2"] == 0.5
+    assert found["eval_aux_loss_rank_2"] == 1.0
+    assert "eval_each_rank_2" not in found
