@@ -14,6 +14,7 @@ from torch import Tensor
 import dylora_kit as dk
 from dylora_kit.paper import glue as runs
 from dylora_kit.paper import table
+from dylora_kit.paper.methods import LORA, trained
 from dylora_kit.tasks import Task, glue
 
 
@@ -80,7 +81,7 @@ def test_a_rate_at_which_a_rank_diverges_is_not_chosen(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("name", ["bert", "deberta", "distilbert", "gpt2-score"])
 def test_whatever_is_outside_the_pretrained_part_is_trained_along(name: str) -> None:
-    model, adapters = runs.trained(lambda: build(name), TASK, runs.LORA, 10, steps=1)
+    model, adapters = trained(lambda: build(name), TASK, LORA, 10, steps=1)
     base = {id(p) for p in getattr(model, model.base_model_prefix).parameters()}
     for parameter in model.parameters():
         assert parameter.requires_grad or id(parameter) in base

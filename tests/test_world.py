@@ -209,3 +209,16 @@ def test_a_file_changed_by_hand_is_refused(home: Path):
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"there is no sentiment-test.jsonl .* python -m dylora"):
         world.texts("sentiment")
+
+
+def test_a_second_text_takes_the_words_of_the_first_or_others():
+    rng, shares = Random("again"), {True: [], False: []}
+    for _ in range(300):
+        where = facts.sample(rng, "any")
+        told = where.told(["price", "booking", "landmark"])
+        used = [one.words for one in read.find(grammar.describe(rng, where.name, told))]
+        for repeat, found in shares.items():
+            second = grammar.describe(rng, where.name, told, used=used, repeat=repeat)
+            found += [one.words in used for one in read.find(second)]
+    assert sum(shares[True]) / len(shares[True]) > 0.6
+    assert sum(shares[False]) / len(shares[False]) < 0.05

@@ -1,6 +1,7 @@
 """The paper's settings, and the runs behind the tables and the shipped adapters."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,3 +20,12 @@ def table(results: "pd.DataFrame", parts: list[str]) -> "pd.DataFrame":
     groups = results.assign(value=100 * results["value"]).groupby([*parts, "method", "rank"], sort=False)["value"]
     cells = groups.agg(lambda values: f"{values.mean():.0f} ± {values.std():.0f}")
     return cells.unstack("rank").sort_index(axis=1).fillna("")
+
+
+def check_settings(rows: "pd.DataFrame", settings: dict[str, Any], path: Path) -> None:
+    """Raises `ValueError` if results of a task that a file holds were made with other settings than these."""
+    for key, value in settings.items():
+        others = set(rows.get(key, ["not told"] if len(rows) else [])) - {value}
+        if others:
+            task = rows["task"].iloc[0]
+            raise ValueError(f"{path} has {task} with {key} = {others.pop()}, now it is {value}: pass --out")

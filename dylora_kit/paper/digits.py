@@ -26,6 +26,7 @@ from dylora_kit.files import write_files
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.ordering import ordering
 from dylora_kit.paper import SEEDS, table
+from dylora_kit.paper.methods import DYLORA, HELD, LORA, ONE, SVD
 from dylora_kit.sampling import Fixed, RankSampler, Uniform
 from dylora_kit.tasks import digits
 from dylora_kit.train import train
@@ -38,8 +39,6 @@ ADAPTERS: dict[str, Any] = {
 }
 TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32, "schedule": "linear", "warmup": 0.06}
 LR = 4e-3
-DYLORA, LORA = "DyLoRA", "LoRA, cut to b"
-HELD, SVD, ONE = "LoRA, cut, scale α/r", "LoRA, cut by SVD", "LoRA, one per rank"
 NEW_HEAD, NO_ADAPTER, DYLORA_HELD = "LoRA, cut by SVD, new head", "no adapter, new head", "DyLoRA, scale α/r"
 
 

@@ -11,7 +11,6 @@ trains one DyLoRA for each candidate and looks at the validation part of train.
 import argparse
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +19,16 @@ import torch
 from torch import nn
 
 from dylora_kit import backbones
-from dylora_kit.adapt import Adapters, attach
+from dylora_kit.adapt import Adapters
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
-from dylora_kit.optim import NestedAdamW
-from dylora_kit.paper import SEEDS, table
-from dylora_kit.paper.digits import DYLORA, HELD, LORA, ONE, SVD
-from dylora_kit.sampling import Fixed, RankSampler, Uniform
+from dylora_kit.paper import SEEDS, check_settings, table
+from dylora_kit.paper.methods import DYLORA, HELD, LORA, ONE, SVD, Build, trained
 from dylora_kit.tasks import Task, glue
-from dylora_kit.train import train
 
-R, OWN = 8, (1, 4)  # the maximum rank, and those for which a LoRA of its own is trained
+OWN = (1, 4)  # the ranks for which a LoRA of its own is trained
 CANDIDATES = (3e-4, 1e-3, 3e-3)
-
-Build = Callable[[], nn.Module]
-
-
-def trained(
-    build: Build,
-    task: Task,
-    method: str,
-    seed: int,
-    *,
-    r: int = R,
-    steps: int = 500,
-    lr: float = 1e-3,
-    batch_size: int = 32,
-) -> tuple[nn.Module, Adapters]:
-    """A fresh model with adapters on query and value, its head trained along. `DYLORA` draws b uniformly from 1 … r."""
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)  # the start of the head
-        model = build()
-    base = getattr(model, str(model.base_model_prefix))
-    head = [name for name, child in model.named_children() if child is not base and list(child.parameters())]
-    adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head, seed=seed)
-    sampler = RankSampler(Uniform(1, r) if method == DYLORA else Fixed(r), seed=seed)
-    optimizer = NestedAdamW(adapters, lr=lr)
-    train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
-          seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
-    return model, adapters
 
 
 def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **settings: Any) -> pd.DataFrame:
@@ -116,7 +85,7 @@ def _main(arguments: argparse.Namespace) -> None:
     said = settings | {"max_length": arguments.max_length}
     tasks = {key: glue.load(key, tokenizer, max_length=arguments.max_length) for key in arguments.tasks}
     for task in tasks.values() if not arguments.choose else ():
-        _check_settings(results[results["task"] == task.name], said | {"examples": len(task.train)}, path)
+        check_settings(results[results["task"] == task.name], said | {"examples": len(task.train)}, path)
     for key, task in tasks.items():
 
         def build(key: str = key) -> nn.Module:
@@ -140,14 +109,6 @@ def _main(arguments: argparse.Namespace) -> None:
             print(f"{task.name}, seed {seed}: done", flush=True)
     if not results.empty:
         print(table(results, ["task", "metric"]).to_string())
-
-
-def _check_settings(rows: pd.DataFrame, settings: dict[str, Any], path: Path) -> None:
-    for key, value in settings.items():
-        was = set(rows.get(key, ["not told"] if len(rows) else []))
-        if was - {value}:
-            task = rows["task"].iloc[0]
-            raise ValueError(f"{path} has {task} with {key} = {was.pop()}, now it is {value}: pass --out")
 
 
 if __name__ == "__main__":

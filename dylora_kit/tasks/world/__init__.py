@@ -36,23 +36,20 @@ def load(name: str, tokenizer: Any, *, max_length: int = 96, limit: int | None =
 
     The metric is accuracy for sentiment and entailment, F1 for paraphrase, Matthews' correlation for acceptability and
     Pearson's for similarity. `describe` is for causal models, with labels on the text alone; what they write is scored
-    by `bleu.bleu` and `read.slot_error_rate` against the rows of `texts("describe")["test"]`, which stand in the order
-    of its `test`.
+    by `writing.scores` against the rows of `texts("describe")["test"]`, which stand in the order of its `test`.
 
     Raises `ValueError` for an unknown task or a file that was changed, `FileNotFoundError` for one that is missing.
     """
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-    splits = texts(name)
-    order = np.random.default_rng(seed).permutation(len(splits["train"]))
-    train = [splits["train"][index] for index in order[VALIDATION:][:limit]]
-    validation = [splits["train"][index] for index in order[:VALIDATION]]
+    splits = texts(name, seed=seed)
     encode = partial(_encode_description if name == "describe" else _encode, tokenizer=tokenizer, max_length=max_length)
     shown = is_progress_bar_enabled()
     disable_progress_bar()
     try:
-        parts = [Dataset.from_list([encode(row) for row in part]) for part in (train, validation, splits["test"])]
+        chosen = (splits["train"][:limit], splits["validation"], splits["test"])
+        parts = [Dataset.from_list([encode(row) for row in part]) for part in chosen]
     finally:
         if shown:
             enable_progress_bar()
@@ -70,8 +67,8 @@ def num_labels(name: str) -> int:
     return LABELS[name]
 
 
-def texts(name: str) -> dict[str, list[Row]]:
-    """The rows of a task as they stand in its files, to be read: `"train"` and `"test"`.
+def texts(name: str, *, seed: int = 0) -> dict[str, list[Row]]:
+    """The rows of a task as they stand in its files: `"train"`, `"validation"`, which is put aside of it, and `"test"`.
 
     Each has a `"first"` text, perhaps a `"second"`, and a `"label"`; those of `describe` have `"facts"` and
     `"references"` instead of a label.
@@ -79,7 +76,9 @@ def texts(name: str) -> dict[str, list[Row]]:
     if name not in NAMES:
         raise ValueError(f"unknown task {name!r}: expected one of {', '.join(map(repr, NAMES))}")
     folder = data_folder() / "world"
-    return {split: _read(folder / f"{name}-{split}.jsonl") for split in ("train", "test")}
+    known, test = (_read(folder / f"{name}-{split}.jsonl") for split in ("train", "test"))
+    known = [known[index] for index in np.random.default_rng(seed).permutation(len(known))]
+    return {"train": known[VALIDATION:], "validation": known[:VALIDATION], "test": test}
 
 
 def build(folder: Path | None = None, *, train: int = TRAIN, test: int = TEST, seed: int = 0) -> Path:

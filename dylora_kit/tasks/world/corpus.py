@@ -14,6 +14,7 @@ from dylora_kit.tasks.world.read import find, find_names
 
 SHARES = {"pair": 6, "comparison": 3, "remark": 3, "review": 4, "sentence": 2, "single": 2}
 VERDICT = 0.6  # share of reviews that say outright what they think
+REPEATED = 0.5  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 MOST = 5  # facts in a description
 
 
@@ -81,8 +82,9 @@ def _pair(rng: Random) -> Document:
     where = sample(rng, "any")
     keys = choose_attributes(rng, rng.randint(2, MOST - 1))
     first = describe(rng, where.name, where.told(keys), held_out=True)
-    used = [first[one.start : one.end].lower() for one in find(first)]
-    second = describe(rng, where.name, where.told(rng.sample(keys, len(keys))), held_out=True, used=used)
+    used, again = [one.words for one in find(first)], rng.random() < REPEATED
+    told = where.told(rng.sample(keys, len(keys)))
+    second = describe(rng, where.name, told, held_out=True, used=used, repeat=again)
     return Document("pair", first, second, _spans(second, names=False))
 
 

@@ -68,7 +68,7 @@ def entailment(rng: Random, split: str, index: int) -> Row | None:
 
 
 def _used(text: str) -> tuple[str, ...]:
-    return tuple(text[one.start : one.end].lower() for one in find(text))
+    return tuple(one.words for one in find(text))
 
 
 def _two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:

@@ -13,7 +13,7 @@ EVALUATIVE = {"price", "children", "dogs", "payment"}  # with commas between the
 HELD_OUT = 0.15  # how often a way kept for tests is taken where it may be
 GENERIC = ("place", "spot", "restaurant")
 DOING = ("food", "area", "seats", "terrace", "music")  # go well as an afterthought: "…, serving Thai food"
-HINTS = ("By the way, ", "Mind you, ", "Bear in mind that ", "Please note that ", "As a rule, ", "What is more, ")
+HINTS = ("By the way, ", "Mind you, ", "Bear in mind that ", "Please note that ", "What is more, ")
 
 
 def mood(phrase: Phrase) -> int:
@@ -41,11 +41,13 @@ def to_verb(phrase: Phrase, rng: Random) -> VerbPhrase | None:
 class Draft:
     """The facts of one restaurant that are still to be told, and the choice of words for them."""
 
-    def __init__(self, rng: Random, name: str, facts: dict[str, str], *, held_out: bool, used: Iterable[str] = ()):
+    def __init__(
+        self, rng: Random, name: str, facts: dict[str, str], *, held_out: bool, used: Iterable[str], repeat: bool
+    ):
         self.rng, self.name, self.held_out = rng, name, held_out
         self.left = dict(facts)
         self.kind: str | None = None  # its noun, once it is told
-        self.used = set(used)  # ways not to take again if there are others
+        self.used, self.repeat = set(used), repeat  # ways to take again, or not to, if there are others
 
     def options(self, attribute: str, roles: tuple[str, ...]) -> list[Phrase]:
         """The ways to say a fact that is left in one of some roles."""
@@ -65,7 +67,9 @@ class Draft:
         found = able[self.rng.choice(list(able))]
         kept = [phrase for phrase in found if phrase.held_out]
         pool = kept if kept and self.rng.random() < HELD_OUT else found
-        phrase = self.rng.choice([phrase for phrase in pool if phrase.words not in self.used] or pool)
+        if self.repeat:
+            pool = found
+        phrase = self.rng.choice([one for one in pool if (one.words in self.used) == self.repeat] or pool)
         del self.left[phrase.attribute]
         if phrase.role == "noun":
             self.kind = phrase.words
@@ -299,12 +303,20 @@ FOLLOWING: dict[str, tuple[Sentence, ...]] = {
 TEST_ONLY: tuple[Sentence, ...] = (_with, _both, _wish)  # constructions that no training text has
 
 
-def describe(rng: Random, name: str, facts: dict[str, str], *, held_out: bool = False, used: Iterable[str] = ()) -> str:
+def describe(
+    rng: Random,
+    name: str,
+    facts: dict[str, str],
+    *,
+    held_out: bool = False,
+    used: Iterable[str] = (),
+    repeat: bool = False,
+) -> str:
     """A text that tells exactly these facts of a restaurant.
 
     Arguments:
         held_out: also in the ways and constructions that are kept for tests.
-        used: ways not to take again where there are others.
+        used: ways not to take again where there are others; with `repeat`, ways to take again.
 
     """
     register = rng.choice(("guide", "guide", "guide", "friend", "friend", "listing"))
@@ -318,7 +330,7 @@ def describe(rng: Random, name: str, facts: dict[str, str], *, held_out: bool = 
         return said
 
     while True:
-        draft = Draft(rng, name, facts, held_out=held_out, used=used)
+        draft = Draft(rng, name, facts, held_out=held_out, used=used, repeat=repeat)
         said = [tell(draft, OPENINGS[register])]
         for _ in range(12):
             if not draft.left or said[0] is None:

@@ -14,12 +14,13 @@ _NEGATION = re.compile(r"\b(?:not|never|nowhere|isn't)(?: (?:an?|the))? $", re.I
 
 @dataclass(frozen=True)
 class Found:
-    """A fact and where a text says it. The value starts with "not " where it is denied."""
+    """A fact, where a text says it, and in which of the lexicon's ways. The value of a denied one starts "not "."""
 
     start: int
     end: int
     attribute: str
     value: str
+    words: str
 
 
 def _forms(phrase: Phrase) -> set[str]:
@@ -31,12 +32,13 @@ def _forms(phrase: Phrase) -> set[str]:
 
 
 @cache
-def _known() -> tuple[re.Pattern[str], dict[str, tuple[str, str]]]:
-    meaning: dict[str, tuple[str, str]] = {}
-    for (attribute, value), ways in PHRASES.items():
+def _known() -> tuple[re.Pattern[str], dict[str, Phrase]]:
+    meaning: dict[str, Phrase] = {}
+    for ways in PHRASES.values():
         for phrase in ways:
             for form in _forms(phrase):
-                if meaning.setdefault(form.lower(), (attribute, value)) != (attribute, value):
+                other = meaning.setdefault(form.lower(), phrase)
+                if (other.attribute, other.value) != (phrase.attribute, phrase.value):
                     raise ValueError(f"{form!r} says two facts: give one of them other words in lexicon.py")
     longest = sorted(meaning, key=lambda form: (-len(form), form))
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, longest))})\b", re.IGNORECASE), meaning
@@ -57,9 +59,9 @@ def find(text: str) -> list[Found]:
     plain = _names().sub(lambda name: "_" * len(name[0]), text)
     found = []
     for match in pattern.finditer(plain):
-        attribute, value = meaning[match[0].lower()]
-        denied = _NEGATION.search(plain[: match.start()]) is not None
-        found.append(Found(match.start(), match.end(), attribute, f"not {value}" if denied else value))
+        phrase = meaning[match[0].lower()]
+        denied = "not " if _NEGATION.search(plain[: match.start()]) else ""
+        found.append(Found(match.start(), match.end(), phrase.attribute, denied + phrase.value, phrase.words))
     return found
 
 

@@ -1,0 +1,60 @@
+"""The methods that are compared, and how each is trained on a transformers model: same steps, batches and head."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from dylora_kit.adapt import Adapters, attach
+from dylora_kit.optim import NestedAdamW
+from dylora_kit.sampling import Fixed, RankSampler, Uniform
+from dylora_kit.tasks import Task
+from dylora_kit.train import train
+
+DYLORA, FROZEN, LORA = "DyLoRA", "DyLoRA, frozen", "LoRA, cut to b"
+HELD, SVD, ONE = "LoRA, cut, scale α/r", "LoRA, cut by SVD", "LoRA, one per rank"
+FULL, HEAD = "full fine-tuning", "head only"
+
+R = 8  # the maximum rank
+Build = Callable[[], nn.Module]
+
+
+def trained(
+    build: Build,
+    task: Task,
+    method: str,
+    seed: int,
+    *,
+    r: int = R,
+    steps: int = 500,
+    lr: float = 1e-3,
+    batch_size: int = 32,
+) -> tuple[nn.Module, Adapters]:
+    """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
+
+    `DYLORA` and `FROZEN` draw b uniformly from 1 … r, `LORA` trains at r. With `FULL` and `HEAD` the adapters stay
+    zero, and the whole model, or only what is outside the pretrained part, is trained by AdamW.
+    """
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)  # the start of the head
+        model = build()
+    base = getattr(model, str(model.base_model_prefix))
+    inside = set(base.parameters())
+    head = [name for name, child in model.named_children() if not inside.issuperset(child.parameters())]
+    adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head, seed=seed)
+    adapters.frozen = method == FROZEN
+    nested = method in (DYLORA, FROZEN)
+    sampler = RankSampler(Uniform(1, r) if nested else Fixed(r), seed=seed)
+    if method in (FULL, HEAD):
+        for parameter in adapters.nested_parameters():
+            parameter.requires_grad_(False)
+        for parameter in inside if method == FULL else ():
+            parameter.requires_grad_(True)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learned:  # a causal model has no head of its own
+        return model, adapters
+    plain = method in (FULL, HEAD)
+    optimizer = torch.optim.AdamW(learned, lr=lr, weight_decay=0.0) if plain else NestedAdamW(adapters, lr=lr)
+    train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
+          seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
+    return model, adapters

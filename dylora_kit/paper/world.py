@@ -1,0 +1,134 @@
+"""The paper's Table 2 on the small English world: every method on six tasks, with the embedded language models.
+
+    python -m dylora_kit.paper.world             # into data/results/world.csv; goes on where it stopped
+    python -m dylora_kit.paper.world --choose    # compares learning rates on the validation part, and stops
+
+Every method has the same steps and batches; each has its own learning rate, chosen on validation. A bag of words is
+reported beside them.
+"""
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from dylora_kit import backbones
+from dylora_kit.adapt import Adapters
+from dylora_kit.baselines import bag_of_words
+from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.evaluate import sweep
+from dylora_kit.files import write_files
+from dylora_kit.paper import SEEDS, check_settings, table
+from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
+from dylora_kit.tasks import Task, world
+from dylora_kit.tasks.world.writing import scores, write
+
+TRAINED = (HEAD, FULL, LORA, DYLORA, FROZEN)  # the LoRA is then also cut by SVD, and cut with its scale held
+SETTINGS: dict[str, Any] = {"steps": 1500, "batch_size": 32}
+RATES = {HEAD: 3e-3, FULL: 1e-3, LORA: 3e-3, DYLORA: 3e-3, FROZEN: 3e-3}
+CANDIDATES = (3e-4, 1e-3, 3e-3, 1e-2)
+REPEATS = {"sentiment": 5, "entailment": 5}  # how many seeds; three for the others
+BAG = "bag of words"
+
+
+def backbone(name: str) -> nn.Module:
+    """The embedded model that a task is for, with an untrained head if it has one."""
+    if name == "describe":
+        return backbones.load("world-gpt2")
+    return backbones.load("world-roberta", num_labels=world.num_labels(name))
+
+
+def measure(
+    name: str, task: Task, data: Any, model: nn.Module, adapters: Adapters, ranks: list[int] | None = None
+) -> pd.DataFrame:
+    """The task's metrics on a split at every rank; of `describe`, of what the model writes."""
+    if name != "describe":
+        return sweep(model, adapters, data, metric=task.metric, ranks=ranks, collate=task.collate, progress=False)
+    rows = []
+    for rank in ranks or range(1, adapters.r + 1):
+        with adapters.at(rank):
+            found = scores(write(model, backbones.tokenizer("world-gpt2"), data), data)
+        rows += [{"rank": rank, "metric": metric, "value": value} for metric, value in found.items()]
+    return pd.DataFrame(rows)
+
+
+def run(name: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
+    """One training, and what it gives on the test split at every rank. A LoRA is cut in every way."""
+    task, frames = load(name), []
+    test = world.texts(name)["test"] if name == "describe" else task.test
+    start = time.process_time()
+    model, adapters = trained(partial(backbone, name), task, method, seed, **settings)
+    seconds = round(time.process_time() - start)
+    ranks = [R] if method in (HEAD, FULL) else None  # their adapters are zero: every rank is the same
+    frames.append(measure(name, task, test, model, adapters, ranks).assign(method=method, cpu_seconds=seconds))
+    if method == LORA:
+        frames.append(measure(name, task, test, *svd_cut(adapters)).assign(method=SVD, cpu_seconds=0))
+        adapters.scaling = "alpha/r"
+        frames.append(measure(name, task, test, model, adapters).assign(method=HELD, cpu_seconds=0))
+    return pd.concat(frames).assign(task=name, seed=seed, **settings)
+
+
+def choose(name: str, method: str, **settings: Any) -> dict[float, float]:
+    """The mean over ranks on the validation part for each candidate learning rate, with one seed."""
+    task, found = load(name), {}
+    data = world.texts(name)["validation"] if name == "describe" else task.validation
+    for lr in CANDIDATES:
+        model, adapters = trained(partial(backbone, name), task, method, SEEDS[0], lr=lr, **settings)
+        frame = measure(name, task, data, model, adapters, [R] if method in (HEAD, FULL) else None)
+        found[lr] = float(frame[frame["metric"] == task.metric]["value"].mean(skipna=False))
+    return found
+
+
+def load(name: str) -> Task:
+    """A task with the tokenizer of the model that it is for."""
+    return world.load(name, backbones.tokenizer("world-gpt2" if name == "describe" else "world-roberta"))
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    if arguments.choose:
+        for name in arguments.tasks:
+            for method in arguments.methods:
+                rates = choose(name, method, **SETTINGS)
+                said = ", ".join(f"{lr:g}: {value:.4f}" for lr, value in rates.items())
+                print(f"{name}, {method}: {said} on validation", flush=True)
+        return
+    path = arguments.out or backbones.data_folder() / "results" / "world.csv"
+    results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "method", "seed"])
+    for name in arguments.tasks:
+        for index, seed in enumerate(SEEDS[: REPEATS.get(name, 3)]):
+            for method in (*([BAG] if index == 0 and name != "describe" else []), *arguments.methods):
+                settings = SETTINGS | {"lr": RATES[method]} if method != BAG else {}
+                known = results[(results["task"] == name) & (results["method"] == method)]
+                check_settings(known, settings, path)
+                if (known["seed"] == seed).any():
+                    continue
+                new = _bag(name, seed) if method == BAG else run(name, method, seed, **settings)
+                new = new.round({"value": 6}).assign(torch=torch.__version__)
+                results = new if results.empty else pd.concat([results, new])
+                write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
+                print(f"{name}, {method}, seed {seed}: done", flush=True)
+    print(table(results, ["task", "metric"]).to_string())
+
+
+def _bag(name: str, seed: int) -> pd.DataFrame:
+    texts, metric = world.texts(name), world.METRICS[name]
+    value = bag_of_words.score(texts["train"], texts["test"], metric)
+    return pd.DataFrame([{"method": BAG, "rank": R, "metric": metric, "value": value, "task": name, "seed": seed}])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Train and compare on the small English world.")
+    parser.add_argument("--tasks", nargs="+", choices=world.NAMES, default=list(world.NAMES))
+    parser.add_argument("--methods", nargs="+", choices=TRAINED, default=list(TRAINED))
+    parser.add_argument("--choose", action="store_true", help="compare learning rates on validation, and stop")
+    parser.add_argument("--out", type=Path, help="another file than data/results/world.csv")
+    torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
+    try:
+        _main(parser.parse_args())
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
