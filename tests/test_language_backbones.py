@@ -52,18 +52,15 @@ def test_a_pair_is_marked_as_roberta_does(words: Any) -> None:
     assert tokens[middle + 1] == "</s>"
 
 
-def test_facts_told_a_second_time_are_masked_far_more_often_and_as_a_whole(words: Any) -> None:
+def test_facts_told_a_second_time_are_masked_far_more_often(words: Any) -> None:
     documents = [one for one in islice(corpus.documents(3), 400) if one.kind == "pair"]
     batch = language._masked(documents, words, torch.Generator().manual_seed(0))
-    told = language._encoded(documents, words)[1]
-    facts = told > 0
+    facts = language._encoded(documents, words)[1] > 0
     masked = batch["input_ids"] == words.mask_token_id
     assert torch.equal(masked, batch["labels"] != language.IGNORED)
     text = batch["attention_mask"].bool() & ~facts
     assert masked[facts].float().mean() == pytest.approx(language.FACTS_MASKED, abs=0.06)
     assert masked[text].float().mean() == pytest.approx(language.MASKED, abs=0.04)
-    for row, mask in zip(told, masked, strict=True):
-        assert all(len(mask[row == number].unique()) == 1 for number in row.unique() if number > 0)
     restored = torch.where(masked, batch["labels"], batch["input_ids"])
     assert words.decode(restored[0], skip_special_tokens=True).split() == (
         f"{documents[0].first} {documents[0].second}".split()

@@ -1,7 +1,7 @@
 """world-roberta and world-gpt2: small language models, pretrained on unlabelled text of the world.
 
-What a model has to learn here is to look a fact up. So in two texts about the same facts the words that tell them in
-the second one are masked far more often than others, and all of a fact together: they can only be found in the first.
+What a model has to learn here is to look a fact up. So where one text follows from another, the words that tell its
+facts are masked far more often than others: they can only be found in the other text.
 """
 
 import json
@@ -21,6 +21,7 @@ from dylora_kit.files import write_files
 from dylora_kit.progress import progress_bar
 from dylora_kit.tasks.world import corpus
 from dylora_kit.tasks.world.corpus import Document
+from dylora_kit.tasks.world.read import find_names
 
 PRETRAINING: dict[str, dict[str, Any]] = {
     "world-roberta": {"seed": 0, "steps": 5000, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.01, "warmup": 0.05},
@@ -28,7 +29,7 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 }
 LAYERS, WIDTH, HEADS, LENGTH = 4, 128, 4, 128
 VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
-MASKED, FACTS_MASKED = 0.1, 0.7  # shares that are masked: of tokens, and of facts told a second time, as a whole
+MASKED, FACTS_MASKED = 0.1, 0.7  # shares of tokens that are masked: any, and those that follow from another text
 HELD_OUT = 1  # the seed of the documents that pretraining never sees
 START, PAD, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 POOL = 8  # batches that are drawn together and sorted by length
@@ -60,7 +61,7 @@ def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any
             optimizer.step()
             schedule.step()
             bar.update()
-            if step % max(steps // 12, 1) == 0 or step == steps:
+            if step % max(steps // 16, 1) == 0 or step == steps:
                 log.append({"step": step} | _measured(name, model, words))
                 bar.set_postfix(log[-1])
         bar.close()
@@ -155,16 +156,16 @@ def _causal(documents: list[Document], words: Any) -> dict[str, Tensor]:
 
 def _masked(documents: list[Document], words: Any, generator: torch.Generator) -> dict[str, Tensor]:
     ids, told = _encoded(documents, words)
-    scattered = torch.rand(ids.shape, generator=generator) < MASKED
-    whole = torch.rand(len(ids), int(told.max()) + 1, generator=generator) < FACTS_MASKED  # (n, facts + 1)
-    return _asked(ids, torch.where(told > 0, whole.gather(1, told), scattered), words)
+    share = torch.where(told > 0, FACTS_MASKED, MASKED)
+    return _asked(ids, torch.rand(ids.shape, generator=generator) < share, words)
 
 
 def _probe(documents: list[Document], words: Any) -> dict[str, Tensor]:
     """One fact of each second text is masked, as a whole, where the first text tells it in the same words."""
     chosen = {}
     for index, one in enumerate(documents):
-        known = [one.second[start:stop].lower() in one.first.lower() for start, stop in one.spans]
+        names = find_names(one.second)
+        known = [span not in names and one.second[slice(*span)].lower() in one.first.lower() for span in one.spans]
         if one.kind == "pair" and any(known):
             chosen[index] = known.index(True) + 1
     ids, told = _encoded([documents[index] for index in chosen], words)
@@ -172,7 +173,7 @@ def _probe(documents: list[Document], words: Any) -> dict[str, Tensor]:
 
 
 def _encoded(documents: list[Document], words: Any) -> tuple[Tensor, Tensor]:
-    """Token ids, and which of the second text's facts each token tells, counted from 1; 0 for none. (n, tokens)"""
+    """Token ids, and which of the second text's spans each token is of, counted from 1; 0 for none. (n, tokens)"""
     pairs = [(one.first, one.second) if one.second else (one.first,) for one in documents]
     rows = [words(*pair, truncation=True, max_length=LENGTH, return_offsets_mapping=True) for pair in pairs]
     longest = max(len(row["input_ids"]) for row in rows)

@@ -12,15 +12,14 @@ from dylora_kit.tasks.world.facts import VALUES, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
-SHARES = {"pair": 6, "comparison": 3, "remark": 3, "review": 4, "sentence": 2, "single": 2}
-VERDICT = 0.6  # share of reviews that say outright what they think
-REPEATED = 0.5  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
+SHARES = {"pair": 8, "comparison": 3, "remark": 4, "review": 4, "sentence": 3}
+REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 MOST = 5  # facts in a description
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, or two that belong together; `spans` are the characters of `second` that tell facts or names."""
+    """A text, or two that belong together; `spans` are the characters of `second` that follow from `first`."""
 
     kind: str
     first: str
@@ -73,9 +72,8 @@ def _shape(rng: Random, facts: dict[str, str]) -> str:
     return rng.choice(forms)()
 
 
-def _spans(text: str, *, names: bool) -> tuple[tuple[int, int], ...]:
-    found = [(one.start, one.end) for one in find(text)] + (find_names(text) if names else [])
-    return tuple(sorted(found))
+def _spans(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted([(one.start, one.end) for one in find(text)] + find_names(text)))
 
 
 def _pair(rng: Random) -> Document:
@@ -85,7 +83,7 @@ def _pair(rng: Random) -> Document:
     used, again = [one.words for one in find(first)], rng.random() < REPEATED
     told = where.told(rng.sample(keys, len(keys)))
     second = describe(rng, where.name, told, held_out=True, used=used, repeat=again)
-    return Document("pair", first, second, _spans(second, names=False))
+    return Document("pair", first, second, _spans(second))
 
 
 def _comparison(rng: Random) -> Document:
@@ -94,7 +92,7 @@ def _comparison(rng: Random) -> Document:
         pair = pair[0], sample(rng, "any")
     keys = rng.sample(list(VALUES), rng.choice((1, 2)))
     first, second = (comparing.compare(rng, pair, rng.sample(keys, len(keys)), held_out=True) for _ in range(2))
-    return Document("comparison", first, second, _spans(second, names=True))
+    return Document("comparison", first, second, _spans(second))
 
 
 def _remark(rng: Random) -> Document:
@@ -107,24 +105,21 @@ def _remark(rng: Random) -> Document:
     facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
     remark = statements.say(rng, where.name, [statements.predicate(rng, said, held_out=True)])
     first = describe(rng, where.name, facts, held_out=True)
-    return Document("remark", first, remark, ((len(where.name) + 1, len(remark) - 1),))
+    name, end = len(where.name), len(remark) - 1
+    return Document("remark", first, remark, ((0, name), (name + 1, end)))
 
 
 def _review(rng: Random) -> Document:
+    """A review, and a sentence that says outright what the guest thinks."""
     label = rng.choice((reviews.GOOD, reviews.BAD))
-    name = sample(rng, "any").name
-    return Document("review", reviews.review(rng, label, name=name, held_out=True, verdict=rng.random() < VERDICT))
+    verdict = rng.choice(reviews.VERDICTS[label])
+    text = reviews.review(rng, label, name=sample(rng, "any").name, held_out=True)
+    return Document("review", text, verdict, ((0, len(verdict) - 1),))
 
 
 def _sentence(rng: Random) -> Document:
     right, _ = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "any").name, held_out=True)
     return Document("sentence", right)
-
-
-def _single(rng: Random) -> Document:
-    where = sample(rng, "any")
-    told = where.told(choose_attributes(rng, rng.randint(2, MOST)))
-    return Document("single", describe(rng, where.name, told, held_out=True))
 
 
 _MAKERS: dict[str, Callable[[Random], Document]] = {
@@ -133,5 +128,4 @@ _MAKERS: dict[str, Callable[[Random], Document]] = {
     "remark": _remark,
     "review": _review,
     "sentence": _sentence,
-    "single": _single,
 }

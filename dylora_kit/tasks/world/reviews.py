@@ -6,6 +6,7 @@ from random import Random
 from dylora_kit.tasks.world.english import comparative, sentence
 
 GOOD, BAD = 1, 0
+TURNED, AGREED = 0.3, 0.6  # shares of judgements with the opposite word, and of rumours that turn out true
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ SETTINGS = (
 )  # fmt: skip
 DAYS = ("Monday", "Tuesday", "Friday", "Saturday")
 COMPANY = ("my sister", "my parents", "a friend", "two colleagues", "my children", "a neighbour")
-VERDICTS = {
+VERDICTS = {  # for unlabelled text
     GOOD: ("We will be back.", "Warmly recommended!", "What a find!", "Five stars from me.", "We loved it.",
            "I can only recommend it.", "We left happy."),
     BAD: ("Never again.", "We will not be back.", "What a letdown!", "One star from me.", "We hated it.",
@@ -89,12 +90,12 @@ def _ways(options: tuple[str, ...], held_out: bool) -> list[str]:
 
 
 def judgement(rng: Random, label: int, aspect: Aspect, *, held_out: bool, plain: bool = False) -> str:
-    """A clause that judges something, good or bad: half of those that say good do it with bad words.
+    """A clause that judges something, good or bad; some of those that say good do it with bad words.
 
     Arguments:
         plain: only in forms that go well after "that".
     """
-    turned = rng.random() < 0.5
+    turned = rng.random() < TURNED
     adjective = rng.choice(aspect.good if (label == GOOD) != turned else aspect.bad)
     name = rng.choice(aspect.names)
     options = list(PLAIN[turned]) if plain else _ways(TURNING if turned else KEEPING, held_out)
@@ -108,14 +109,10 @@ def judgement(rng: Random, label: int, aspect: Aspect, *, held_out: bool, plain:
     )  # fmt: skip
 
 
-def review(rng: Random, label: int, *, name: str, held_out: bool = False, verdict: bool = False) -> str:
-    """A review that is good (1) or bad (0) on the whole.
-
-    Arguments:
-        verdict: also a sentence that says it outright, for unlabelled text to learn from.
-    """
+def review(rng: Random, label: int, *, name: str, held_out: bool = False) -> str:
+    """A review that is good (1) or bad (0) on the whole."""
     first, second = rng.sample(ASPECTS, 2)
-    kind = rng.choice(("one", "concession", "concession", "hearsay", "hearsay"))
+    kind = rng.choice(("one", "one", "concession", "concession", "hearsay"))
     if kind == "one":
         said = [judgement(rng, label, first, held_out=held_out)]
     elif kind == "concession":
@@ -124,7 +121,7 @@ def review(rng: Random, label: int, *, name: str, held_out: bool = False, verdic
         decides = judgement(rng, label, second, held_out=held_out, plain="that {1}" in way)
         said = [way.format(granted, decides)]
     else:
-        agree = rng.random() < 0.5
+        agree = rng.random() < AGREED
         believed = label if agree else 1 - label
         told = judgement(rng, believed, first, held_out=held_out, plain=True)
         options = [one for one in _ways(HEARSAY, held_out) if believed == BAD or "warned" not in one]
@@ -133,6 +130,4 @@ def review(rng: Random, label: int, *, name: str, held_out: bool = False, verdic
     if rng.random() < 0.75:
         setting = rng.choice(SETTINGS).format(day=rng.choice(DAYS), who=rng.choice(COMPANY))
         said.insert(0, setting.replace(" here", f" at {name}") if rng.random() < 0.6 else setting)
-    if verdict:
-        said.append(rng.choice(VERDICTS[label]))
     return " ".join(map(sentence, said))
