@@ -1,12 +1,14 @@
 """How the small language models are made: what is masked, what is read, and the folder that is written."""
 
 import json
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from dylora_kit import backbones
@@ -148,3 +150,35 @@ def test_an_incomplete_folder_says_how_to_rebuild_it(
 def test_pictures_have_no_tokenizer() -> None:
     with pytest.raises(ValueError, match="'digits-vit' reads pictures and has no tokenizer"):
         backbones.tokenizer("digits-vit")
+
+
+def narrower(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    width = ("query.weight", "c_attn.weight")
+    return {key: value[:8].contiguous() if key.endswith(width) else value for key, value in tensors.items()}
+
+
+def without_a_layer(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in tensors.items() if ".1." not in key}
+
+
+@pytest.mark.parametrize(("change", "why"), [(narrower, ""), (without_a_layer, "its weights lack ")])
+def test_weights_that_do_not_fit_are_refused_and_not_filled_up(
+    change: Any, why: str, made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, home, *_ = made
+    copy = tmp_path / "data" / "backbones" / name
+    shutil.copytree(home / "data" / "backbones" / name, copy)
+    save_file(change(load_file(copy / "model.safetensors")), copy / "model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setenv("DYLORA_KIT_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=rf"another version of the backbone \(.*{why}.*: rebuild it with python -m"):
+        backbones.load(name)
+
+
+def test_a_damaged_file_is_refused(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, home, *_ = made
+    copy = tmp_path / "data" / "backbones" / name
+    shutil.copytree(home / "data" / "backbones" / name, copy)
+    (copy / "model.safetensors").write_bytes((copy / "model.safetensors").read_bytes()[:5000])
+    monkeypatch.setenv("DYLORA_KIT_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=r"another version of the backbone \(.*: rebuild it with python -m"):
+        backbones.load(name)

@@ -18,6 +18,7 @@ _KNOWN = {
     "world-gpt2": ("language", "AutoModelForCausalLM", True),
 }
 NAMES = tuple(_KNOWN)
+_REBUILD = "rebuild it with python -m dylora_kit.backbones"
 
 
 def load(name: str = "digits-vit", **options: Any) -> nn.Module:
@@ -27,9 +28,11 @@ def load(name: str = "digits-vit", **options: Any) -> nn.Module:
         name: `"digits-vit"`; `"world-roberta"`, with a classifier; `"world-gpt2"`, which writes.
         options: go to `from_pretrained`, such as `num_labels=3`. The start of a new classifier follows torch's seed.
 
-    Raises `ValueError` for an unknown name and `FileNotFoundError` if its folder is incomplete.
+    Raises `ValueError` for an unknown name and for weights that do not fit the configuration, and `FileNotFoundError`
+    if its folder is incomplete.
     """
     import transformers
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     if int(transformers.__version__.split(".")[0]) < 5:
@@ -40,11 +43,17 @@ def load(name: str = "digits-vit", **options: Any) -> nn.Module:
     logging.set_verbosity_error()  # a new classifier is what is wanted here
     try:
         opened = getattr(transformers, _KNOWN[name][1])
-        return opened.from_pretrained(folder, local_files_only=True, **options).eval()
+        model, found = opened.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+    except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        raise _other_version(name, str(error).strip().splitlines()[-1]) from error
     finally:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
+    missing = [key for key in found["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
+    if missing:
+        raise _other_version(name, f"its weights lack {min(missing)}")
+    return model.eval()
 
 
 def tokenizer(name: str) -> Any:
@@ -69,11 +78,15 @@ def pretrain(name: str = "digits-vit", folder: Path | None = None, *, progress: 
     return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, target, progress=progress)
 
 
+def _other_version(name: str, why: str) -> ValueError:
+    return ValueError(f"{_folder(name)} holds another version of the backbone ({why}): {_REBUILD} {name}")
+
+
 def _whole(name: str) -> Path:
     folder = _folder(name)
     for file in ("config.json", "model.safetensors", *(["tokenizer.json"] if _KNOWN[name][2] else [])):
         if not (folder / file).is_file():
-            raise FileNotFoundError(f"{folder} lacks {file}: rebuild it with python -m dylora_kit.backbones {name}")
+            raise FileNotFoundError(f"{folder} lacks {file}: {_REBUILD} {name}")
     return folder
 
 
