@@ -21,7 +21,6 @@ from dylora_kit.files import write_files
 from dylora_kit.progress import progress_bar
 from dylora_kit.tasks.world import corpus
 from dylora_kit.tasks.world.corpus import Document
-from dylora_kit.tasks.world.read import find_names
 
 PRETRAINING: dict[str, dict[str, Any]] = {
     "world-roberta": {"seed": 0, "steps": 5000, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.01, "warmup": 0.05},
@@ -161,13 +160,13 @@ def _masked(documents: list[Document], words: Any, generator: torch.Generator) -
 
 
 def _probe(documents: list[Document], words: Any) -> dict[str, Tensor]:
-    """One fact of each second text is masked, as a whole, where the first text tells it in the same words."""
+    """In each second text, the first fact that is told in one word is masked, if the first text has that word too."""
     chosen = {}
     for index, one in enumerate(documents):
-        names = find_names(one.second)
-        known = [span not in names and one.second[slice(*span)].lower() in one.first.lower() for span in one.spans]
-        if one.kind == "pair" and any(known):
-            chosen[index] = known.index(True) + 1
+        told = [one.second[start:stop].lower() for start, stop in one.spans]
+        known = [number for number, word in enumerate(told, 1) if " " not in word and word in one.first.lower().split()]
+        if one.kind == "pair" and known:
+            chosen[index] = known[0]
     ids, told = _encoded([documents[index] for index in chosen], words)
     return _asked(ids, told == torch.tensor(list(chosen.values()))[:, None], words)
 
