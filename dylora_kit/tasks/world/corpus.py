@@ -12,7 +12,7 @@ from dylora_kit.tasks.world.facts import VALUES, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
-SHARES = {"pair": 8, "comparison": 3, "remark": 4, "review": 4, "sentence": 3}
+SHARES = {"pair": 8, "comparison": 3, "remark": 4, "review": 6, "sentence": 3}
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 MOST = 5  # facts in a description
 

@@ -112,9 +112,12 @@ def judgement(rng: Random, label: int, aspect: Aspect, *, held_out: bool, plain:
 def review(rng: Random, label: int, *, name: str, held_out: bool = False) -> str:
     """A review that is good (1) or bad (0) on the whole."""
     first, second = rng.sample(ASPECTS, 2)
-    kind = rng.choice(("one", "one", "concession", "concession", "hearsay"))
+    kind = rng.choice(("several", "several", "several", "one", "concession", "concession", "hearsay"))
     if kind == "one":
         said = [judgement(rng, label, first, held_out=held_out)]
+    elif kind == "several":
+        judged = rng.sample(ASPECTS, rng.choice((2, 3)))
+        said = [judgement(rng, label, aspect, held_out=held_out) for aspect in judged]
     elif kind == "concession":
         way = rng.choice(_ways(CONCESSIONS, held_out))
         granted = judgement(rng, 1 - label, first, held_out=held_out, plain=True)
