@@ -163,8 +163,10 @@ def _probe(documents: list[Document], words: Any) -> dict[str, Tensor]:
     """In each second text, the first fact that is told in one word is masked, if the first text has that word too."""
     chosen = {}
     for index, one in enumerate(documents):
-        told = [one.second[start:stop].lower() for start, stop in one.spans]
-        known = [number for number, word in enumerate(told, 1) if " " not in word and word in one.first.lower().split()]
+        spans = [one.second[start:stop].lower() for start, stop in one.spans]
+        known = [
+            number for number, word in enumerate(spans, 1) if " " not in word and word in one.first.lower().split()
+        ]
         if one.kind == "pair" and known:
             chosen[index] = known[0]
     ids, told = _encoded([documents[index] for index in chosen], words)
