@@ -3,8 +3,8 @@
     python -m dylora_kit.paper.world             # into data/results/world.csv; goes on where it stopped
     python -m dylora_kit.paper.world --choose    # compares learning rates on the validation part, and stops
 
-Every method has the same steps and batches; each has its own learning rate, chosen on validation. A bag of words is
-reported beside them.
+Every method has the same steps and batches. The learning rates below are first guesses, to be replaced by what
+`--choose` finds before anything is reported. A bag of words is reported beside the methods.
 """
 
 import argparse
