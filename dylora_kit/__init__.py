@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dylora_kit.exchange import import_peft
     from dylora_kit.io import load
     from dylora_kit.nest import nest_peft
+    from dylora_kit.select import ranks_per_layer, smallest_rank
     from dylora_kit.train import train
     from dylora_kit.widgets import Guess, RankExplorer
 
@@ -33,6 +34,8 @@ _LAZY = {
     "load": "io",
     "import_peft": "exchange",
     "nest_peft": "nest",
+    "smallest_rank": "select",
+    "ranks_per_layer": "select",
     "RankExplorer": "widgets",
     "Guess": "widgets",
 }
@@ -58,6 +61,8 @@ __all__ = [
     "nest_peft",
     "ordering",
     "predict",
+    "ranks_per_layer",
+    "smallest_rank",
     "summation_loss",
     "sweep",
     "train",

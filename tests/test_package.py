@@ -33,6 +33,7 @@ ORDER = [
     "train",
     "evaluate",
     "ordering",
+    "select",
     "io",
     "nest",
     "exchange",
