@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from dylora_kit import backbones
 from dylora_kit.backbones import language
 from dylora_kit.tasks.world import corpus
+from dylora_kit.tasks.world.corpus import Document
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,15 +55,18 @@ def test_a_pair_is_marked_as_roberta_does(words: Any) -> None:
     assert tokens[middle + 1] == "</s>"
 
 
-def test_facts_told_a_second_time_are_masked_far_more_often(words: Any) -> None:
-    documents = [one for one in islice(corpus.documents(3), 400) if one.kind == "pair"]
+def test_mostly_what_follows_from_the_rest_is_asked_for_and_nothing_else(words: Any) -> None:
+    documents = [one for one in islice(corpus.documents(3), 1200) if one.kind == "pair"]
     batch = language._masked(documents, words, torch.Generator().manual_seed(0))
     facts = language._encoded(documents, words)[1] > 0
     masked = batch["input_ids"] == words.mask_token_id
     assert torch.equal(masked, batch["labels"] != language.IGNORED)
-    text = batch["attention_mask"].bool() & ~facts
-    assert masked[facts].float().mean() == pytest.approx(language.FACTS_MASKED, abs=0.06)
-    assert masked[text].float().mean() == pytest.approx(language.MASKED, abs=0.04)
+    special = torch.isin(batch["input_ids"], torch.tensor([words.bos_token_id, words.eos_token_id]))
+    text = batch["attention_mask"].bool() & ~facts & ~special
+    looked_up = ~(masked & text).any(1)
+    assert looked_up.float().mean() == pytest.approx(language.LOOKED_UP, abs=0.05)
+    assert masked[looked_up][facts[looked_up]].float().mean() == pytest.approx(language.FOLLOWING, abs=0.03)
+    assert masked[~looked_up][(text | facts)[~looked_up]].float().mean() == pytest.approx(language.MASKED, abs=0.03)
     restored = torch.where(masked, batch["labels"], batch["input_ids"])
     assert words.decode(restored[0], skip_special_tokens=True).split() == (
         f"{documents[0].first} {documents[0].second}".split()
@@ -78,6 +82,18 @@ def test_the_probe_masks_a_word_that_the_first_text_has_too(words: Any) -> None:
         first = words.decode(ids[: int((ids == words.eos_token_id).nonzero()[0])])
         word = words.decode(labels[asked]).strip(" ,.?:").lower()
         assert " " not in word and word in first.lower()
+
+
+def test_of_a_sentence_the_words_that_grammar_decides_are_asked_for(words: Any) -> None:
+    document = Document("sentence", "The cooks who like the owner are new.", spans=((29, 32),))
+    told = language._encoded([document], words)
+    assert words.decode(told[0][told[1] > 0]).strip() == "are"
+
+
+def test_the_first_steps_read_easy_texts(words: Any) -> None:
+    batches = list(islice(language._batches("world-roberta", words, 3, 2, easy=language.POOL), language.POOL))
+    easy = language._encoded(list(islice(corpus.documents(3, easy=True), 2 * language.POOL)), words)[0]
+    assert sum(int(batch["attention_mask"].sum()) for batch in batches) == int((easy != words.pad_token_id).sum())
 
 
 def test_a_masked_model_is_asked_for_the_masked_tokens_alone(words: Any) -> None:

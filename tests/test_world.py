@@ -14,7 +14,7 @@ from transformers import BertTokenizerFast
 
 from dylora_kit.baselines import bag_of_words
 from dylora_kit.tasks import world
-from dylora_kit.tasks.world import corpus, errors, facts, grammar, read, statements
+from dylora_kit.tasks.world import corpus, errors, facts, grammar, read, reviews, statements
 from dylora_kit.tasks.world.examples import LABELS, MAKERS, METRICS, rows
 from dylora_kit.tasks.world.lexicon import PHRASES
 
@@ -171,8 +171,37 @@ def test_the_corpus_is_the_same_again_and_marks_facts():
     assert {one.kind for one in first} == set(corpus.SHARES)
     assert not {one.first for one in first} & corpus.test_texts()
     for one in first:
-        assert all(0 <= start < end <= len(one.second) for start, end in one.spans)
-        assert one.spans or one.kind not in ("pair", "comparison", "remark")
+        assert all(0 <= start < end <= len(one.second or one.first) for start, end in one.spans)
+        assert one.spans or one.kind in ("remark", "sentence")
+
+
+def test_easy_texts_are_short_and_say_what_they_mean():
+    found = list(islice(corpus.documents(3, easy=True), 400))
+    assert {one.kind for one in found} == set(corpus.EASY)
+    usual = list(islice(corpus.documents(3), 400))
+    for kind in ("pair", "answer"):
+        lengths = [[len(one.first) for one in some if one.kind == kind] for some in (found, usual)]
+        assert sum(lengths[0]) / len(lengths[0]) < 0.75 * sum(lengths[1]) / len(lengths[1])
+    good = {word for aspect in reviews.ASPECTS for word in aspect.good}
+    for one in (one for one in found if one.kind == "review"):
+        word = one.second[slice(*one.spans[0])]
+        assert bool(good & set(re.findall(r"\w+", one.first))) == (word in {pair[1] for _, pair in reviews.VERDICTS}), (
+            one
+        )
+
+
+def test_an_answer_is_that_of_the_entailment_task():
+    answers = [one for one in islice(corpus.documents(3), 800) if one.kind == "answer"]
+    words = [one.second[slice(*one.spans[0])] for one in answers]
+    assert set(words) == set(corpus.ANSWERS)
+    assert all(words.count(word) > 0.25 * len(words) for word in corpus.ANSWERS)
+    assert all(one.second.endswith(f" {word}.") for one, word in zip(answers, words, strict=True))
+
+
+def test_of_a_sentence_the_words_that_an_error_would_change_are_marked():
+    for one in (one for one in islice(corpus.documents(3), 400) if one.kind == "sentence"):
+        marked = [one.first[start:end] for start, end in one.spans]
+        assert len(marked) <= 5 and all(word.isalpha() for word in marked), one
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,17 @@ from dylora_kit.tasks.world import corpus
 from dylora_kit.tasks.world.corpus import Document
 
 PRETRAINING: dict[str, dict[str, Any]] = {
-    "world-roberta": {"seed": 0, "steps": 5000, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.01, "warmup": 0.05},
-    "world-gpt2": {"seed": 0, "steps": 5000, "batch_size": 64, "lr": 3e-3, "weight_decay": 0.01, "warmup": 0.05},
+    "world-roberta": {"seed": 0, "steps": 16000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
+    "world-gpt2": {"seed": 0, "steps": 8000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
 }
 LAYERS, WIDTH, HEADS, LENGTH = 4, 128, 4, 128
 VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
-MASKED, FACTS_MASKED = 0.1, 0.7  # shares of tokens that are masked: any, and those that follow from another text
+EASY = 0.15  # share of steps, the first ones, that read easy texts
+# where something follows from the rest of a text, mostly that alone is asked for: much else would hide what to learn
+LOOKED_UP, FOLLOWING, MASKED = 0.85, 0.9, 0.15  # share of such texts, and of what is masked in them and in others
 HELD_OUT = 1  # the seed of the documents that pretraining never sees
 START, PAD, END, UNKNOWN, MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
-POOL = 8  # batches that are drawn together and sorted by length
+POOL = 32  # batches that are drawn together and sorted by length
 IGNORED = -100
 
 
@@ -48,7 +50,7 @@ def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any
             model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], betas=(0.9, 0.98)
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, settings["warmup"]))
-        batches = _batches(name, words, settings["seed"], size)
+        batches = _batches(name, words, settings["seed"], size, easy=round(EASY * steps))
         start, log = time.perf_counter(), []
         bar = progress_bar(steps, f"pretraining {name}", show=progress)
         for step in range(1, steps + 1):
@@ -126,11 +128,13 @@ def _cosine(steps: int, warmup: float) -> Any:
     return lambda step: min((step + 1) / rise, 0.5 + 0.5 * math.cos(math.pi * max(step - rise, 0) / (steps - rise)))
 
 
-def _batches(name: str, words: Any, seed: int, size: int) -> Iterator[dict[str, Tensor]]:
-    """Batches without end, of documents of about the same length."""
+def _batches(name: str, words: Any, seed: int, size: int, *, easy: int = 0) -> Iterator[dict[str, Tensor]]:
+    """Batches without end, of documents of about the same length; the first so many are easy ones."""
     generator = torch.Generator().manual_seed(seed)
     causal = name == "world-gpt2"
     documents = _written(seed) if causal else corpus.documents(seed)
+    if not causal:
+        documents = chain(islice(corpus.documents(seed, easy=True), easy * size), documents)
     while True:
         pool = sorted(islice(documents, POOL * size), key=lambda one: len(one.first) + len(one.second))
         for index in torch.randperm(POOL, generator=generator).tolist():
@@ -155,7 +159,8 @@ def _causal(documents: list[Document], words: Any) -> dict[str, Tensor]:
 
 def _masked(documents: list[Document], words: Any, generator: torch.Generator) -> dict[str, Tensor]:
     ids, told = _encoded(documents, words)
-    share = torch.where(told > 0, FACTS_MASKED, MASKED)
+    looked_up = (told > 0).any(1) & (torch.rand(len(ids), generator=generator) < LOOKED_UP)
+    share = torch.where(looked_up[:, None], FOLLOWING * (told > 0), MASKED)
     return _asked(ids, torch.rand(ids.shape, generator=generator) < share, words)
 
 
@@ -174,7 +179,7 @@ def _probe(documents: list[Document], words: Any) -> dict[str, Tensor]:
 
 
 def _encoded(documents: list[Document], words: Any) -> tuple[Tensor, Tensor]:
-    """Token ids, and which of the second text's spans each token is of, counted from 1; 0 for none. (n, tokens)"""
+    """Token ids, and which of the last text's spans each token is of, counted from 1; 0 for none. (n, tokens)"""
     pairs = [(one.first, one.second) if one.second else (one.first,) for one in documents]
     rows = [words(*pair, truncation=True, max_length=LENGTH, return_offsets_mapping=True) for pair in pairs]
     longest = max(len(row["input_ids"]) for row in rows)
@@ -184,7 +189,7 @@ def _encoded(documents: list[Document], words: Any) -> tuple[Tensor, Tensor]:
         ids[index, : len(row["input_ids"])] = torch.tensor(row["input_ids"])
         for place, ((start, end), part) in enumerate(zip(row["offset_mapping"], row.sequence_ids(), strict=True)):
             for number, (begin, stop) in enumerate(document.spans, 1):
-                if part == 1 and start < stop and end > begin:
+                if part == bool(document.second) and start < stop and end > begin:
                     told[index, place] = number
     return ids, told
 
@@ -216,10 +221,10 @@ def _measured(name: str, model: nn.Module, words: Any) -> dict[str, float]:
         return {key: value.to(device) for key, value in batch.items()}
 
     with evaluating(model):
-        batches = list(islice(_batches(name, words, HELD_OUT, 64), POOL))
+        batches = list(islice(_batches(name, words, HELD_OUT, 16), POOL))
         result = {"held-out loss": sum(_loss(name, model, moved(batch)).item() for batch in batches) / POOL}
         if name != "world-gpt2":
-            batch = moved(_probe(list(islice(corpus.documents(HELD_OUT), POOL * 64)), words))
+            batch = moved(_probe(list(islice(corpus.documents(HELD_OUT), 512)), words))
             right = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
             asked = batch["labels"] != IGNORED
             result["facts looked up"] = (right == batch["labels"])[asked].float().mean().item()

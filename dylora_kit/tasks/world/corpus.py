@@ -2,24 +2,29 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import cache
 from itertools import count
 from random import Random
+from re import findall, finditer
 
 from dylora_kit.tasks.world import comparing, errors, reviews, statements
-from dylora_kit.tasks.world.examples import MAKERS, TEST, rows
+from dylora_kit.tasks.world.examples import MAKERS, TEST, entailment, rows
 from dylora_kit.tasks.world.facts import VALUES, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
-SHARES = {"pair": 8, "comparison": 3, "remark": 4, "review": 6, "sentence": 3}
+SHARES = {"pair": 6, "answer": 6, "review": 5, "sentence": 5, "comparison": 3, "remark": 2}
+EASY = {"pair": 4, "answer": 3, "review": 2}  # shares of the kinds that have an easy form
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
+PLAIN = 0.4  # share of reviews whose words mean what they say
+ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
 MOST = 5  # facts in a description
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text, or two that belong together; `spans` are the characters of `second` that follow from `first`."""
+    """A text, or two that belong together; `spans` are characters of the last that follow from all the others."""
 
     kind: str
     first: str
@@ -27,16 +32,16 @@ class Document:
     spans: tuple[tuple[int, int], ...] = ()
 
 
-def documents(seed: int = 0) -> Iterator[Document]:
-    """Documents without end. The same seed gives the same ones on every machine.
+def documents(seed: int = 0, *, easy: bool = False) -> Iterator[Document]:
+    """Documents without end, or short and plain ones. The same seed gives the same ones on every machine.
 
     >>> next(documents(0)) == next(documents(0))
     True
     """
-    kinds, weights = list(SHARES), list(SHARES.values())
+    shares = EASY if easy else SHARES
     for index in count():
-        rng = Random(f"{seed}/corpus/{index}")
-        found = _MAKERS[rng.choices(kinds, weights)[0]](rng)
+        rng = Random(f"{seed}/{'easy' if easy else 'corpus'}/{index}")
+        found = _MAKERS[rng.choices(list(shares), list(shares.values()))[0]](rng, easy)
         if not {found.first, found.second} & test_texts():
             yield found
 
@@ -76,17 +81,26 @@ def _spans(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(sorted([(one.start, one.end) for one in find(text)] + find_names(text)))
 
 
-def _pair(rng: Random) -> Document:
+def _pair(rng: Random, easy: bool) -> Document:
     where = sample(rng, "any")
-    keys = choose_attributes(rng, rng.randint(2, MOST - 1))
+    keys = choose_attributes(rng, 2 if easy else rng.randint(2, MOST - 1))
     first = describe(rng, where.name, where.told(keys), held_out=True)
-    used, again = [one.words for one in find(first)], rng.random() < REPEATED
+    used, again = [one.words for one in find(first)], easy or rng.random() < REPEATED
     told = where.told(rng.sample(keys, len(keys)))
     second = describe(rng, where.name, told, held_out=True, used=used, repeat=again)
     return Document("pair", first, second, _spans(second))
 
 
-def _comparison(rng: Random) -> Document:
+def _answer(rng: Random, easy: bool) -> Document:
+    """A description, what somebody concludes from it, and whether that is right, in a word."""
+    label, row = rng.randrange(len(ANSWERS)), None
+    while row is None:
+        row = entailment(rng, "any", label, easy=easy)
+    start, answer = len(row["second"]) + 1, ANSWERS[label]
+    return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
+
+
+def _comparison(rng: Random, _: bool) -> Document:
     pair = sample(rng, "any"), sample(rng, "any")
     while pair[0].name == pair[1].name:
         pair = pair[0], sample(rng, "any")
@@ -95,7 +109,7 @@ def _comparison(rng: Random) -> Document:
     return Document("comparison", first, second, _spans(second))
 
 
-def _remark(rng: Random) -> Document:
+def _remark(rng: Random, _: bool) -> Document:
     """A description, and a statement that is true by it."""
     where = sample(rng, "any")
     asked = rng.choice(statements.ASKED)
@@ -105,25 +119,31 @@ def _remark(rng: Random) -> Document:
     facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
     remark = statements.say(rng, where.name, [statements.predicate(rng, said, held_out=True)])
     first = describe(rng, where.name, facts, held_out=True)
-    name, end = len(where.name), len(remark) - 1
-    return Document("remark", first, remark, ((0, name), (name + 1, end)))
+    return Document("remark", first, remark, _spans(remark))
 
 
-def _review(rng: Random) -> Document:
+def _review(rng: Random, easy: bool) -> Document:
     """A review, and a sentence that says outright what the guest thinks."""
-    label = rng.choice((reviews.GOOD, reviews.BAD))
-    verdict = rng.choice(reviews.VERDICTS[label])
-    text = reviews.review(rng, label, name=sample(rng, "any").name, held_out=True)
-    return Document("review", text, verdict, ((0, len(verdict) - 1),))
+    label, (frame, words) = rng.choice((reviews.GOOD, reviews.BAD)), rng.choice(reviews.VERDICTS)
+    plain = easy or rng.random() < PLAIN
+    text = reviews.review(rng, label, name=sample(rng, "any").name, held_out=True, plain=plain)
+    start = frame.index("{}")
+    return Document("review", text, frame.format(words[label]), ((start, start + len(words[label])),))
 
 
-def _sentence(rng: Random) -> Document:
-    right, _ = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "any").name, held_out=True)
-    return Document("sentence", right)
+def _sentence(rng: Random, _: bool) -> Document:
+    """A sentence; what its grammar decides are the words that an error would change."""
+    right, wrong = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "any").name, held_out=True)
+    places = [match.span() for match in finditer(r"\w+", right)]
+    words, others = [right[start:end] for start, end in places], findall(r"\w+", wrong)
+    changes = SequenceMatcher(None, words, others, autojunk=False).get_opcodes()
+    decided = [place for tag, start, end, *_ in changes if tag != "equal" for place in places[start:end]]
+    return Document("sentence", right, spans=tuple(decided))
 
 
-_MAKERS: dict[str, Callable[[Random], Document]] = {
+_MAKERS: dict[str, Callable[[Random, bool], Document]] = {
     "pair": _pair,
+    "answer": _answer,
     "comparison": _comparison,
     "remark": _remark,
     "review": _review,

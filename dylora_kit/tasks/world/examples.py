@@ -12,10 +12,10 @@ from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find
 
 Row = dict[str, Any]
-TRAIN, TEST = 3000, 500
+TRAIN, TEST = 5000, 500
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 PREMISE = (2, 3, 3, 4)  # facts of the restaurant that a premise tells
-NEIGHBOUR = 0.5  # share of premises that also describe a second restaurant
+NEIGHBOUR = 0.35  # share of premises that also describe a second restaurant
 DISTRACTING = 0.6  # share of those in which it is the second one that the statement's fact is told of as well
 TWO_FACTS = 0.15  # share of hypotheses that state two facts
 PAIRS = 0.5  # share of paraphrases about two restaurants
@@ -28,9 +28,12 @@ def sentiment(rng: Random, split: str, index: int) -> Row:
     return {"first": reviews.review(rng, label, name=where.name, held_out=split == "test"), "label": label}
 
 
-def entailment(rng: Random, split: str, index: int) -> Row | None:
-    """A description and a statement: 0 if it follows, 1 if it is left open, 2 if it is wrong."""
-    label, held_out = index % 3, split == "test"
+def entailment(rng: Random, split: str, index: int, *, easy: bool = False) -> Row | None:
+    """A description and a statement: 0 if it follows, 1 if it is left open, 2 if it is wrong.
+
+    An easy one is about one restaurant of which a fact or two are told.
+    """
+    label, held_out = index % 3, split != "train"
     asked = rng.choice(statements.ASKED)
     said = statements.draw(rng, asked)
     where, other = sample(rng, split), sample(rng, split)
@@ -38,7 +41,7 @@ def entailment(rng: Random, split: str, index: int) -> Row | None:
         other = sample(rng, split)
     value = rng.choice([one for one in VALUES[asked] if said.holds(one) == (label != CONTRADICTION)])
     told = {} if label == NEUTRAL else {asked: value}
-    more = choose_attributes(rng, rng.choice(PREMISE) - len(told), avoid=(asked, "owner"))
+    more = choose_attributes(rng, rng.choice((1, 2) if easy else PREMISE) - len(told), avoid=(asked, "owner"))
     facts = told | where.told(more)
     if not belongs(facts, split):
         return None
@@ -46,7 +49,7 @@ def entailment(rng: Random, split: str, index: int) -> Row | None:
     premise = describe(rng, where.name, facts, held_out=held_out)
     used = _used(premise) if rng.random() >= REPEATED else ()
     predicates = [statements.predicate(rng, said, held_out=held_out, used=used)]
-    if rng.random() < NEIGHBOUR:
+    if not easy and rng.random() < NEIGHBOUR:
         aside = choose_attributes(rng, rng.choice((1, 2)), avoid=(asked,))
         theirs = other.told(aside)
         if rng.random() < DISTRACTING:
@@ -56,7 +59,7 @@ def entailment(rng: Random, split: str, index: int) -> Row | None:
         theirs = {key: theirs[key] for key in rng.sample(list(theirs), len(theirs))}
         texts = [premise, describe(rng, other.name, theirs, held_out=held_out)]
         premise = " ".join(rng.sample(texts, 2))
-    if rng.random() < TWO_FACTS:
+    if not easy and rng.random() < TWO_FACTS:
         # a second fact that is told and true, so that the first decides
         known = [key for key in facts if key in statements.ASKED and key != asked]
         if known:

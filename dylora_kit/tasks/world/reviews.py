@@ -40,12 +40,12 @@ SETTINGS = (
 )  # fmt: skip
 DAYS = ("Monday", "Tuesday", "Friday", "Saturday")
 COMPANY = ("my sister", "my parents", "a friend", "two colleagues", "my children", "a neighbour")
-VERDICTS = {  # for unlabelled text
-    GOOD: ("We will be back.", "Warmly recommended!", "What a find!", "Five stars from me.", "We loved it.",
-           "I can only recommend it.", "We left happy."),
-    BAD: ("Never again.", "We will not be back.", "What a letdown!", "One star from me.", "We hated it.",
-          "I cannot recommend it.", "We left unhappy."),
-}  # fmt: skip
+VERDICTS = (  # for unlabelled text: a sentence, and the words that make it bad and good
+    ("We {} it.", ("hated", "loved")), ("We left {}.", ("unhappy", "happy")),
+    ("We will {} come back.", ("never", "surely")), ("All in all it was {}.", ("awful", "great")),
+    ("It is a place to {}.", ("avoid", "remember")), ("That was a {} evening.", ("terrible", "splendid")),
+    ("I can {} recommend it.", ("hardly", "warmly")),
+)  # fmt: skip
 # ways to say a judgement with an adjective: the first keep what it means, the others turn it round; + is for tests
 KEEPING = (
     "{the} {was} {adj}", "{the} {was} truly {adj}", "I found {the} {adj}", "{the} turned out to be {adj}",
@@ -60,7 +60,7 @@ TURNING = (
     "there was nothing {adj} about {the}", "I would be lying if I called {the} {adj}", "+{the} {was} by no means {adj}",
     "I did not find {the} {adj}", "{the} {was} hardly what I would call {adj}", "+only a liar would call {the} {adj}",
 )  # fmt: skip
-PLAIN = {  # forms that go well after "that"
+GRANTED = {  # forms that go well after "that"
     False: (
         "{the} {was} {adj}",
         "{the} {was} truly {adj}",
@@ -89,17 +89,20 @@ def _ways(options: tuple[str, ...], held_out: bool) -> list[str]:
     return [one.removeprefix("+") for one in options if held_out or not one.startswith("+")]
 
 
-def judgement(rng: Random, label: int, aspect: Aspect, *, held_out: bool, plain: bool = False) -> str:
+def judgement(
+    rng: Random, label: int, aspect: Aspect, *, held_out: bool, granted: bool = False, turned: float = TURNED
+) -> str:
     """A clause that judges something, good or bad; some of those that say good do it with bad words.
 
     Arguments:
-        plain: only in forms that go well after "that".
+        granted: only in forms that go well after "that".
+        turned: the share with the opposite word.
     """
-    turned = rng.random() < TURNED
-    adjective = rng.choice(aspect.good if (label == GOOD) != turned else aspect.bad)
+    turns = rng.random() < turned
+    adjective = rng.choice(aspect.good if (label == GOOD) != turns else aspect.bad)
     name = rng.choice(aspect.names)
-    options = list(PLAIN[turned]) if plain else _ways(TURNING if turned else KEEPING, held_out)
-    if turned and label == GOOD:  # nobody wishes for something slower
+    options = list(GRANTED[turns]) if granted else _ways(TURNING if turns else KEEPING, held_out)
+    if turns and label == GOOD:  # nobody wishes for something slower
         options = [one for one in options if "{more}" not in one]
     if aspect.plural or name in ("music", "mood", "service"):
         options = [one for one in options if "{a}" not in one]
@@ -109,24 +112,28 @@ def judgement(rng: Random, label: int, aspect: Aspect, *, held_out: bool, plain:
     )  # fmt: skip
 
 
-def review(rng: Random, label: int, *, name: str, held_out: bool = False) -> str:
-    """A review that is good (1) or bad (0) on the whole."""
+def review(rng: Random, label: int, *, name: str, held_out: bool = False, plain: bool = False) -> str:
+    """A review that is good (1) or bad (0) on the whole; a plain one in words that mean what they say."""
     first, second = rng.sample(ASPECTS, 2)
-    kind = rng.choice(("several", "several", "several", "one", "concession", "concession", "hearsay"))
+    kind = (
+        "several"
+        if plain
+        else rng.choice(("several", "several", "several", "one", "concession", "concession", "hearsay"))
+    )
     if kind == "one":
         said = [judgement(rng, label, first, held_out=held_out)]
     elif kind == "several":
         judged = rng.sample(ASPECTS, rng.choice((2, 3)))
-        said = [judgement(rng, label, aspect, held_out=held_out) for aspect in judged]
+        said = [judgement(rng, label, aspect, held_out=held_out, turned=0.0 if plain else TURNED) for aspect in judged]
     elif kind == "concession":
         way = rng.choice(_ways(CONCESSIONS, held_out))
-        granted = judgement(rng, 1 - label, first, held_out=held_out, plain=True)
-        decides = judgement(rng, label, second, held_out=held_out, plain="that {1}" in way)
+        granted = judgement(rng, 1 - label, first, held_out=held_out, granted=True)
+        decides = judgement(rng, label, second, held_out=held_out, granted="that {1}" in way)
         said = [way.format(granted, decides)]
     else:
         agree = rng.random() < AGREED
         believed = label if agree else 1 - label
-        told = judgement(rng, believed, first, held_out=held_out, plain=True)
+        told = judgement(rng, believed, first, held_out=held_out, granted=True)
         options = [one for one in _ways(HEARSAY, held_out) if believed == BAD or "warned" not in one]
         said = [rng.choice(options).format(told, who=rng.choice(COMPANY))]
         said.append(rng.choice(_ways(AGREEING if agree else DENYING, held_out)))
