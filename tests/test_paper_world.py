@@ -88,8 +88,8 @@ def test_the_command_goes_on_where_it_stopped(
     monkeypatch.setattr(runs, "run", run)
     monkeypatch.setattr(runs, "SETTINGS", SMALL)
     monkeypatch.setattr(runs, "SEEDS", (10, 42))
-    path = tmp_path / "world.csv"
-    asked = Namespace(tasks=["similarity"], methods=[runs.HEAD, runs.DYLORA], choose=False, out=path)
+    path = tmp_path / "world-similarity.csv"
+    asked = Namespace(tasks=["similarity"], methods=[runs.HEAD, runs.DYLORA], choose=False, out=tmp_path)
     with pytest.raises(OSError, match="no more"):
         runs._main(asked)
     assert done == [(runs.HEAD, 10), (runs.DYLORA, 10)]

@@ -1,6 +1,6 @@
 """The paper's Table 2 on the small English world: every method on six tasks, with the embedded language models.
 
-    python -m dylora_kit.paper.world             # into data/results/world.csv; goes on where it stopped
+    python -m dylora_kit.paper.world             # a file for each task in data/results; goes on where it stopped
     python -m dylora_kit.paper.world --choose    # compares learning rates on the validation part, and stops
 
 Every method has the same steps and batches. The learning rates below are first guesses, to be replaced by what
@@ -97,22 +97,27 @@ def _main(arguments: argparse.Namespace) -> None:
                 said = ", ".join(f"{lr:g}: {value:.4f}" for lr, value in rates.items())
                 print(f"{name}, {method}: {said} on validation", flush=True)
         return
-    path = arguments.out or backbones.data_folder() / "results" / "world.csv"
+    folder = arguments.out or backbones.data_folder() / "results"
+    found = [_runs(name, arguments.methods, folder / f"world-{name}.csv") for name in arguments.tasks]
+    print(table(pd.concat(found), ["task", "metric"]).to_string())
+
+
+def _runs(name: str, methods: list[str], path: Path) -> pd.DataFrame:
+    """The rows of a task's file, after every training that it did not have yet."""
     results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "method", "seed"])
-    for name in arguments.tasks:
-        for index, seed in enumerate(SEEDS[: REPEATS.get(name, 3)]):
-            for method in (*([BAG] if index == 0 and name != "describe" else []), *arguments.methods):
-                settings = SETTINGS | {"lr": RATES[method]} if method != BAG else {}
-                known = results[(results["task"] == name) & (results["method"] == method)]
-                check_settings(known, settings, path)
-                if (known["seed"] == seed).any():
-                    continue
-                new = _bag(name, seed) if method == BAG else run(name, method, seed, **settings)
-                new = new.round({"value": 6}).assign(torch=torch.__version__)
-                results = new if results.empty else pd.concat([results, new])
-                write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
-                print(f"{name}, {method}, seed {seed}: done", flush=True)
-    print(table(results, ["task", "metric"]).to_string())
+    for index, seed in enumerate(SEEDS[: REPEATS.get(name, 3)]):
+        for method in (*([BAG] if index == 0 and name != "describe" else []), *methods):
+            settings = SETTINGS | {"lr": RATES[method]} if method != BAG else {}
+            known = results[results["method"] == method]
+            check_settings(known, settings, path)
+            if (known["seed"] == seed).any():
+                continue
+            new = _bag(name, seed) if method == BAG else run(name, method, seed, **settings)
+            new = new.round({"value": 6}).assign(torch=torch.__version__)
+            results = new if results.empty else pd.concat([results, new])
+            write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
+            print(f"{name}, {method}, seed {seed}: done", flush=True)
+    return results
 
 
 def _bag(name: str, seed: int) -> pd.DataFrame:
@@ -126,7 +131,7 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", nargs="+", choices=world.NAMES, default=list(world.NAMES))
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--choose", action="store_true", help="compare learning rates on validation, and stop")
-    parser.add_argument("--out", type=Path, help="another file than data/results/world.csv")
+    parser.add_argument("--out", type=Path, help="another folder than data/results")
     torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
     try:
         _main(parser.parse_args())

@@ -1,0 +1,284 @@
+"""FLOP, factorized low-rank pruning (Wang, Wohlwend and Lei 2019): gates on rank-1 parts, closed until a size is met.
+
+A product P·diag(z)·Q is a sum of rank-1 parts, and each gate z switches one of them off. The gates are random in
+training, where a controller brings their expected size to a target; in evaluation they are fixed, and `prune` takes out
+what is off. One run finds one size. It is not dynamic: another size needs another run.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dylora_kit.adapter import new_matrices
+from dylora_kit.layer import sizes_of, stores_transposed
+from dylora_kit.rank import ActiveRank, RankHandle
+from dylora_kit.targets import by_module, match_saved, match_targets
+
+LOW, HIGH, HEAT = -0.1, 1.1, 2 / 3  # the stretch of the hard concrete distribution, and its temperature
+DAMPING = 50.0  # where λ₂ starts; from 0 the size swings about its target for hundreds of steps
+OPEN = 3.0  # where log α starts: such a gate is 1 in evaluation, and rarely 0 in training
+
+
+class HardConcrete(nn.Module):
+    """Gates between 0 and 1, each exactly 0 or 1 with some probability (Louizos, Welling and Kingma 2018).
+
+    Arguments:
+        n: how many.
+
+    Attributes:
+        log_alpha: how far each is open, shape (n,); what is learned.
+
+    >>> gates = HardConcrete(4).eval()
+    >>> gates(), round(float(gates.expected_size()))
+    (tensor([1., 1., 1., 1.], grad_fn=<MulBackward0>), 4)
+    """
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.full((n,), OPEN))
+
+    def forward(self) -> Tensor:
+        """The gates, shape (n,): drawn in training, fixed in evaluation."""
+        if self.training:
+            noise = torch.rand_like(self.log_alpha).clamp(1e-6, 1 - 1e-6)
+            return self._stretched((torch.logit(noise) + self.log_alpha) / HEAT)
+        return self._stretched(self.log_alpha) * self.kept()
+
+    def expected_size(self) -> Tensor:
+        """The expected number of gates that are not 0: the L0 norm."""
+        return torch.sigmoid(self.log_alpha - HEAT * math.log(-LOW / HIGH)).sum()
+
+    def kept(self) -> Tensor:
+        """Which gates stay in evaluation: as many as are expected not to be 0, at least one, the most open ones."""
+        count = max(round(self.expected_size().item()), 1)
+        kept = torch.zeros_like(self.log_alpha, requires_grad=False)
+        return kept.index_fill(0, self.log_alpha.detach().argsort(descending=True, stable=True)[:count], 1.0)
+
+    @staticmethod
+    def _stretched(value: Tensor) -> Tensor:
+        return (torch.sigmoid(value) * (HIGH - LOW) + LOW).clamp(0, 1)
+
+
+class GatedLinear(nn.Module):
+    """x ↦ base(x) + scale · ((x · Qᵀ) · diag(z)) · Pᵀ, with gates z.
+
+    For FLOP on a weight the base is its bias alone and P·Q is the weight; for gates on a LoRA block the base is the
+    frozen layer, Q is lora_A and P is lora_B.
+
+    Arguments:
+        q: shape (n, d_in).
+        p: shape (d_out, n).
+        scale: what the product is multiplied by.
+        base_layer: a frozen layer to add to.
+        bias: a bias to add, shape (d_out,).
+    """
+
+    def __init__(
+        self,
+        q: Tensor,
+        p: Tensor,
+        *,
+        scale: float = 1.0,
+        base_layer: nn.Module | None = None,
+        bias: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.q, self.p = nn.Parameter(q), nn.Parameter(p)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        self.scale, self.base_layer = scale, base_layer
+        self.gates = HardConcrete(len(q))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps x of shape (…, d_in) to (…, d_out)."""
+        inner = F.linear(x, self.q) * (self.scale * self.gates())  # (…, n)
+        h = F.linear(inner, self.p, self.bias)  # (…, d_out)
+        return h if self.base_layer is None else self.base_layer(x) + h
+
+    @property
+    def size_of_part(self) -> int:
+        """The parameters of one rank-1 part: d_in + d_out."""
+        return self.q.shape[1] + self.p.shape[0]
+
+    @torch.no_grad()
+    def pruned(self) -> nn.Module:
+        """What computes the same without gates: two linear layers, beside the base layer if there is one."""
+        kept = self.gates.kept().bool()
+        fixed = self.scale * self.gates._stretched(self.gates.log_alpha)[kept]
+        count, d_in, d_out = int(kept.sum()), self.q.shape[1], self.p.shape[0]
+        down = nn.Linear(d_in, count, bias=False, device=self.q.device, dtype=self.q.dtype)
+        up = nn.Linear(count, d_out, bias=self.bias is not None, device=self.q.device, dtype=self.q.dtype)
+        down.weight.copy_(self.q[kept])
+        up.weight.copy_(self.p[:, kept] * fixed)
+        if self.bias is not None:
+            up.bias.copy_(self.bias)
+        product = nn.Sequential(down, up)
+        return product if self.base_layer is None else Sum(self.base_layer, product)
+
+
+class Sum(nn.Module):
+    """Adds what two modules give."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x) + self.second(x)
+
+
+class Gates(RankHandle):
+    """The handle on a gated model. It has one rank only: it cannot be turned.
+
+    Attributes:
+        layers: the gated layers by name.
+        multipliers: the λ₁ and λ₂ of the size, which ascend.
+    """
+
+    word, kind = "size", "gated"
+
+    def __init__(self, model: nn.Module, layers: dict[str, GatedLinear], saved: list[nn.Module]) -> None:
+        self.model, self.layers = model, layers
+        self._saved = saved
+        self._active = ActiveRank({"gates": 1})
+        self.multipliers = [0.0, DAMPING]
+
+    def expected_size(self) -> Tensor:
+        """The expected share of the gated parameters that is kept."""
+        parts = [layer.gates.expected_size() * layer.size_of_part for layer in self.layers.values()]
+        return torch.stack(parts).sum() / self._whole()
+
+    def num_parameters(self, rank: int | None = None) -> int:
+        """How many gated parameters evaluation uses."""
+        return sum(int(layer.gates.kept().sum()) * layer.size_of_part for layer in self.layers.values())
+
+    def share(self) -> float:
+        """The share of the gated parameters that evaluation uses."""
+        return self.num_parameters() / self._whole()
+
+    def nested_parameters(self) -> list[nn.Parameter]:
+        """The factors and the gates."""
+        return [p for layer in self.layers.values() for p in (layer.q, layer.p, layer.gates.log_alpha)]
+
+    def settings(self) -> dict[str, Any]:
+        """What a training run depends on."""
+        return {"layers": {name: len(layer.q) for name, layer in self.layers.items()}}
+
+    def groups(self, lr: float, gate_lr: float = 0.05) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer: the gates learn at a rate of their own."""
+        gates = [layer.gates.log_alpha for layer in self.layers.values()]
+        others = [p for layer in self.layers.values() for p in layer.parameters() if p.requires_grad]
+        others += [p for module in self._saved for p in module.parameters()]
+        apart = {id(gate) for gate in gates}
+        return [{"params": [p for p in others if id(p) not in apart], "lr": lr}, {"params": gates, "lr": gate_lr}]
+
+    def controller(
+        self, target: float, *, steps: int, ramp: float = 0.5, rate: float = 3.0
+    ) -> tuple[Callable[[nn.Module, dict[str, Any]], Tensor], Callable[[int], None]]:
+        """The loss and the `on_step` to give to `train`, which bring the expected share s to a target t.
+
+        The loss is the model's plus λ₁·(s − t) + λ₂·(s − t)². After each optimizer step the λ ascend: λ₁ by
+        rate · (s − t), λ₂ by rate · (s − t)². In the first part of the steps t falls from 1 to the target.
+
+        Arguments:
+            target: the share of the gated parameters to keep.
+            steps: how many the training has.
+            ramp: the part of the steps in which t falls.
+            rate: how fast the λ ascend.
+
+        Raises `ValueError` for a target that is not between 0 and 1.
+        """
+        if not 0 < target < 1:
+            raise ValueError(f"target must be a share between 0 and 1: got {target!r}")
+        falls, now = max(round(ramp * steps), 1), [1.0]
+
+        def loss(model: nn.Module, batch: dict[str, Any]) -> Tensor:
+            over = self.expected_size() - now[0]
+            return model(**batch).loss + self.multipliers[0] * over + self.multipliers[1] * over**2
+
+        def on_step(step: int) -> None:
+            with torch.no_grad():
+                over = self.expected_size().item() - now[0]
+            self.multipliers[0] += rate * over
+            self.multipliers[1] += rate * over**2
+            now[0] = 1 - (1 - target) * min(step / falls, 1)
+
+        return loss, on_step
+
+    def prune(self) -> nn.Module:
+        """Takes out what evaluation does not use, in place; the model computes the same. Returns the model."""
+        for name, layer in self.layers.items():
+            _put(self.model, name, layer.pruned())
+        return self.model
+
+    def _whole(self) -> int:
+        return sum(len(layer.q) * layer.size_of_part for layer in self.layers.values())
+
+
+def flop(model: nn.Module, target_modules: str | Sequence[str], modules_to_save: Sequence[str] = ()) -> Gates:
+    """Factorises linear layers of a model in place, W = P·diag(z)·Q by singular values, with gates that start open.
+
+    At the start nothing is lost: in evaluation the model computes what it did. All of the model is trained.
+
+    Arguments:
+        target_modules, modules_to_save: as in `attach`.
+
+    >>> model = nn.Sequential(nn.Linear(6, 4))
+    >>> x, before = torch.randn(3, 6), model(torch.ones(3, 6))
+    >>> gates = flop(model, ["0"])
+    >>> torch.allclose(model.eval()(torch.ones(3, 6)), before, atol=1e-5), gates.share()
+    (True, 1.0)
+    """
+    layers = {}
+    for name, module in _targets(model, target_modules).items():
+        weight = module.weight.detach().T if stores_transposed(module) else module.weight.detach()  # type: ignore[operator]
+        u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)  # (d_out, n), (n,), (n, d_in)
+        q, p = (s.sqrt()[:, None] * v).to(weight.dtype), (u * s.sqrt()).to(weight.dtype)
+        layers[name] = GatedLinear(q, p, bias=getattr(module, "bias", None)).train(module.training)
+        _put(model, name, layers[name])
+    saved = match_saved(model, list(modules_to_save), list(layers)) if modules_to_save else {}
+    return Gates(model, layers, list(saved.values()))
+
+
+def flop_lora(
+    model: nn.Module,
+    target_modules: str | Sequence[str],
+    *,
+    r: int = 8,
+    lora_alpha: float = 16,
+    modules_to_save: Sequence[str] = (),
+    seed: int = 0,
+) -> Gates:
+    """LoRA whose rank is found by the same gates: ΔW = (α/r) · lora_B · diag(z) · lora_A, the model frozen.
+
+    Arguments: as in `attach`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    layers, found = {}, _targets(model, target_modules)
+    saved = match_saved(model, list(modules_to_save), list(found)) if modules_to_save else {}
+    model.requires_grad_(False)
+    for module in saved.values():
+        module.requires_grad_(True)
+    for name, module in found.items():
+        d_in, d_out = sizes_of(module)
+        q, p = new_matrices(d_in, d_out, r, generator, module.weight)  # type: ignore[arg-type]
+        layers[name] = GatedLinear(q.data, p.data, scale=lora_alpha / r, base_layer=module).train(module.training)
+        _put(model, name, layers[name])
+    return Gates(model, layers, list(saved.values()))
+
+
+def _targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[str, nn.Module]:
+    names = target_modules if isinstance(target_modules, str) else list(target_modules)
+    found = by_module(match_targets(model, names))
+    fused = [name for name, parts in found.items() if parts]
+    if fused:
+        raise ValueError(f"{fused[0]!r} is several projections in one: FLOP here gates plain linear layers only")
+    return {name: model.get_submodule(name) for name in found}
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, key = name.rpartition(".")
+    setattr(model.get_submodule(parent), key, module)
