@@ -14,10 +14,10 @@ from dylora_kit.tasks.world.facts import VALUES, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
-SHARES = {"pair": 6, "answer": 6, "review": 5, "sentence": 5, "comparison": 3, "remark": 2}
-EASY = {"pair": 4, "answer": 3, "review": 2}  # shares of the kinds that have an easy form
+SHARES = {"pair": 6, "answer": 8, "review": 5, "sentence": 5, "comparison": 3, "remark": 2}
+EASY = {"pair": 4, "review": 2}  # of easy texts; an answer takes looking up, so answers come after them
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
-PLAIN = 0.4  # share of reviews whose words mean what they say
+PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers about easy statements
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
 MOST = 5  # facts in a description
 
@@ -93,9 +93,9 @@ def _pair(rng: Random, easy: bool) -> Document:
 
 def _answer(rng: Random, easy: bool) -> Document:
     """A description, what somebody concludes from it, and whether that is right, in a word."""
-    label, row = rng.randrange(len(ANSWERS)), None
+    label, row, plain = rng.randrange(len(ANSWERS)), None, easy or rng.random() < PLAIN
     while row is None:
-        row = entailment(rng, "any", label, easy=easy)
+        row = entailment(rng, "any", label, easy=plain)
     start, answer = len(row["second"]) + 1, ANSWERS[label]
     return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
 

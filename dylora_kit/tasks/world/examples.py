@@ -31,7 +31,7 @@ def sentiment(rng: Random, split: str, index: int) -> Row:
 def entailment(rng: Random, split: str, index: int, *, easy: bool = False) -> Row | None:
     """A description and a statement: 0 if it follows, 1 if it is left open, 2 if it is wrong.
 
-    An easy one is about one restaurant of which a fact or two are told.
+    An easy one is about one restaurant of which a fact or two are told, and takes the words of the description.
     """
     label, held_out = index % 3, split != "train"
     asked = rng.choice(statements.ASKED)
@@ -47,8 +47,8 @@ def entailment(rng: Random, split: str, index: int, *, easy: bool = False) -> Ro
         return None
     facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
     premise = describe(rng, where.name, facts, held_out=held_out)
-    used = _used(premise) if rng.random() >= REPEATED else ()
-    predicates = [statements.predicate(rng, said, held_out=held_out, used=used)]
+    used = _used(premise) if easy or rng.random() >= REPEATED else ()
+    predicates = [statements.predicate(rng, said, held_out=held_out, used=used, repeat=easy)]
     if not easy and rng.random() < NEIGHBOUR:
         aside = choose_attributes(rng, rng.choice((1, 2)), avoid=(asked,))
         theirs = other.told(aside)

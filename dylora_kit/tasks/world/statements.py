@@ -55,8 +55,12 @@ def draw(rng: Random, attribute: str) -> Statement:
     return Statement(attribute, "not" if deny else "is", value)
 
 
-def predicate(rng: Random, said: Statement, *, held_out: bool, used: tuple[str, ...] = ()) -> str:
-    """The statement without its subject: "is not cheap", "has more than thirty seats"."""
+def predicate(rng: Random, said: Statement, *, held_out: bool, used: tuple[str, ...] = (), repeat: bool = False) -> str:
+    """The statement without its subject: "is not cheap", "has more than thirty seats".
+
+    Arguments:
+        used: words of another text, which are avoided where there are others; or, to `repeat`, taken where they fit.
+    """
     if said.relation in ("over", "under"):
         number = "a hundred" if said.value == "hundred" else said.value
         if said.attribute == "stars":
@@ -70,8 +74,8 @@ def predicate(rng: Random, said: Statement, *, held_out: bool, used: tuple[str, 
         if said.relation == "not" and phrase.role == "np":
             continue
         options.append((phrase, verb))
-    fresh = [one for one in options if one[0].words not in used] or options
-    verb = rng.choice(fresh)[1]
+    preferred = [one for one in options if (one[0].words in used) == repeat] or options
+    verb = rng.choice(preferred)[1]
     if said.relation == "is":
         return verb.finite()
     if verb.verb in ("stand", "lie"):
