@@ -132,9 +132,8 @@ def _batches(name: str, words: Any, seed: int, size: int, *, easy: int = 0) -> I
     """Batches without end, of documents of about the same length; the first so many are easy ones."""
     generator = torch.Generator().manual_seed(seed)
     causal = name == "world-gpt2"
-    documents = _written(seed) if causal else corpus.documents(seed)
-    if not causal:
-        documents = chain(islice(corpus.documents(seed, easy=True), easy * size), documents)
+    first = islice(corpus.documents(seed, easy=True), easy * size)
+    documents = _written(seed) if causal else chain(first, corpus.documents(seed))
     while True:
         pool = sorted(islice(documents, POOL * size), key=lambda one: len(one.first) + len(one.second))
         for index in torch.randperm(POOL, generator=generator).tolist():
