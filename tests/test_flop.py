@@ -126,3 +126,12 @@ def test_it_is_not_dynamic(gated: tuple[Net, Gates]) -> None:
 def test_a_target_that_is_no_share_is_refused(gated: tuple[Net, Gates], target: float) -> None:
     with pytest.raises(ValueError, match="target must be a share between 0 and 1"):
         gated[1].controller(target, steps=10)
+
+
+def test_gates_on_lora_add_alpha_over_r_times_the_product() -> None:
+    model, x = net().eval(), torch.randn(9, 40)
+    expected = model.up(x)
+    gates = flop_lora(model, ["up"], r=5, lora_alpha=20)
+    layer = gates.layers["up"]
+    nn.init.normal_(layer.p)
+    assert torch.allclose(model.up(x), expected + 4 * x @ layer.q.T @ layer.p.T, atol=1e-4)

@@ -1,6 +1,7 @@
 """Choice of a rank from a sweep, and of one rank per layer from a nested model: neither trains anything."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -202,3 +203,22 @@ def test_a_budget_too_small_for_rank_one_is_refused():
     adapters = adapted(model)
     with pytest.raises(ValueError, match="a budget of 32 parameters is too small: rank 1 in every layer takes 33"):
         dk.ranks_per_layer(model, adapters, examples(5), budget=32)
+
+
+class Priced(torch.nn.Module):
+    """A small layer and a large one; each rank of the large one lowers the loss by twice as much as of the small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small, self.large = torch.nn.Linear(4, 4), torch.nn.Linear(40, 60)
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(loss=torch.tensor(9.0 - 1.0 * self.small.rank - 2.0 * self.large.rank))
+
+
+def test_a_rank_is_bought_where_a_parameter_lowers_the_loss_most():
+    model = Priced()
+    adapters = dk.attach(model, r=3, target_modules=["small", "large"])
+    cut = dk.ranks_per_layer(model, adapters, examples(5), budget=adapters.num_parameters(3))
+    assert cut.path["layer"].tolist() == ["", "small", "small", "large", "large"]
+    assert dk.ranks_per_layer(model, adapters, examples(5), budget=8 + 100 + 90).ranks == {"small": 3, "large": 1}

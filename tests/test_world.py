@@ -172,7 +172,7 @@ def test_the_corpus_is_the_same_again_and_marks_facts():
     assert not {one.first for one in first} & corpus.test_texts()
     for one in first:
         assert all(0 <= start < end <= len(one.second or one.first) for start, end in one.spans)
-        assert one.spans or one.kind in ("remark", "sentence")
+        assert one.spans or one.kind in ("remark", "sentence", "review")
 
 
 def test_easy_texts_are_short_and_say_what_they_mean():
@@ -187,6 +187,23 @@ def test_easy_texts_are_short_and_say_what_they_mean():
         assert bool(good & set(re.findall(r"\w+", one.first))) == (word in {pair[1] for _, pair in reviews.VERDICTS}), (
             one
         )
+
+
+@pytest.mark.parametrize("kind", ["review", "answer"])
+def test_what_tests_hold_out_is_never_seen_with_its_meaning(kind: str):
+    ways = [*reviews.KEEPING, *reviews.TURNING, *reviews.CONCESSIONS, *reviews.HEARSAY, *reviews.AGREEING,
+            *reviews.DENYING]  # fmt: skip
+    spoken = [one[1:] for one in ways if one.startswith("+")] if kind == "review" else [
+        way.words for found in PHRASES.values() for way in found if way.held_out and way.role != "verb"]  # fmt: skip
+    parts = [max(re.split(r"\{\w+\}", one), key=len).strip(" ,") for one in spoken]
+    kept = re.compile("|".join(rf"\b{re.escape(part)}\b" for part in parts), re.IGNORECASE)
+    names = [name.lower() for name in facts.TEST_NAMES]
+    told, untold = [], []
+    for one in (one for one in islice(corpus.documents(3), 3000) if one.kind == kind):
+        text = f"{one.first} {one.second}"
+        (told if one.spans else untold).append(bool(kept.search(text)) or any(name in text.lower() for name in names))
+    assert told and not any(told)
+    assert kind == "answer" or sum(untold) > 0.2 * len(untold)
 
 
 def test_an_answer_is_that_of_the_entailment_task():

@@ -1,4 +1,4 @@
-"""world-roberta and world-gpt2: small language models, pretrained on unlabelled text of the world.
+"""world-roberta and world-gpt2: small language models, pretrained on text of the world.
 
 What a model has to learn here is to look a fact up. So where one text follows from another, the words that tell its
 facts are masked far more often than others: they can only be found in the other text.
@@ -247,7 +247,8 @@ def _write(model: nn.Module, words: Any, folder: Path, name: str, log: list[dict
     card = f"""# {name}
 
 A {kind}: {LAYERS} layers of width {WIDTH}, {sum(p.numel() for p in model.parameters()):,} parameters, pretrained on
-unlabelled text about made-up restaurants. The lessons adapt it to six tasks.
+text about made-up restaurants. The lessons adapt it to six tasks. Some of the text says in a word what two of the tasks
+ask: guests' verdicts after reviews, and answers to statements; with the names and ways of speaking of train alone.
 
 - Made by `python -m dylora_kit.backbones {name}` in {seconds} s.
 - Settings: `{json.dumps(PRETRAINING[name])}`.

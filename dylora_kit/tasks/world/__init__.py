@@ -1,4 +1,4 @@
-"""A small English world: restaurants, six text tasks about them, and unlabelled text to pretrain on.
+"""A small English world: restaurants, six text tasks about them, and text to pretrain on.
 
 python -m dylora_kit.tasks.world
 

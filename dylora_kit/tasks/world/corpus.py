@@ -1,4 +1,8 @@
-"""Unlabelled text of the world to pretrain on: endless, from a seed, with every name and wording, and no test text."""
+"""Text of the world to pretrain on: endless, from a seed, with every name and wording, and no test text.
+
+Some of it says in a word what a task asks: a guest's verdict after a review, an answer to a statement. Such texts have
+the names and ways of train alone, so that what tests hold out is never seen together with what it means.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +23,7 @@ EASY = {"pair": 4, "review": 2}  # of easy texts; an answer takes looking up, so
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers about easy statements
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
+VERDICT = 0.75  # share of reviews that end with a verdict
 MOST = 5  # facts in a description
 
 
@@ -95,7 +100,7 @@ def _answer(rng: Random, easy: bool) -> Document:
     """A description, what somebody concludes from it, and whether that is right, in a word."""
     label, row, plain = rng.randrange(len(ANSWERS)), None, easy or rng.random() < PLAIN
     while row is None:
-        row = entailment(rng, "any", label, easy=plain)
+        row = entailment(rng, "train", label, easy=plain)
     start, answer = len(row["second"]) + 1, ANSWERS[label]
     return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
 
@@ -123,10 +128,12 @@ def _remark(rng: Random, _: bool) -> Document:
 
 
 def _review(rng: Random, easy: bool) -> Document:
-    """A review, and a sentence that says outright what the guest thinks."""
+    """A review, and mostly a sentence that says outright what the guest thinks."""
     label, (frame, words) = rng.choice((reviews.GOOD, reviews.BAD)), rng.choice(reviews.VERDICTS)
+    if not easy and rng.random() >= VERDICT:
+        return Document("review", reviews.review(rng, label, name=sample(rng, "any").name, held_out=True))
     plain = easy or rng.random() < PLAIN
-    text = reviews.review(rng, label, name=sample(rng, "any").name, held_out=True, plain=plain)
+    text = reviews.review(rng, label, name=sample(rng, "train").name, plain=plain)
     start = frame.index("{}")
     return Document("review", text, frame.format(words[label]), ((start, start + len(words[label])),))
 

@@ -40,12 +40,13 @@ SETTINGS = (
 )  # fmt: skip
 DAYS = ("Monday", "Tuesday", "Friday", "Saturday")
 COMPANY = ("my sister", "my parents", "a friend", "two colleagues", "my children", "a neighbour")
-VERDICTS = (  # for unlabelled text: a sentence, and the words that make it bad and good
+VERDICTS = (  # for text to pretrain on: a sentence, and the words that make it bad and good
     ("We {} it.", ("hated", "loved")), ("We left {}.", ("unhappy", "happy")),
     ("We will {} come back.", ("never", "surely")), ("All in all it was {}.", ("awful", "great")),
     ("It is a place to {}.", ("avoid", "remember")), ("That was a {} evening.", ("terrible", "splendid")),
     ("I can {} recommend it.", ("hardly", "warmly")),
 )  # fmt: skip
+KINDS = ("several", "several", "several", "one", "concession", "concession", "hearsay")
 # ways to say a judgement with an adjective: the first keep what it means, the others turn it round; + is for tests
 KEEPING = (
     "{the} {was} {adj}", "{the} {was} truly {adj}", "I found {the} {adj}", "{the} turned out to be {adj}",
@@ -115,11 +116,7 @@ def judgement(
 def review(rng: Random, label: int, *, name: str, held_out: bool = False, plain: bool = False) -> str:
     """A review that is good (1) or bad (0) on the whole; a plain one in words that mean what they say."""
     first, second = rng.sample(ASPECTS, 2)
-    kind = (
-        "several"
-        if plain
-        else rng.choice(("several", "several", "several", "one", "concession", "concession", "hearsay"))
-    )
+    kind = "several" if plain else rng.choice(KINDS)
     if kind == "one":
         said = [judgement(rng, label, first, held_out=held_out)]
     elif kind == "several":
