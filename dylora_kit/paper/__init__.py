@@ -1,7 +1,11 @@
 """The paper's settings, and the runs behind the tables and the shipped adapters."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dylora_kit.files import write_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,12 +22,57 @@ def table(results: "pd.DataFrame", parts: list[str]) -> "pd.DataFrame":
         parts: those columns, such as `["domain"]`.
     """
     groups = results.assign(value=100 * results["value"]).groupby([*parts, "method", "rank"], sort=False)["value"]
-    cells = groups.agg(lambda values: f"{values.mean():.0f} ± {values.std():.0f}")
+    cells = groups.agg(lambda of: f"{of.mean():.0f}" + (f" ± {of.std():.0f}" if len(of) > 1 else ""))
     return cells.unstack("rank").sort_index(axis=1).fillna("")
 
 
-def check_settings(rows: "pd.DataFrame", settings: dict[str, Any], path: Path) -> None:
-    """Raises `ValueError` if results of a task that a file holds were made with other settings than these."""
+@dataclass(frozen=True)
+class Job:
+    """One measurement with one seed, for a results file.
+
+    Attributes:
+        part: what tells it, beside the seed, from others in the file: columns and their values.
+        seed: the seed.
+        settings: what all its results of a part must have in common.
+        run: gives the rows, as `sweep` does; those of other methods that the same training gives may be among them.
+    """
+
+    part: dict[str, Any]
+    seed: int
+    settings: dict[str, Any]
+    run: Callable[[], "pd.DataFrame"]
+
+
+def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
+    """All rows of a results file, after every job that it did not hold yet; it is written after each.
+
+    Raises `ValueError`, before anything is run, if the file holds results of a part with other settings.
+    """
+    import pandas as pd
+    import torch
+
+    results = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    for job in jobs:
+        _check_settings(_of(results, job.part), job.settings, path)
+    for job in jobs:
+        if len(_of(results, job.part | {"seed": job.seed})):
+            continue
+        new = job.run().round({"value": 6})
+        lacking = {key: value for key, value in job.part.items() if key not in new}
+        new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
+        results = new if results.empty else pd.concat([results, new])
+        write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
+        print(f"{', '.join(job.part.values())}, seed {job.seed}: done", flush=True)
+    return results
+
+
+def _of(results: "pd.DataFrame", columns: dict[str, Any]) -> "pd.DataFrame":
+    for key, value in columns.items():
+        results = results[results[key] == value] if len(results) else results
+    return results
+
+
+def _check_settings(rows: "pd.DataFrame", settings: dict[str, Any], path: Path) -> None:
     for key, value in settings.items():
         others = set(rows.get(key, ["not told"] if len(rows) else [])) - {value}
         if others:

@@ -11,6 +11,7 @@ trains one DyLoRA for each candidate and looks at the validation part of train.
 import argparse
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ from dylora_kit import backbones
 from dylora_kit.adapt import Adapters
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
-from dylora_kit.files import write_files
-from dylora_kit.paper import SEEDS, check_settings, table
+from dylora_kit.paper import SEEDS, Job, collect, table
 from dylora_kit.paper.methods import DYLORA, HELD, LORA, ONE, SVD, Build, trained
 from dylora_kit.tasks import Task, glue
 
@@ -59,7 +59,7 @@ def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **sett
         start = time.process_time()
         pair = trained(build, task, LORA, seed, r=r, **settings)
         measure(ONE, pair, time.process_time() - start, [r])
-    return pd.concat(frames).assign(task=task.name)
+    return pd.concat(frames)
 
 
 def choose(build: Build, task: Task, **settings: Any) -> float:
@@ -80,35 +80,28 @@ def _main(arguments: argparse.Namespace) -> None:
     name = Path(arguments.model).name
     out = arguments.out or backbones.data_folder()
     path = out / "results" / f"glue-{name}.csv"
-    results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "seed"])
     settings = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
-    said = settings | {"max_length": arguments.max_length}
     tasks = {key: glue.load(key, tokenizer, max_length=arguments.max_length) for key in arguments.tasks}
-    for task in tasks.values() if not arguments.choose else ():
-        check_settings(results[results["task"] == task.name], said | {"examples": len(task.train)}, path)
-    for key, task in tasks.items():
 
-        def build(key: str = key) -> nn.Module:
-            return AutoModelForSequenceClassification.from_pretrained(
-                arguments.model, num_labels=glue.num_labels(key), pad_token_id=tokenizer.pad_token_id
-            )
+    def build(key: str) -> nn.Module:
+        return AutoModelForSequenceClassification.from_pretrained(
+            arguments.model, num_labels=glue.num_labels(key), pad_token_id=tokenizer.pad_token_id
+        )
 
-        if arguments.choose:
-            best = choose(build, task, steps=arguments.steps, batch_size=arguments.batch_size)
+    if arguments.choose:
+        for key, task in tasks.items():
+            best = choose(partial(build, key), task, steps=arguments.steps, batch_size=arguments.batch_size)
             print(f"{task.name}: best learning rate {best:g}")
-            continue
+        return
+    jobs = []
+    for key, task in tasks.items():
+        said = {"model": name, **settings, "max_length": arguments.max_length, "examples": len(task.train)}
         for seed in SEEDS[: arguments.seeds]:
-            if ((results["task"] == task.name) & (results["seed"] == seed)).any():
-                continue
             part = key + ("-subset" if "subset" in task.name else "")
             keep = out / "adapters" / f"glue-{name}-{part}" if seed == SEEDS[0] else None
-            new = run(build, task, seed, keep=keep, **settings).round({"value": 6})
-            new = new.assign(model=name, **said, examples=len(task.train), torch=torch.__version__)
-            results = new if results.empty else pd.concat([results, new])
-            write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
-            print(f"{task.name}, seed {seed}: done", flush=True)
-    if not results.empty:
-        print(table(results, ["task", "metric"]).to_string())
+            job = partial(run, partial(build, key), task, seed, keep=keep, **settings)
+            jobs.append(Job({"task": task.name}, seed, said, job))
+    print(table(collect(path, jobs), ["task", "metric"]).to_string())
 
 
 if __name__ == "__main__":

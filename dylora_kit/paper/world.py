@@ -22,8 +22,7 @@ from dylora_kit.adapt import Adapters
 from dylora_kit.baselines import bag_of_words
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
-from dylora_kit.files import write_files
-from dylora_kit.paper import SEEDS, check_settings, table
+from dylora_kit.paper import SEEDS, Job, collect, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
 from dylora_kit.tasks import Task, world
 from dylora_kit.tasks.world.writing import scores, write
@@ -70,7 +69,7 @@ def run(name: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
         frames.append(measure(name, task, test, *svd_cut(adapters)).assign(method=SVD, cpu_seconds=0))
         adapters.scaling = "alpha/r"
         frames.append(measure(name, task, test, model, adapters).assign(method=HELD, cpu_seconds=0))
-    return pd.concat(frames).assign(task=name, seed=seed, **settings)
+    return pd.concat(frames)
 
 
 def choose(name: str, method: str, **settings: Any) -> dict[float, float]:
@@ -98,32 +97,24 @@ def _main(arguments: argparse.Namespace) -> None:
                 print(f"{name}, {method}: {said} on validation", flush=True)
         return
     folder = arguments.out or backbones.data_folder() / "results"
-    found = [_runs(name, arguments.methods, folder / f"world-{name}.csv") for name in arguments.tasks]
+    found = [collect(folder / f"world-{name}.csv", _jobs(name, arguments.methods)) for name in arguments.tasks]
     print(table(pd.concat(found), ["task", "metric"]).to_string())
 
 
-def _runs(name: str, methods: list[str], path: Path) -> pd.DataFrame:
-    """The rows of a task's file, after every training that it did not have yet."""
-    results = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["task", "method", "seed"])
-    for index, seed in enumerate(SEEDS[: REPEATS.get(name, 3)]):
-        for method in (*([BAG] if index == 0 and name != "describe" else []), *methods):
-            settings = SETTINGS | {"lr": RATES[method]} if method != BAG else {}
-            known = results[results["method"] == method]
-            check_settings(known, settings, path)
-            if (known["seed"] == seed).any():
-                continue
-            new = _bag(name, seed) if method == BAG else run(name, method, seed, **settings)
-            new = new.round({"value": 6}).assign(torch=torch.__version__)
-            results = new if results.empty else pd.concat([results, new])
-            write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
-            print(f"{name}, {method}, seed {seed}: done", flush=True)
-    return results
+def _jobs(name: str, methods: list[str]) -> list[Job]:
+    found = [Job({"task": name, "method": BAG}, SEEDS[0], {}, partial(_bag, name))] if name != "describe" else []
+    for seed in SEEDS[: REPEATS.get(name, 3)]:
+        for method in methods:
+            settings = SETTINGS | {"lr": RATES[method]}
+            job = partial(run, name, method, seed, **settings)
+            found.append(Job({"task": name, "method": method}, seed, settings, job))
+    return found
 
 
-def _bag(name: str, seed: int) -> pd.DataFrame:
+def _bag(name: str) -> pd.DataFrame:
     texts, metric = world.texts(name), world.METRICS[name]
     value = bag_of_words.score(texts["train"], texts["test"], metric)
-    return pd.DataFrame([{"method": BAG, "rank": R, "metric": metric, "value": value, "task": name, "seed": seed}])
+    return pd.DataFrame([{"rank": R, "metric": metric, "value": value}])
 
 
 if __name__ == "__main__":
