@@ -1,7 +1,7 @@
 """AdamW that updates the rows and columns Algorithm 1 selects, and leaves every other one exactly as it is."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,6 +31,8 @@ class NestedAdamW(Optimizer):
         betas, eps, weight_decay: as in `torch.optim.AdamW`.
         head_lr: learning rate of everything else; `None` means `lr`.
         update: `"exact"` or `"authors"`.
+        row_lr: for the exact update, a factor of `lr` for each row, first to last. Rows that are drawn seldom move
+            seldom; `sampler.distribution.update_frequencies()` says how often, and 1/√frequency evens it out.
 
     Two parameter groups: the adapters, and, if there is any, everything else. Learning-rate schedulers and
     `state_dict` work as usual; a row's step count is kept under `"step"`, shape (r,).
@@ -57,9 +59,16 @@ class NestedAdamW(Optimizer):
         *,
         head_lr: float | None = None,
         update: str = "exact",
+        row_lr: Sequence[float] | None = None,
     ) -> None:
         if update not in ("exact", "authors"):
             raise ValueError(f"unknown update {update!r}: expected 'exact' or 'authors'")
+        if row_lr is not None:
+            row_lr = [float(factor) for factor in row_lr]
+            if update != "exact":
+                raise ValueError("row_lr needs update='exact': plain AdamW has one learning rate for all rows")
+            if len(row_lr) != adapters.r or not all(0 <= factor < math.inf for factor in row_lr):
+                raise ValueError(f"row_lr must be {adapters.r} finite factors, at least 0, one per row: got {row_lr}")
         for what, value in {"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}.items():
             if not 0 <= value < math.inf:
                 raise ValueError(f"{what} must be finite and at least 0: got {value!r}")
@@ -80,7 +89,7 @@ class NestedAdamW(Optimizer):
                 "no adapter parameter requires a gradient, so there is nothing to train: set requires_grad, or load "
                 "PEFT's adapter with is_trainable=True"
             )
-        groups: list[dict[str, Any]] = [{"params": nested, "nested": True}]
+        groups: list[dict[str, Any]] = [{"params": nested, "nested": True, "row_lr": row_lr}]
         if others:
             groups.append({"params": others, "nested": False, "lr": lr if head_lr is None else head_lr})
         elif head_lr is not None:
@@ -93,7 +102,10 @@ class NestedAdamW(Optimizer):
             for layer in layers:
                 self._trackers.update({p: tracker_of(layer) for p in (layer.lora_A, layer.lora_B) if p in known})
         self._stacks: list[_Stack] | None = None
-        super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False})
+        super().__init__(
+            groups,
+            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False, "row_lr": None},
+        )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds other parameters. Adapters come in with the handle: `ValueError` for more of them."""
@@ -229,14 +241,16 @@ class _Stack:
 
         steps += 1
         count = steps.double()
-        sizes = torch.stack([lr / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
+        rates = torch.tensor(group["row_lr"][low:high] if group["row_lr"] else [1.0], dtype=torch.float64) * lr
+        sizes = torch.stack([rates / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
         step_size, root = sizes.to(mean.device, mean.dtype, non_blocking=True).unsqueeze(3 - self.dim)
         mean.lerp_(grads, 1 - beta1)
         square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
         change = (square.sqrt() / root).add_(group["eps"])
         torch.div(mean, change, out=change).mul_(step_size)
         if decay:
-            torch._foreach_mul_(rows, 1 - lr * decay)
+            kept = (1 - decay * rates).to(mean.device, mean.dtype)  # (rows,), or (1,) for all
+            torch._foreach_mul_(rows, [kept.unsqueeze(1 - self.dim)] * len(rows))
         torch._foreach_sub_(rows, list(change))
         if not whole:
             self.steps[members, low:high] = steps

@@ -20,9 +20,10 @@ OPTIONS = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.3}
 class RowAdamW:
     """AdamW on one tensor, row by row: each row has its own moments and step count, an idle row keeps them."""
 
-    def __init__(self, tensor, dim, lr, betas, eps, weight_decay):
-        self.dim, self.lr, self.betas, self.eps, self.weight_decay = dim, lr, betas, eps, weight_decay
+    def __init__(self, tensor, dim, lr, betas, eps, weight_decay, row_lr=None):
+        self.dim, self.betas, self.eps, self.weight_decay = dim, betas, eps, weight_decay
         self.rows = list(rows_of(tensor.double(), dim).clone())
+        self.lr = [lr * factor for factor in row_lr or [1] * len(self.rows)]
         self.m = [torch.zeros_like(row) for row in self.rows]
         self.v = [torch.zeros_like(row) for row in self.rows]
         self.t = [0] * len(self.rows)
@@ -37,8 +38,8 @@ class RowAdamW:
             self.v[i - 1] = beta2 * self.v[i - 1] + (1 - beta2) * g**2
             m_hat = self.m[i - 1] / (1 - beta1 ** self.t[i - 1])
             v_hat = self.v[i - 1] / (1 - beta2 ** self.t[i - 1])
-            decayed = self.rows[i - 1] * (1 - self.lr * self.weight_decay)
-            self.rows[i - 1] = decayed - self.lr * m_hat / (v_hat.sqrt() + self.eps)
+            decayed = self.rows[i - 1] * (1 - self.lr[i - 1] * self.weight_decay)
+            self.rows[i - 1] = decayed - self.lr[i - 1] * m_hat / (v_hat.sqrt() + self.eps)
 
 
 def build(update="exact", *, seed=0, head=False, options=None, **model_options):
@@ -94,9 +95,10 @@ def warm_up(model, adapters, optimizer):
 
 
 @settings(max_examples=15)
-@given(st.lists(st.integers(1, R), min_size=1, max_size=10), st.booleans(), st.sampled_from([0.0, 0.3]))
-def test_selected_rows_follow_their_own_adamw_and_the_others_keep_every_bit(ranks, frozen, weight_decay):
-    options = {**OPTIONS, "weight_decay": weight_decay}
+@given(st.lists(st.integers(1, R), min_size=1, max_size=10), st.booleans(), st.sampled_from([0.0, 0.3]),
+       st.sampled_from([None, [1.0, 1.5, 2, 0, 3, 0.5, 7, 4]]))  # fmt: skip
+def test_selected_rows_follow_their_own_adamw_and_the_others_keep_every_bit(ranks, frozen, weight_decay, row_lr):
+    options = {**OPTIONS, "weight_decay": weight_decay, "row_lr": row_lr}
     model, adapters, optimizer = build(options=options, dtype=torch.float64)
     adapters.frozen = frozen
     references = [RowAdamW(p, dim, **options) for p, dim in parameters(adapters)]
@@ -611,6 +613,9 @@ def test_groups_hold_the_adapters_and_everything_else():
         ({"weight_decay": -0.1}, "weight_decay"),
         ({"betas": (1.0, 0.9)}, "betas"),
         ({"betas": (0.9, -0.1)}, "betas"),
+        ({"row_lr": [1.0] * (R - 1)}, f"row_lr must be {R} finite factors"),
+        ({"row_lr": [1.0] * (R - 1) + [-1.0]}, f"row_lr must be {R} finite factors"),
+        ({"row_lr": [1.0] * R, "update": "authors"}, "row_lr needs update='exact'"),
     ],
     ids=str,
 )
