@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dylora_kit.adapt import Adapters, attach
 from dylora_kit.layer import DyLoRALinear
-from dylora_kit.objectives import individual_loss, mixed_loss, summation_loss
+from dylora_kit.objectives import individual_loss, mixed_loss, summation_in_one, summation_loss
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.ordering import ordering  # as train below
 from dylora_kit.rank import ActiveRank
@@ -63,6 +63,7 @@ __all__ = [
     "predict",
     "ranks_per_layer",
     "smallest_rank",
+    "summation_in_one",
     "summation_loss",
     "sweep",
     "train",

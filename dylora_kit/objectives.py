@@ -3,15 +3,19 @@
 An objective is a function `(b, sampler, batch_size) -> [(weight, rank), …]`, where b is the rank drawn for this
 optimizer step. The loss is Σ weight · L(batch at rank). The training loop runs the terms one after another and
 backpropagates each at its own rank, so the memory is that of one forward pass and a recomputed forward (gradient
-checkpointing) sees the rank it had.
+checkpointing) sees the rank it had. A rank may be a tensor with one rank per example; with k times as many, the batch
+is run k times over, as one. A weight may be a tensor with one weight per example, for a loss with one value for each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
 
 from dylora_kit.rank import Rank
 from dylora_kit.sampling import RankSampler
 
-Objective = Callable[[int, RankSampler, int], list[tuple[float, Rank]]]
+Objective = Callable[[int, RankSampler, int], Sequence[tuple[float | Tensor, Rank]]]
 
 
 def individual_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
@@ -32,6 +36,22 @@ def summation_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[
     [(0.5, 1), (0.5, 2)]
     """
     return [(p, rank) for rank, p in sampler.distribution.probabilities.items()]
+
+
+def summation_in_one(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float | Tensor, Rank]]:
+    """The summation loss as one batch: every example once at every rank. The gradients are those of `summation_loss`.
+
+    One forward pass of a larger batch, with its memory. If the ranks are not equally probable, `train` needs a loss
+    with one value per example.
+
+    >>> from dylora_kit.sampling import Uniform
+    >>> summation_in_one(3, RankSampler(Uniform(1, 2), seed=0), batch_size=3)
+    [(1.0, tensor([1, 1, 1, 2, 2, 2]))]
+    """
+    probabilities = sampler.distribution.probabilities
+    ranks = torch.tensor(list(probabilities)).repeat_interleave(batch_size)
+    weights = torch.tensor(list(probabilities.values())).repeat_interleave(batch_size) / batch_size
+    return [(weights if len(set(probabilities.values())) > 1 else 1.0, ranks)]
 
 
 def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:

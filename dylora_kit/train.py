@@ -16,7 +16,7 @@ from dylora_kit.files import read_tensors, tensors_as_bytes, write_files
 from dylora_kit.objectives import Objective, individual_loss
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.progress import progress_bar
-from dylora_kit.rank import RankHandle
+from dylora_kit.rank import Rank, RankHandle
 from dylora_kit.sampling import RankSampler
 
 if TYPE_CHECKING:
@@ -60,12 +60,13 @@ def train(
         adapters: the handle from `attach` or `load`, or another `RankHandle`, such as an autoencoder's code.
         train_data: a map-style dataset of dicts.
         sampler: draws b.
-        objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `mixed_loss`, or your own.
+        objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `summation_in_one`, `mixed_loss`, or your own.
         gradient_accumulation: micro-batches of `batch_size` per optimizer step.
         optimizer: default is `NestedAdamW(adapters)` with `lr` (1e-3) and `weight_decay` (0).
         schedule: `"linear"` (warm up over the first `warmup` of the steps, then down to 0) or `"constant"`.
         collate: makes a batch of a list of examples; default is torch's.
-        loss: `(model, batch) → scalar`; default is `model(**batch).loss`.
+        loss: `(model, batch) → scalar`, or one value per example, of which the mean is taken; default is
+            `model(**batch).loss`.
         on_step: called with the number of finished steps.
         checkpoint: a folder; the state goes there every `checkpoint_every` steps and at the end.
         resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break.
@@ -148,7 +149,7 @@ def train(
                         for weight, rank in objective(b, sampler, len(next(iter(batch.values())))):
                             adapters.rank = rank
                             used.append(rank)
-                            term = loss(model, batch) * (weight / gradient_accumulation)
+                            term = _weighed(loss(model, _repeated(batch, rank)), weight) / gradient_accumulation
                             total += term.item()
                             if not math.isfinite(total):
                                 raise FloatingPointError(_not_finite("loss", total, step, rank, checkpoint))
@@ -188,6 +189,25 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
         if device.type != "cpu":
             getattr(torch, device.type).manual_seed(seed)
         yield
+
+
+def _repeated(batch: dict[str, Tensor], rank: Rank) -> dict[str, Tensor]:
+    """The batch as often as there are ranks for it."""
+    n = len(next(iter(batch.values())))
+    if not isinstance(rank, Tensor) or len(rank) == n or len(rank) % n:
+        return batch  # a length that does not fit is refused by the layers
+    return {key: torch.cat([value] * (len(rank) // n)) for key, value in batch.items()}
+
+
+def _weighed(loss: Tensor, weight: float | Tensor) -> Tensor:
+    if not isinstance(weight, Tensor):
+        return weight * loss.mean()
+    if loss.shape != weight.shape:
+        raise ValueError(
+            f"this objective weighs {len(weight)} examples one by one, but the loss has shape {tuple(loss.shape)}: "
+            "pass a loss that gives one value per example"
+        )
+    return (weight.to(loss) * loss).sum()
 
 
 def _not_finite(what: str, value: float, step: int, rank: Any, checkpoint: str | Path | None) -> str:

@@ -56,6 +56,32 @@ def test_the_gradient_of_the_terms_is_that_of_the_explicit_sum(distribution, fro
         torch.testing.assert_close(grad, parameter.grad)
 
 
+@EACH_DISTRIBUTION
+def test_summation_in_one_runs_every_example_once_at_every_rank(distribution):
+    [(weight, ranks)] = dk.summation_in_one(1, dk.RankSampler(distribution, seed=0), batch_size=3)
+    assert ranks.tolist() == [rank for rank in distribution.probabilities for _ in range(3)]
+    wanted = [p / 3 for p in distribution.probabilities.values() for _ in range(3)]
+    found = weight.tolist() if isinstance(weight, torch.Tensor) else [weight / len(ranks)] * len(ranks)
+    assert found == pytest.approx(wanted)
+
+
+@EACH_DISTRIBUTION
+@pytest.mark.parametrize("frozen", [False, True], ids=["nested", "frozen"])
+def test_summation_in_one_has_the_gradients_of_the_summation_loss(distribution, frozen):
+    x, sampler = batch(dtype=torch.float64), dk.RankSampler(distribution, seed=0)
+    model, adapters = make(dtype=torch.float64)
+    adapters.frozen = frozen
+    expected = backward(model, adapters, dk.summation_loss(1, sampler, len(x)), x)
+    twin, twin_adapters = make(dtype=torch.float64)
+    twin_adapters.frozen = frozen
+    [(weight, ranks)] = dk.summation_in_one(1, sampler, len(x))
+    twin_adapters.rank = ranks
+    losses = twin(x.repeat(len(ranks) // len(x), 1)).pow(2).mean(1)
+    (weight * losses).sum().backward() if isinstance(weight, torch.Tensor) else (weight * losses.mean()).backward()
+    for (parameter, _), grad in zip(parameters(twin_adapters), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, grad)
+
+
 @pytest.mark.parametrize("batch_size", [1, 6, 33])
 def test_the_mixed_loss_draws_one_rank_per_example(batch_size):
     [(weight, ranks)] = dk.mixed_loss(3, dk.RankSampler(dk.Uniform(2, 6), seed=0), batch_size)
@@ -86,7 +112,9 @@ def test_the_gradient_of_the_mixed_loss_is_that_of_the_examples_one_by_one(froze
         torch.testing.assert_close(grad, parameter.grad)
 
 
-@pytest.mark.parametrize("objective", [dk.individual_loss, dk.summation_loss], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "objective", [dk.individual_loss, dk.summation_loss, dk.summation_in_one], ids=lambda f: f.__name__
+)
 def test_objectives_that_do_not_sample_leave_the_sampler_where_it_stands(objective):
     sampler, twin = (dk.RankSampler(dk.Uniform(1, 8), seed=4) for _ in range(2))
     objective(3, sampler, 6)

@@ -329,6 +329,36 @@ def test_the_summation_loss_is_the_expected_loss_over_all_ranks():
     assert history["loss"][0] == pytest.approx(expected, rel=1e-5)
 
 
+def each(model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
+    return F.cross_entropy(model(batch["x"]).logits, batch["labels"], reduction="none")
+
+
+@pytest.mark.parametrize("loss", [None, each], ids=["mean", "one per example"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["all rows", "frozen"])
+@pytest.mark.parametrize("distribution", [dk.Uniform(1, R), dk.Geometric(0.4, 2, R)], ids=lambda d: type(d).__name__)
+def test_the_summation_loss_in_one_batch_trains_as_over_many(distribution, frozen, loss):
+    if loss is None and not isinstance(distribution, dk.Uniform):
+        loss = each
+    quiet = {"options": {"dropout": 0.0}, "attached": {"lora_dropout": 0.0}}
+    results = []
+    for objective in (dk.summation_loss, dk.summation_in_one):
+        run = Run(distribution=distribution, frozen=frozen, **quiet)
+        history = run.train(objective=objective, gradient_accumulation=2, loss=loss)
+        results.append((history, state_of(run.model)))
+    (history, weights), (other_history, other_weights) = results
+    assert other_history["loss"].tolist() == pytest.approx(history["loss"].tolist(), rel=1e-4)
+    assert history["rank"].isna().all()
+    assert other_history["rank"].isna().all()
+    for name, weight in weights.items():
+        torch.testing.assert_close(other_weights[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_weights_for_each_example_need_a_loss_for_each():
+    run = Run(distribution=dk.Geometric(0.4, 1, R))
+    with pytest.raises(ValueError, match=r"weighs 16 examples one by one, but the loss has shape \(\)"):
+        run.train(objective=dk.summation_in_one)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("frozen", [False, True], ids=["all rows", "frozen"])
 def test_gradient_checkpointing_gives_the_same_result(objective, frozen):
