@@ -90,10 +90,13 @@ def test_of_a_sentence_the_words_that_grammar_decides_are_asked_for(words: Any) 
     assert words.decode(told[0][told[1] > 0]).strip() == "are"
 
 
-def test_the_first_steps_read_easy_texts(words: Any) -> None:
-    batches = list(islice(language._batches("world-roberta", words, 3, 2, easy=language.POOL), language.POOL))
-    easy = language._encoded(list(islice(corpus.documents(3, easy=True), 2 * language.POOL)), words)[0]
-    assert sum(int(batch["attention_mask"].sum()) for batch in batches) == int((easy != words.pad_token_id).sum())
+def test_texts_come_in_stages_and_the_last_goes_on(words: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language, "STAGES", {"first": 0.5, "then": 0.25, "last": 0.25})
+    batches = language._batches("world-roberta", words, 3, 2, steps=4 * language.POOL)
+    for stage, pools in (("first", 2), ("then", 1), ("last", 3)):
+        read = sum(int(batch["attention_mask"].sum()) for batch in islice(batches, pools * language.POOL))
+        given = list(islice(corpus.documents(3, stage=stage), 2 * pools * language.POOL))
+        assert read == int((language._encoded(given, words)[0] != words.pad_token_id).sum())
 
 
 def test_of_a_masked_model_the_loss_is_the_mean_over_documents(words: Any) -> None:

@@ -168,16 +168,16 @@ def test_tests_hold_out_names_combinations_and_ways(name: str, slices: Any):
 def test_the_corpus_is_the_same_again_and_marks_facts():
     first, second = (list(islice(corpus.documents(3), 400)) for _ in range(2))
     assert first == second
-    assert {one.kind for one in first} == set(corpus.SHARES)
+    assert {one.kind for one in first} == set(corpus.SHARES["last"])
     assert not {one.first for one in first} & corpus.test_texts()
     for one in first:
         assert all(0 <= start < end <= len(one.second or one.first) for start, end in one.spans)
         assert one.spans or one.kind in ("remark", "sentence", "review")
 
 
-def test_easy_texts_are_short_and_say_what_they_mean():
-    found = list(islice(corpus.documents(3, easy=True), 400))
-    assert {one.kind for one in found} == set(corpus.EASY)
+def test_the_first_texts_are_short_and_say_what_they_mean():
+    found = list(islice(corpus.documents(3, stage="first"), 400))
+    assert {one.kind for one in found} == set(corpus.SHARES["first"])
     usual = list(islice(corpus.documents(3), 400))
     lengths = [[len(one.first) for one in some if one.kind == "pair"] for some in (found, usual)]
     assert sum(lengths[0]) / len(lengths[0]) < 0.75 * sum(lengths[1]) / len(lengths[1])
@@ -206,11 +206,11 @@ def test_what_tests_hold_out_is_never_seen_with_its_meaning(kind: str):
     assert kind == "answer" or sum(untold) > 0.2 * len(untold)
 
 
-def test_an_answer_is_that_of_the_entailment_task():
-    answers = [one for one in islice(corpus.documents(3), 800) if one.kind == "answer"]
+def test_an_answer_says_whether_the_second_text_is_right():
+    answers = [one for one in islice(corpus.documents(3), 1000) if one.kind == "answer"]
     words = [one.second[slice(*one.spans[0])] for one in answers]
     assert set(words) == set(corpus.ANSWERS)
-    assert all(words.count(word) > 0.25 * len(words) for word in corpus.ANSWERS)
+    assert all(words.count(word) > 0.17 * len(words) for word in corpus.ANSWERS)
     assert all(one.second.endswith(f" {word}.") for one, word in zip(answers, words, strict=True))
 
 

@@ -28,7 +28,7 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 }
 LAYERS, WIDTH, HEADS, LENGTH = 4, 128, 4, 128
 VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
-EASY = 0.2  # share of steps, the first ones, that read easy texts
+STAGES = {"first": 0.2, "then": 0.4, "last": 0.4}  # shares of the steps that read each stage's texts
 # where something follows from the rest of a text, mostly that alone is asked for: much else would hide what to learn
 LOOKED_UP, FOLLOWING, MASKED = 0.85, 0.9, 0.15  # share of such texts, and of what is masked in them and in others
 HELD_OUT = 1  # the seed of the documents that pretraining never sees
@@ -50,7 +50,7 @@ def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any
             model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], betas=(0.9, 0.98)
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, settings["warmup"]))
-        batches = _batches(name, words, settings["seed"], size, easy=round(EASY * steps))
+        batches = _batches(name, words, settings["seed"], size, steps=steps)
         start, log = time.perf_counter(), []
         bar = progress_bar(steps, f"pretraining {name}", show=progress)
         for step in range(1, steps + 1):
@@ -128,12 +128,13 @@ def _cosine(steps: int, warmup: float) -> Any:
     return lambda step: min((step + 1) / rise, 0.5 + 0.5 * math.cos(math.pi * max(step - rise, 0) / (steps - rise)))
 
 
-def _batches(name: str, words: Any, seed: int, size: int, *, easy: int = 0) -> Iterator[dict[str, Tensor]]:
-    """Batches without end, of documents of about the same length; the first so many are easy ones."""
+def _batches(name: str, words: Any, seed: int, size: int, *, steps: int = 0) -> Iterator[dict[str, Tensor]]:
+    """Batches without end, of documents of about the same length; in so many steps all stages, then the last."""
     generator = torch.Generator().manual_seed(seed)
     causal = name == "world-gpt2"
-    first = islice(corpus.documents(seed, easy=True), easy * size)
-    documents = _written(seed) if causal else chain(first, corpus.documents(seed))
+    limits = {key: None if key == "last" else round(part * steps) * size for key, part in STAGES.items()}
+    staged = (islice(corpus.documents(seed, stage=key), limit) for key, limit in limits.items())
+    documents = _written(seed) if causal else chain.from_iterable(staged)
     while True:
         pool = sorted(islice(documents, POOL * size), key=lambda one: len(one.first) + len(one.second))
         for index in torch.randperm(POOL, generator=generator).tolist():
@@ -228,7 +229,7 @@ def _measured(name: str, model: nn.Module, words: Any) -> dict[str, float]:
         batches = list(islice(_batches(name, words, HELD_OUT, 16), POOL))
         result = {"held-out loss": sum(_loss(name, model, moved(batch)).item() for batch in batches) / POOL}
         if name != "world-gpt2":
-            batch = moved(_probe(list(islice(corpus.documents(HELD_OUT), 512)), words))
+            batch = moved(_probe(list(islice(corpus.documents(HELD_OUT), 2048)), words))
             right = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
             asked = batch["labels"] != IGNORED
             result["facts looked up"] = (right == batch["labels"])[asked].float().mean().item()

@@ -13,15 +13,29 @@ from random import Random
 from re import findall, finditer
 
 from dylora_kit.tasks.world import comparing, errors, reviews, statements
-from dylora_kit.tasks.world.examples import MAKERS, TEST, entailment, rows
+from dylora_kit.tasks.world.examples import (
+    CONTRADICTION,
+    ENTAILMENT,
+    MAKERS,
+    NEUTRAL,
+    TEST,
+    entailment,
+    paraphrase,
+    rows,
+)
 from dylora_kit.tasks.world.facts import VALUES, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
-SHARES = {"pair": 6, "answer": 8, "review": 5, "sentence": 5, "comparison": 3, "remark": 2}
-EASY = {"pair": 4, "review": 2}  # of easy texts; an answer takes looking up, so answers come after them
+# what texts there are at first, then, and at last: an answer takes looking up, so answers come when that is learned
+SHARES = {
+    "first": {"pair": 4, "review": 2},
+    "then": {"pair": 6, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
+    "last": {"pair": 6, "review": 5, "sentence": 5, "comparison": 3, "remark": 2, "answer": 24},
+}
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers about easy statements
+REWORDED = 0.3  # share of answers that are about a whole text and not about a statement
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
 VERDICT = 0.75  # share of reviews that end with a verdict
 MOST = 5  # facts in a description
@@ -37,16 +51,16 @@ class Document:
     spans: tuple[tuple[int, int], ...] = ()
 
 
-def documents(seed: int = 0, *, easy: bool = False) -> Iterator[Document]:
-    """Documents without end, or short and plain ones. The same seed gives the same ones on every machine.
+def documents(seed: int = 0, *, stage: str = "last") -> Iterator[Document]:
+    """Documents without end; the first stage's are short and plain. The same seed gives the same on every machine.
 
     >>> next(documents(0)) == next(documents(0))
     True
     """
-    shares = EASY if easy else SHARES
+    shares = SHARES[stage]
     for index in count():
-        rng = Random(f"{seed}/{'easy' if easy else 'corpus'}/{index}")
-        found = _MAKERS[rng.choices(list(shares), list(shares.values()))[0]](rng, easy)
+        rng = Random(f"{seed}/{stage}/{index}")
+        found = _MAKERS[rng.choices(list(shares), list(shares.values()))[0]](rng, stage == "first")
         if not {found.first, found.second} & test_texts():
             yield found
 
@@ -96,11 +110,17 @@ def _pair(rng: Random, easy: bool) -> Document:
     return Document("pair", first, second, _spans(second))
 
 
-def _answer(rng: Random, easy: bool) -> Document:
-    """A description, what somebody concludes from it, and whether that is right, in a word."""
-    label, row, plain = rng.randrange(len(ANSWERS)), None, easy or rng.random() < PLAIN
-    while row is None:
-        row = entailment(rng, "train", label, easy=plain)
+def _answer(rng: Random, _: bool) -> Document:
+    """A description, what somebody concludes from it or says instead of it, and in a word whether that is right."""
+    row = None
+    if rng.random() < REWORDED:
+        label = rng.choice((ENTAILMENT, CONTRADICTION))
+        while row is None:
+            row = paraphrase(rng, "train", int(label == ENTAILMENT))
+    else:
+        label, plain = rng.choice((ENTAILMENT, NEUTRAL, CONTRADICTION)), rng.random() < PLAIN
+        while row is None:
+            row = entailment(rng, "train", label, easy=plain)
     start, answer = len(row["second"]) + 1, ANSWERS[label]
     return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
 
