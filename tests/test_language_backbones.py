@@ -91,9 +91,9 @@ def test_of_a_sentence_the_words_that_grammar_decides_are_asked_for(words: Any) 
 
 
 def test_texts_come_in_stages_and_the_last_goes_on(words: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language, "STAGES", {"first": 0.5, "then": 0.25, "last": 0.25})
+    monkeypatch.setattr(language, "STAGES", {"easy": 0.5, "unanswered": 0.25, "corpus": 0.25})
     batches = language._batches("world-roberta", words, 3, 2, steps=4 * language.POOL)
-    for stage, pools in (("first", 2), ("then", 1), ("last", 3)):
+    for stage, pools in (("easy", 2), ("unanswered", 1), ("corpus", 3)):
         read = sum(int(batch["attention_mask"].sum()) for batch in islice(batches, pools * language.POOL))
         given = list(islice(corpus.documents(3, stage=stage), 2 * pools * language.POOL))
         assert read == int((language._encoded(given, words)[0] != words.pad_token_id).sum())

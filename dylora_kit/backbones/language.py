@@ -28,7 +28,7 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 }
 LAYERS, WIDTH, HEADS, LENGTH = 4, 128, 4, 128
 VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
-STAGES = {"first": 0.2, "then": 0.4, "last": 0.4}  # shares of the steps that read each stage's texts
+STAGES = {"easy": 0.2, "unanswered": 0.4, "corpus": 0.4}  # shares of the steps that read each stage's texts
 # where something follows from the rest of a text, mostly that alone is asked for: much else would hide what to learn
 LOOKED_UP, FOLLOWING, MASKED = 0.85, 0.9, 0.15  # share of such texts, and of what is masked in them and in others
 HELD_OUT = 1  # the seed of the documents that pretraining never sees
@@ -132,7 +132,7 @@ def _batches(name: str, words: Any, seed: int, size: int, *, steps: int = 0) -> 
     """Batches without end, of documents of about the same length; in so many steps all stages, then the last."""
     generator = torch.Generator().manual_seed(seed)
     causal = name == "world-gpt2"
-    limits = {key: None if key == "last" else round(part * steps) * size for key, part in STAGES.items()}
+    limits = {key: None if key == "corpus" else round(part * steps) * size for key, part in STAGES.items()}
     staged = (islice(corpus.documents(seed, stage=key), limit) for key, limit in limits.items())
     documents = _written(seed) if causal else chain.from_iterable(staged)
     while True:

@@ -17,7 +17,6 @@ from dylora_kit.tasks.world.examples import (
     CONTRADICTION,
     ENTAILMENT,
     MAKERS,
-    NEUTRAL,
     TEST,
     entailment,
     paraphrase,
@@ -29,13 +28,13 @@ from dylora_kit.tasks.world.read import find, find_names
 
 # what texts there are at first, then, and at last: an answer takes looking up, so answers come when that is learned
 SHARES = {
-    "first": {"pair": 4, "review": 2},
-    "then": {"pair": 6, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
-    "last": {"pair": 6, "review": 5, "sentence": 5, "comparison": 3, "remark": 2, "answer": 24},
+    "easy": {"pair": 4, "review": 2},
+    "unanswered": {"pair": 10, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
+    "corpus": {"pair": 6, "answer": 20, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
 }
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers about easy statements
-REWORDED = 0.3  # share of answers that are about a whole text and not about a statement
+REWORDED = 0.4  # share of answers that are about a whole text and not about a statement
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
 VERDICT = 0.75  # share of reviews that end with a verdict
 MOST = 5  # facts in a description
@@ -51,8 +50,8 @@ class Document:
     spans: tuple[tuple[int, int], ...] = ()
 
 
-def documents(seed: int = 0, *, stage: str = "last") -> Iterator[Document]:
-    """Documents without end; the first stage's are short and plain. The same seed gives the same on every machine.
+def documents(seed: int = 0, *, stage: str = "corpus") -> Iterator[Document]:
+    """Documents without end; easy ones are short and plain. The same seed gives the same on every machine.
 
     >>> next(documents(0)) == next(documents(0))
     True
@@ -60,7 +59,7 @@ def documents(seed: int = 0, *, stage: str = "last") -> Iterator[Document]:
     shares = SHARES[stage]
     for index in count():
         rng = Random(f"{seed}/{stage}/{index}")
-        found = _MAKERS[rng.choices(list(shares), list(shares.values()))[0]](rng, stage == "first")
+        found = _MAKERS[rng.choices(list(shares), list(shares.values()))[0]](rng, stage == "easy")
         if not {found.first, found.second} & test_texts():
             yield found
 
@@ -112,15 +111,13 @@ def _pair(rng: Random, easy: bool) -> Document:
 
 def _answer(rng: Random, _: bool) -> Document:
     """A description, what somebody concludes from it or says instead of it, and in a word whether that is right."""
-    row = None
+    label, plain, row = rng.randrange(len(ANSWERS)), rng.random() < PLAIN, None
     if rng.random() < REWORDED:
         label = rng.choice((ENTAILMENT, CONTRADICTION))
         while row is None:
             row = paraphrase(rng, "train", int(label == ENTAILMENT))
-    else:
-        label, plain = rng.choice((ENTAILMENT, NEUTRAL, CONTRADICTION)), rng.random() < PLAIN
-        while row is None:
-            row = entailment(rng, "train", label, easy=plain)
+    while row is None:
+        row = entailment(rng, "train", label, easy=plain)
     start, answer = len(row["second"]) + 1, ANSWERS[label]
     return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
 
