@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from dylora_kit.adapt import Adapters, attach
+from dylora_kit.objectives import Objective, individual_loss
 from dylora_kit.optim import NestedAdamW
-from dylora_kit.sampling import Fixed, RankSampler, Uniform
+from dylora_kit.sampling import Fixed, RankDistribution, RankSampler, Uniform
 from dylora_kit.tasks import Task
 from dylora_kit.train import train
 
@@ -29,11 +30,21 @@ def trained(
     steps: int = 500,
     lr: float = 1e-3,
     batch_size: int = 32,
+    distribution: RankDistribution | None = None,
+    objective: Objective = individual_loss,
+    update: str = "exact",
+    evening: float = 0.0,
 ) -> tuple[nn.Module, Adapters]:
     """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
 
     `DYLORA` and `FROZEN` draw b uniformly from 1 … r, `LORA` trains at r. With `FULL` and `HEAD` the adapters stay
     zero, and the whole model, or only what is outside the pretrained part, is trained by AdamW.
+
+    Arguments:
+        distribution: how b is drawn instead.
+        objective: as in `train`.
+        update: as in `NestedAdamW`.
+        evening: a row's learning rate is lr / frequency^evening, by the share of steps that update it.
     """
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)  # the start of the head
@@ -44,7 +55,8 @@ def trained(
     adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head, seed=seed)
     adapters.frozen = method == FROZEN
     nested = method in (DYLORA, FROZEN)
-    sampler = RankSampler(Uniform(1, r) if nested else Fixed(r), seed=seed)
+    drawn = distribution or (Uniform(1, r) if nested else Fixed(r))
+    sampler = RankSampler(drawn, seed=seed)
     if method in (FULL, HEAD):
         for parameter in adapters.nested_parameters():
             parameter.requires_grad_(False)
@@ -54,7 +66,13 @@ def trained(
     if not learned:  # a causal model has no head of its own
         return model, adapters
     plain = method in (FULL, HEAD)
-    optimizer = torch.optim.AdamW(learned, lr=lr, weight_decay=0.0) if plain else NestedAdamW(adapters, lr=lr)
+    frequencies = drawn.update_frequencies(frozen=adapters.frozen)
+    row_lr = [frequency**-evening for frequency in frequencies] if evening else None
+    optimizer = (
+        torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
+        if plain
+        else NestedAdamW(adapters, lr=lr, update=update, row_lr=row_lr)
+    )
     train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
-          seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
+          objective=objective, seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
     return model, adapters

@@ -1,0 +1,115 @@
+"""The design choices of DyLoRA (the paper's Tables 4 and 7, section 5.8): which rows a step updates, how b is drawn,
+what is minimised.
+
+    python -m dylora_kit.paper.design updates            # into data/results/; goes on where it stopped
+    python -m dylora_kit.paper.design distributions --tasks world-sentiment
+
+Each choice has the same steps, batches and learning rate; what a step costs is measured in `cpu_seconds`.
+"""
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from dylora_kit import backbones
+from dylora_kit.evaluate import sweep
+from dylora_kit.objectives import mixed_loss, summation_in_one, summation_loss
+from dylora_kit.paper import SEEDS, Job, collect, table, world
+from dylora_kit.paper.methods import DYLORA, FROZEN, Build, R, trained
+from dylora_kit.rank import Rank
+from dylora_kit.sampling import Categorical, Geometric, RankSampler, Uniform
+from dylora_kit.tasks import Task, digits
+
+
+def sandwich(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
+    """The smallest and the largest rank in each step, beside the drawn one (Yu and Huang 2019). Three passes.
+
+    >>> sandwich(3, RankSampler(Uniform(1, 8), seed=0), batch_size=32)[1]
+    (0.3333333333333333, 3)
+    """
+    return [(1 / 3, rank) for rank in (sampler.distribution.lo, b, sampler.distribution.hi)]
+
+
+ONLY_B = {"method": FROZEN}
+CHOICES: dict[str, dict[str, dict[str, Any]]] = {
+    "updates": {
+        f"{rows}, {name}": how | what
+        for rows, what in (("rows 1 … b", {}), ("row b", ONLY_B))
+        for name, how in (
+            ("exact", {}),
+            ("as the authors", {"update": "authors"}),
+            ("exact, lr / √frequency", {"evening": 0.5}),
+            ("exact, lr / frequency", {"evening": 1.0}),
+        )
+    },
+    "distributions": {
+        "uniform": {},
+        "geometric 0.15": {"distribution": Geometric(0.15, 1, R)},
+        "harmonic": {"distribution": Categorical({b: 1 / b for b in range(1, R + 1)})},
+        "linear": {"distribution": Categorical({b: b for b in range(1, R + 1)})},
+        "uniform 4 … 8": {"distribution": Uniform(4, R)},
+        "uniform 1 … 4": {"distribution": Uniform(1, 4)},
+        "1, a drawn one, and 8": {"objective": sandwich},
+        "uniform, row b": ONLY_B,
+        "geometric 0.15, row b": {"distribution": Geometric(0.15, 1, R)} | ONLY_B,
+    },
+    "objectives": {
+        "individual": {},
+        "summation": {"objective": summation_loss},
+        "summation, one batch": {"objective": summation_in_one},
+        "one rank for each example": {"objective": mixed_loss},
+    },
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "digits-turned": {"steps": 1000, "batch_size": 32, "lr": 4e-3},
+    "world-sentiment": world.SETTINGS | {"lr": world.RATES[DYLORA]},
+    "world-entailment": world.SETTINGS | {"lr": world.RATES[DYLORA]},
+}
+
+
+def load(name: str) -> tuple[Build, Task]:
+    """What builds the model of a task, and the task."""
+    tier, _, part = name.partition("-")
+    if tier == "digits":
+        return partial(backbones.load, "digits-vit"), digits.load(part)
+    return partial(world.backbone, part), world.load(part)
+
+
+def run(name: str, choice: dict[str, Any], seed: int, **settings: Any) -> pd.DataFrame:
+    """One training, and the test split at every rank, also at those that were never drawn."""
+    build, task = load(name)
+    start = time.process_time()
+    model, adapters = trained(build, task, **({"method": DYLORA} | choice), seed=seed, **settings)
+    seconds = round(time.process_time() - start, 1)
+    frame = sweep(model, adapters, task.test, metric=task.metric, collate=task.collate, progress=False)
+    return frame.drop(columns="method").assign(cpu_seconds=seconds)
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    folder, found = arguments.out or backbones.data_folder() / "results", []
+    for name in arguments.tasks:
+        settings = SETTINGS[name]
+        jobs = [
+            Job({"task": name, "method": method}, seed, settings, partial(run, name, choice, seed, **settings))
+            for seed in SEEDS
+            for method, choice in CHOICES[arguments.choice].items()
+        ]
+        found.append(collect(folder / f"design-{arguments.choice}-{name}.csv", jobs))
+    print(table(pd.concat(found), ["task", "metric"]).to_string())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Compare ways to train a DyLoRA.")
+    parser.add_argument("choice", choices=list(CHOICES), help="what is compared")
+    parser.add_argument("--tasks", nargs="+", choices=list(SETTINGS), default=["digits-turned"])
+    parser.add_argument("--out", type=Path, help="another folder than data/results")
+    torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
+    try:
+        _main(parser.parse_args())
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")

@@ -1,0 +1,40 @@
+"""The runs behind the design choices: each choice is really another training, with the same budget."""
+
+from argparse import Namespace
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from dylora_kit.paper import design
+from dylora_kit.paper.methods import DYLORA, trained
+
+SMALL = {"steps": 24, "batch_size": 8, "lr": 1e-2}
+
+
+@pytest.mark.parametrize("choice", design.CHOICES)
+def test_every_choice_trains_otherwise(choice: str) -> None:
+    build, task = design.load("digits-turned")
+    found = {}
+    for name, options in design.CHOICES[choice].items():
+        _, adapters = trained(build, task, **({"method": DYLORA} | options), seed=10, **SMALL)
+        found[name] = torch.cat([p.detach().flatten() for p in adapters.nested_parameters()])
+    for first, second in combinations(found, 2):
+        if {first, second} == {"summation", "summation, one batch"}:
+            torch.testing.assert_close(found[first], found[second], rtol=1e-2, atol=1e-3)
+        else:
+            assert not torch.allclose(found[first], found[second], rtol=1e-3, atol=1e-4), (first, second)
+
+
+def test_the_command_measures_every_rank_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(design.SETTINGS, "digits-turned", SMALL)
+    monkeypatch.setattr(design, "SEEDS", (10,))
+    asked = Namespace(choice="objectives", tasks=["digits-turned"], out=tmp_path)
+    design._main(asked)
+    written = pd.read_csv(tmp_path / "design-objectives-digits-turned.csv")
+    assert written.groupby("method", sort=False).size().to_dict() == dict.fromkeys(design.CHOICES["objectives"], 8)
+    assert (written["cpu_seconds"] > 0).all() and set(written["seed"]) == {10}
+    monkeypatch.setattr(design, "run", lambda *_: pytest.fail("was measured again"))
+    design._main(asked)
