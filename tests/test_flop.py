@@ -41,7 +41,7 @@ def data(n: int = 256) -> list[dict[str, Tensor]]:
 def gated(request: pytest.FixtureRequest) -> tuple[Net, Gates]:
     model = net()
     if request.param == "weights":
-        return model, flop(model, ["up", "down"], modules_to_save=["classifier"])
+        return model, flop(model, ["up", "down"])
     gates = flop_lora(model, ["up", "down"], r=24, modules_to_save=["classifier"])
     for layer in gates.layers.values():
         nn.init.normal_(layer.p, std=0.1)

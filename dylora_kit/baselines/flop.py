@@ -140,9 +140,8 @@ class Gates(RankHandle):
 
     word, kind = "size", "gated"
 
-    def __init__(self, model: nn.Module, layers: dict[str, GatedLinear], saved: list[nn.Module]) -> None:
+    def __init__(self, model: nn.Module, layers: dict[str, GatedLinear]) -> None:
         self.model, self.layers = model, layers
-        self._saved = saved
         self._active = ActiveRank({"gates": 1})
         self.multipliers = [0.0, DAMPING]
 
@@ -168,12 +167,11 @@ class Gates(RankHandle):
         return {"layers": {name: len(layer.q) for name, layer in self.layers.items()}}
 
     def groups(self, lr: float, gate_lr: float = 0.05) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer: the gates learn at a rate of their own."""
+        """All that is trained, as parameter groups for an optimizer: the gates learn at a rate of their own."""
         gates = [layer.gates.log_alpha for layer in self.layers.values()]
-        others = [p for layer in self.layers.values() for p in layer.parameters() if p.requires_grad]
-        others += [p for module in self._saved for p in module.parameters()]
-        apart = {id(gate) for gate in gates}
-        return [{"params": [p for p in others if id(p) not in apart], "lr": lr}, {"params": gates, "lr": gate_lr}]
+        apart = set(gates)
+        others = [p for p in self.model.parameters() if p.requires_grad and p not in apart]
+        return [{"params": others, "lr": lr}, {"params": gates, "lr": gate_lr}]
 
     def controller(
         self, target: float, *, steps: int, ramp: float = 0.5, rate: float = 3.0
@@ -218,13 +216,13 @@ class Gates(RankHandle):
         return sum(len(layer.q) * layer.size_of_part for layer in self.layers.values())
 
 
-def flop(model: nn.Module, target_modules: str | Sequence[str], modules_to_save: Sequence[str] = ()) -> Gates:
+def flop(model: nn.Module, target_modules: str | Sequence[str]) -> Gates:
     """Factorises linear layers of a model in place, W = P·diag(z)·Q by singular values, with gates that start open.
 
     At the start nothing is lost: in evaluation the model computes what it did. All of the model is trained.
 
     Arguments:
-        target_modules, modules_to_save: as in `attach`.
+        target_modules: as in `attach`.
 
     >>> model = nn.Sequential(nn.Linear(6, 4))
     >>> x, before = torch.randn(3, 6), model(torch.ones(3, 6))
@@ -239,8 +237,7 @@ def flop(model: nn.Module, target_modules: str | Sequence[str], modules_to_save:
         q, p = (s.sqrt()[:, None] * v).to(weight.dtype), (u * s.sqrt()).to(weight.dtype)
         layers[name] = GatedLinear(q, p, bias=getattr(module, "bias", None)).train(module.training)
         _put(model, name, layers[name])
-    saved = match_saved(model, list(modules_to_save), list(layers)) if modules_to_save else {}
-    return Gates(model, layers, list(saved.values()))
+    return Gates(model, layers)
 
 
 def flop_lora(
@@ -267,7 +264,7 @@ def flop_lora(
         q, p = new_matrices(d_in, d_out, r, generator, module.weight)  # type: ignore[arg-type]
         layers[name] = GatedLinear(q.data, p.data, scale=lora_alpha / r, base_layer=module).train(module.training)
         _put(model, name, layers[name])
-    return Gates(model, layers, list(saved.values()))
+    return Gates(model, layers)
 
 
 def _targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[str, nn.Module]:

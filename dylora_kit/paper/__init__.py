@@ -62,7 +62,7 @@ def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
         new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
         results = new if results.empty else pd.concat([results, new])
         write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
-        print(f"{', '.join(job.part.values())}, seed {job.seed}: done", flush=True)
+        print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
     return results
 
 

@@ -46,13 +46,10 @@ def trained(
         update: as in `NestedAdamW`.
         evening: a row's learning rate is lr / frequency^evening, by the share of steps that update it.
     """
-    with torch.random.fork_rng([]):
-        torch.default_generator.manual_seed(seed)  # the start of the head
-        model = build()
+    model = built(build, seed)
     base = getattr(model, str(model.base_model_prefix))
     inside = set(base.parameters())
-    head = [name for name, child in model.named_children() if not inside.issuperset(child.parameters())]
-    adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head, seed=seed)
+    adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head_of(model), seed=seed)
     adapters.frozen = method == FROZEN
     nested = method in (DYLORA, FROZEN)
     drawn = distribution or (Uniform(1, r) if nested else Fixed(r))
@@ -76,3 +73,16 @@ def trained(
     train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
           objective=objective, seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
     return model, adapters
+
+
+def built(build: Build, seed: int) -> nn.Module:
+    """A fresh model, its head drawn from the seed."""
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+def head_of(model: nn.Module) -> list[str]:
+    """The names of what is outside the pretrained part of a transformers model."""
+    inside = set(getattr(model, str(model.base_model_prefix)).parameters())
+    return [name for name, child in model.named_children() if not inside.issuperset(child.parameters())]

@@ -1,0 +1,127 @@
+"""What it takes to find a rank (the paper's Tables 1, 3 and 5 and Appendix A): a LoRA for every rank, or one DyLoRA.
+
+    python -m dylora_kit.paper.search            # into data/results/; goes on where it stopped
+
+Beside them: full fine-tuning, and three methods that find one size per run: FLOP on the weights, the same gates on a
+LoRA, and AdaLoRA. Each run has the same steps, batches and learning rate. Measured with the quality: the seconds of the
+training, the floating-point operations of its mean step, and the parameters that are trained and that are used.
+"""
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dylora_kit import backbones
+from dylora_kit.adapt import Adapters
+from dylora_kit.baselines.adalora import adalora
+from dylora_kit.baselines.flop import flop, flop_lora
+from dylora_kit.evaluate import sweep
+from dylora_kit.paper import SEEDS, Job, collect, table
+from dylora_kit.paper.design import SETTINGS, load
+from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, LORA, ONE, Build, R, built, head_of, trained
+from dylora_kit.rank import RankHandle
+from dylora_kit.sampling import Fixed, RankSampler
+from dylora_kit.tasks import Task
+from dylora_kit.train import train
+
+FLOP, GATED, ADALORA = "FLOP on the weights", "FLOP on a LoRA", "AdaLoRA"
+SEARCHED = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
+KEPT = {FLOP: 0.64, GATED: 0.5, ADALORA: 0.5}  # shares of the size: of Table 3's 80 of 125 million, and of r = 8
+JOBS = [(FULL, R), (DYLORA, R), (FROZEN, R), (FLOP, R), (GATED, R), (ADALORA, R), *((ONE, r) for r in SEARCHED)]
+
+
+def found(build: Build, task: Task, method: str, seed: int, *, steps: int, lr: float, batch_size: int) -> RankHandle:
+    """A model trained by a method that finds its size by itself, as the handle on it."""
+    model = built(build, seed)
+    head = head_of(model)
+    options: dict[str, Any] = {}
+    if method == ADALORA:
+        budget = round(KEPT[method] * R)
+        handle: Any = adalora(model, "attention", steps=steps, r=budget, modules_to_save=head, seed=seed)
+        optimizer = handle.optimizer(lr)
+    else:
+        if method == FLOP:
+            base = str(model.base_model_prefix)
+            linear = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+            handle = flop(model, [name for name in linear if name.startswith(f"{base}.")])
+        else:
+            handle = flop_lora(model, "attention", r=R, modules_to_save=head, seed=seed)
+        optimizer = torch.optim.AdamW(handle.groups(lr), weight_decay=0.0)
+        options = dict(zip(("loss", "on_step"), handle.controller(KEPT[method], steps=steps), strict=True))
+    sampler = RankSampler(Fixed(1), seed=seed)
+    train(handle.model, handle, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
+          seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False, **options)  # fmt: skip
+    return handle
+
+
+def operations(model: nn.Module, handle: RankHandle, batch: dict[str, Any], ranks: list[int]) -> float:
+    """Floating-point operations of a training step, forward and backward, the mean over ranks."""
+    counts = []
+    for rank in ranks:
+        with handle.at(rank), FlopCounterMode(display=False) as counter:
+            model(**batch).loss.backward()
+        counts.append(counter.get_total_flops())
+    model.zero_grad()
+    return sum(counts) / len(counts)
+
+
+def run(name: str, method: str, r: int, seed: int, **settings: Any) -> pd.DataFrame:
+    """One training, its quality on the test split, and what it took."""
+    build, task = load(name)
+    start = time.process_time()
+    handle: RankHandle
+    if method in KEPT:
+        handle = found(build, task, method, seed, **settings)
+        model = handle.model
+    else:
+        model, handle = trained(build, task, LORA if method == ONE else method, seed, r=r, **settings)
+    seconds = round(time.process_time() - start, 1)
+    nested = method in (DYLORA, FROZEN)
+    every = list(range(1, handle.r + 1)) if nested else [handle.r]
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frame = sweep(model, handle, task.test, metric=task.metric, ranks=every, collate=task.collate, progress=False)
+    batch = (task.collate or torch.utils.data.default_collate)([task.train[i] for i in range(settings["batch_size"])])
+    used = [0 if method == FULL else handle.num_parameters(rank) for rank in every]
+    return frame.drop(columns="method").assign(
+        rank=every if isinstance(handle, Adapters) else R,
+        cpu_seconds=seconds,
+        step_flops=operations(model.train(), handle, batch, every),
+        trained=learned,
+        used=used,
+    )
+
+
+def _main(arguments: argparse.Namespace) -> None:
+    folder, frames = arguments.out or backbones.data_folder() / "results", []
+    for name in arguments.tasks:
+        settings = SETTINGS[name]
+        jobs = [
+            Job(
+                {"task": name, "method": method, "r": r},
+                seed,
+                settings,
+                partial(run, name, method, r, seed, **settings),
+            )
+            for seed in SEEDS
+            for method, r in JOBS
+        ]
+        frames.append(collect(folder / f"search-{name}.csv", jobs))
+    print(table(pd.concat(frames), ["task", "metric"]).to_string())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Compare what finds a rank.")
+    parser.add_argument("--tasks", nargs="+", choices=list(SETTINGS), default=["digits-turned"])
+    parser.add_argument("--out", type=Path, help="another folder than data/results")
+    torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
+    try:
+        _main(parser.parse_args())
+    except (ValueError, OSError) as error:
+        parser.exit(1, f"{error}\n")
