@@ -1,10 +1,14 @@
-"""The README's script, as it stands there."""
+"""The README's script, as it stands there, and the numbers in its tables."""
 
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
+
+from dylora_kit import backbones
+from dylora_kit.paper import table
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -23,3 +27,39 @@ def test_the_trainer_script_runs_and_plain_peft_loads_rank_3(tmp_path: Path, mon
         at_3 = model(input_ids=ids).logits
     with torch.no_grad(), adapters.at(8):
         assert not torch.equal(model(input_ids=ids).logits, at_3)
+
+
+RESULTS = backbones.data_folder() / "results"
+IN_DIGITS = {"… with a new head for each rank": "LoRA, cut by SVD, new head"}
+
+
+def rows_of(pattern: str) -> dict[tuple[str, ...], list[str]]:
+    """The README's table rows whose first cells match: the cells after them, by rank."""
+    found = {}
+    for line in README.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("|") and re.fullmatch(pattern, " | ".join(cells[:-8])):
+            found[tuple(cells[:-8])] = cells[-8:]
+    return found
+
+
+def measured(frame: pd.DataFrame, method: str) -> list[str]:
+    row = table(frame.assign(all=""), ["all"]).loc[("", method)].reindex(range(1, 9)).fillna("")
+    return [cell or "–" for cell in row]
+
+
+def test_the_table_of_digits_says_what_was_measured() -> None:
+    frame = pd.read_csv(RESULTS / "digits.csv").query("domain == 'turned'")
+    said = rows_of(r"(DyLoRA|LoRA.*|… with.*)")
+    assert len(said) == 5
+    for (method,), cells in said.items():
+        assert cells == measured(frame, IN_DIGITS.get(method, method)), method
+
+
+def test_the_table_of_glue_says_what_was_measured() -> None:
+    frame = pd.read_csv(RESULTS / "glue-all-MiniLM-L6-v2.csv").query("metric == 'accuracy'")
+    said = rows_of(r"(SST-2|MRPC|RTE) \| .*")
+    assert len(said) == 14
+    for (task, method), cells in said.items():
+        of_task = frame[frame["task"] == f"glue-{task.lower().replace('-', '')}"]
+        assert cells == measured(of_task, method), (task, method)
