@@ -175,7 +175,7 @@ class RankExplorer(ipywidgets.VBox):
         for live in self._live.values():
             live.handle.rank = rank
         scene = self._scene(rank)
-        self.picture.value = f'<div class="dk-explorer">{cards.explorer(scene, self._views)}</div>'
+        self.picture.value = cards.explorer(scene, self._views)
         handle = self._live[self.method.value].handle
         used, most = handle.num_parameters(rank), handle.num_parameters(handle.r)
         self.note.value = (

@@ -7,12 +7,27 @@ marker; the active rank is marked on every card.
 from collections.abc import Callable, Sequence
 from html import escape
 
+from dylora_kit.cards.bars import Bar, bars_card
 from dylora_kit.cards.curves import metric_card
 from dylora_kit.cards.matrices import matrices_card, ordering_card, spectrum_card
 from dylora_kit.cards.pictures import predictions_card, reconstructions_card
 from dylora_kit.cards.scene import Example, Layer, Scene, Series
 
-__all__ = ["CARD_WIDTH", "STYLE", "VIEWS", "WIDTH", "Example", "Layer", "Scene", "Series", "explorer"]
+__all__ = [
+    "CARD_WIDTH",
+    "STYLE",
+    "VIEWS",
+    "WIDTH",
+    "Bar",
+    "Example",
+    "Layer",
+    "Scene",
+    "Series",
+    "bars_card",
+    "explorer",
+    "metric_card",
+    "page",
+]
 
 WIDTH, GAP = 960, 16
 CARD_WIDTH = (WIDTH - GAP) // 2
@@ -46,18 +61,24 @@ def explorer(scene: Scene, views: Sequence[str]) -> str:
 
     The whole is one image that names its finding for screen readers.
     """
-    drawn = []
+    rows = []
     for first in range(0, len(views), 2):
         row = [VIEWS[name] for name in views[first : first + 2]]
-        height = max(card_height for _, card_height in row)
-        for draw, _ in row:
-            face = f'<rect class="card" x=".5" y=".5" rx="10" width="{CARD_WIDTH - 1}" height="{height - 1}"/>'
-            size = f'viewBox="0 0 {CARD_WIDTH} {height}"'
-            drawn.append(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{face}{draw(scene)}</svg>')
+        rows += [(draw(scene), max(card_height for _, card_height in row)) for draw, _ in row]
+    return page(rows, scene.finding, rank=str(scene.rank), method=scene.series[scene.active].name)
+
+
+def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
+    """Cards, each with its height, as one image that names its finding; `data` are kept as `data-…` for tests."""
+    drawn = []
+    for inside, height in cards:
+        face = f'<rect class="card" x=".5" y=".5" rx="10" width="{CARD_WIDTH - 1}" height="{height - 1}"/>'
+        size = f'viewBox="0 0 {CARD_WIDTH} {height}"'
+        drawn.append(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{face}{inside}</svg>')
+    marks = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
     return (
-        f'<div class="dk-cards" role="img" data-rank="{scene.rank}" '
-        f'data-method="{escape(scene.series[scene.active].name)}" aria-label="{escape(scene.finding)}">'
-        f"{''.join(drawn)}</div>"
+        f'<div class="dk-explorer"><div class="dk-cards" role="img"{marks} aria-label="{escape(finding)}">'
+        f"{''.join(drawn)}</div></div>"
     )
 
 
