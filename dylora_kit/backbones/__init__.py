@@ -74,8 +74,8 @@ def pretrain(name: str = "digits-vit", folder: Path | None = None, *, progress: 
 
     Returns what was measured. The same machine gives the same weights again.
     """
-    target = folder or _folder(name)
-    return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, target, progress=progress)
+    own = _folder(name)
+    return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, folder or own, progress=progress)
 
 
 def _other_version(name: str, why: str) -> ValueError:

@@ -144,7 +144,7 @@ def _batches(name: str, words: Any, seed: int, size: int, *, steps: int = 0) -> 
 
 def _written(seed: int) -> Iterator[Document]:
     """What a causal model reads: facts and the text that tells them, and the world's texts as they are."""
-    plain = corpus.documents(seed)
+    plain = corpus.documents(seed, stage="unanswered")
     for prompted in corpus.prompted(seed):
         yield prompted
         yield next(plain)
@@ -248,8 +248,9 @@ def _write(model: nn.Module, words: Any, folder: Path, name: str, log: list[dict
     card = f"""# {name}
 
 A {kind}: {LAYERS} layers of width {WIDTH}, {sum(p.numel() for p in model.parameters()):,} parameters, pretrained on
-text about made-up restaurants. The lessons adapt it to six tasks. Some of the text says in a word what two of the tasks
-ask: guests' verdicts after reviews, and answers to statements; with the names and ways of speaking of train alone.
+text about made-up restaurants. The lessons adapt it to six tasks. Some of the text says in a word what three of them
+ask: verdicts after reviews, and answers to statements and to other descriptions, with the names and ways of speaking of
+train alone. Correct sentences have the names and words of tests too. No text of a test is in it.
 
 - Made by `python -m dylora_kit.backbones {name}` in {seconds} s.
 - Settings: `{json.dumps(PRETRAINING[name])}`.

@@ -24,7 +24,7 @@ VALIDATION = 500
 REBUILD = "rebuild it with python -m dylora_kit.tasks.world"
 
 
-def load(name: str, tokenizer: Any, *, max_length: int = 96, limit: int | None = None, seed: int = 0) -> Task:
+def load(name: str, tokenizer: Any, *, max_length: int = 128, limit: int | None = None, seed: int = 0) -> Task:
     """One task of the world, tokenised, padded batch by batch.
 
     Arguments:

@@ -13,8 +13,8 @@ MORE = {
     "price": ("is more expensive than {}", "costs more than {}", "is not as cheap as {}", "+charges more than {}"),
     "stars": ("is rated better than {}", "has more stars than {}", "scores higher than {}",
               "+gets more stars than {}"),
-    "seats": ("is bigger than {}", "has more seats than {}", "holds more guests than {}", "+is less cramped than {}"),
-    "closes": ("closes later than {}", "stays open longer than {}", "keeps later hours than {}",
+    "seats": ("is bigger than {}", "has more seats than {}", "holds more guests than {}", "+seats more guests than {}"),
+    "closes": ("closes later than {}", "does not close as early as {}", "keeps later hours than {}",
                "+shuts later than {}"),
 }  # fmt: skip
 LESS = {
@@ -22,7 +22,7 @@ LESS = {
     "stars": ("is rated worse than {}", "has fewer stars than {}", "scores lower than {}",
               "+gets fewer stars than {}"),
     "seats": ("is smaller than {}", "has fewer seats than {}", "holds fewer guests than {}", "+is not as big as {}"),
-    "closes": ("closes earlier than {}", "does not stay open as long as {}", "keeps shorter hours than {}",
+    "closes": ("closes earlier than {}", "does not close as late as {}", "closes before {}",
                "+shuts earlier than {}"),
 }  # fmt: skip
 CONTRASTS = (
@@ -69,8 +69,9 @@ def shared(rng: Random, pair: Pair, attribute: str, *, held_out: bool) -> str:
     """What two have in common."""
     first, second = rng.sample(pair, 2)
     said = verb(rng, attribute, getattr(first, attribute), held_out=held_out)
+    both = said.finite(plural=True).replace(" its ", " their ")
     forms: tuple[Callable[[], str], ...] = (
-        lambda: f"both {first.name} and {second.name} {said.finite(plural=True)}",
+        *((lambda: f"both {first.name} and {second.name} {both}",) if not both.startswith("are a ") else ()),
         lambda: f"{first.name} {said.finite()}, {_so(said)} {second.name}",
         lambda: f"like {first.name}, {second.name} {said.finite()}",
         lambda: f"{first.name} {said.finite()}, and the same is true of {second.name}",
@@ -80,7 +81,8 @@ def shared(rng: Random, pair: Pair, attribute: str, *, held_out: bool) -> str:
 
 def _so(said: VerbPhrase) -> str:
     helper = "is" if said.verb == "be" else "does"
-    return f"{'and neither' if said.negated or said.before else 'and so'} {helper}"
+    denies = said.negated or said.before or {"no", "neither", "without"} & set(said.rest.split())
+    return f"{'and neither' if denies else 'and so'} {helper}"
 
 
 def compare(rng: Random, pair: Pair, attributes: list[str], *, held_out: bool = False) -> str:

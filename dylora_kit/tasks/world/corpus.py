@@ -1,7 +1,8 @@
 """Text of the world to pretrain on: endless, from a seed, with every name and wording, and no test text.
 
-Some of it says in a word what a task asks: a guest's verdict after a review, an answer to a statement. Such texts have
-the names and ways of train alone, so that what tests hold out is never seen together with what it means.
+Some of it says in a word what a task asks: a guest's verdict after a review, an answer to a statement or to another
+description. Such texts have the names and ways of train alone, so that what tests hold out is never seen together with
+what it means.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,6 +57,8 @@ def documents(seed: int = 0, *, stage: str = "corpus") -> Iterator[Document]:
     >>> next(documents(0)) == next(documents(0))
     True
     """
+    if stage not in SHARES:
+        raise ValueError(f"unknown stage {stage!r}: expected one of {', '.join(map(repr, SHARES))}")
     shares = SHARES[stage]
     for index in count():
         rng = Random(f"{seed}/{stage}/{index}")
@@ -77,11 +80,11 @@ def prompted(seed: int = 0) -> Iterator[Document]:
 
 @cache
 def test_texts() -> frozenset[str]:
-    """Every text of a test split."""
+    """Every text of a test split, and what is correct for those that have an error."""
     found: set[str] = set()
     for name in MAKERS:
         for row in rows(name, "test", TEST):
-            found.update(str(row[key]) for key in ("first", "second") if key in row)
+            found.update(str(row[key]) for key in ("first", "second", "correct") if key in row)
             found.update(row.get("references", ()))
     return frozenset(found)
 

@@ -16,16 +16,16 @@ PEOPLE = ("waiter", "cook", "guest", "owner", "barman", "neighbour", "+student",
 DISHES = ("soup", "pie", "salad", "cake", "curry", "pizza", "sandwich", "pudding", "+omelette", "+stew")
 OBJECTS = ("table", "chair", "glass", "lamp", "picture", "mirror", "+plate", "+candle")
 THINGS = DISHES + OBJECTS
-MASS = ("rice", "salt", "butter", "milk", "flour", "cutlery", "+honey", "+pepper")
+MASS = ("cutlery", "furniture", "luggage", "flour", "rice", "jewellery", "+crockery", "+equipment")  # never "a rice"
 NUMBER = ("warm", "cheap", "large", "clean", "new", "old", "cold", "small", "+bright", "+strange")
 VERBS = ("like", "praise", "want", "remember", "describe", "notice", "+need", "+mention")
 BETWEEN_PEOPLE = ("like", "know", "praise", "remember", "trust", "thank", "+mention", "+invite")
 PLACES = ("near the door", "by the window", "on the terrace", "in the kitchen", "at the bar", "+behind the stairs")
-ADVERBS = ("often", "usually", "rarely", "still", "always", "+sometimes")
+ADVERBS = ("often", "usually", "always", "rarely", "still", "+sometimes")
 WHEN_PAST = ("yesterday", "last week", "two days ago", "last Sunday", "+last year")
-WHEN_TO_COME = ("tomorrow", "next week", "in two days", "next Sunday", "+next year")
-VOWELS = ("old", "empty", "ugly", "Italian", "orange", "expensive", "+Indian", "+elegant")
-CONSONANTS = ("new", "full", "lovely", "French", "green", "cheap", "+Greek", "+pretty")
+WHEN_TO_COME = ("tomorrow", "next week", "the day after tomorrow", "next Sunday", "+next year")
+VOWELS = ("old", "ugly", "Italian", "orange", "expensive", "+Indian", "+elegant")
+CONSONANTS = ("new", "lovely", "French", "green", "cheap", "+Greek", "+pretty")
 
 
 @dataclass
@@ -34,7 +34,6 @@ class Words:
 
     rng: Random
     held_out: bool
-    name: str
 
     def pick(self, options: tuple[str, ...], *, but: str | None = None) -> str:
         found = [one.removeprefix("+") for one in options if self.held_out or not one.startswith("+")]
@@ -48,8 +47,8 @@ class Words:
         noun = self.pick(PEOPLE, but=but)
         return (("barmen" if noun == "barman" else noun + "s") if plural else noun), noun
 
-    def things(self, plural: bool) -> str:
-        noun = self.pick(THINGS)
+    def things(self, plural: bool, *, but: str | None = None) -> str:
+        noun = self.pick(THINGS, but=but)
         return plural_of(noun) if plural else noun
 
 
@@ -92,7 +91,8 @@ def agreement_in_a_clause(w: Words) -> Twins:
 
 def agreement_across_a_place(w: Words) -> Twins:
     many, inner = w.coin(), w.coin()
-    one, place = w.things(many), w.things(inner)
+    thing = w.pick(THINGS)
+    one, place = plural_of(thing) if many else thing, w.things(inner, but=thing)
     was, were = ("were", "was") if many else ("was", "were")
     where = w.pick(("beside", "under", "next to", "behind"))
     tail = w.pick(NUMBER)
@@ -100,13 +100,13 @@ def agreement_across_a_place(w: Words) -> Twins:
 
 
 def verb_after_auxiliary(w: Words) -> Twins:
-    verb, adverb, thing = w.pick(VERBS), w.pick(ADVERBS, but="sometimes"), w.things(True)
+    verb, thing = w.pick(VERBS), w.things(True)
     one, _ = w.people(False)
     inflected = w.pick((third(verb), past(verb)))
     if w.coin():
-        start = f"the {one} {w.pick(('can', 'will', 'may', 'must', 'does not'))} {adverb}"
+        start = f"the {one} {w.pick(('can', 'will', 'may', 'must', 'does not'))} {w.pick(ADVERBS[:3])}"
         return f"{start} {verb} the {thing}", f"{start} {inflected} the {thing}"
-    start = f"the {one} {w.pick(PLACES)} {adverb}"
+    start = f"the {one} {w.pick(PLACES)} {w.pick(ADVERBS, but='sometimes')}"
     return f"{start} {inflected} the {thing}", f"{start} {verb} the {thing}"
 
 
@@ -135,7 +135,7 @@ def pronoun_case(w: Words) -> Twins:
 
 def article_form(w: Words) -> Twins:
     adjective = w.pick(VOWELS if w.coin() else CONSONANTS)
-    one, thing = w.people(False)[0], w.things(False)
+    one, thing = w.people(False)[0], w.pick(OBJECTS)
     right = article(adjective).split()[0]
     wrong = "a" if right == "an" else "an"
     start, end = f"the {one} {w.pick(('saw', 'bought', 'wanted'))}", f"{adjective} {thing} {w.pick(PLACES)}"
@@ -146,14 +146,15 @@ def article_of_mass(w: Words) -> Twins:
     mass, thing = w.pick(MASS), w.things(False)
     one, _ = w.people(False)
     start = f"the {one} {w.pick(('wanted', 'asked for', 'paid for', 'saw'))}"
-    fresh, nice = w.pick(("good", "fresh", "fine")), w.pick(("nice", "small", "lovely"))
+    fresh, nice = w.pick(("good", "fine", "plain")), w.pick(("nice", "small", "lovely"))
     if w.coin():
         return f"{start} some {fresh} {mass} and a {nice} {thing}", f"{start} a {fresh} {mass} and some {nice} {thing}"
     return f"{start} a {nice} {thing} and some {fresh} {mass}", f"{start} some {nice} {thing} and a {fresh} {mass}"
 
 
 def double_comparative(w: Words) -> Twins:
-    one, other = w.things(False), w.things(False)
+    one = w.things(False)
+    other = w.things(False, but=one)
     end = w.pick(("than we had hoped", "than last time", f"than the {other}", "than it looked"))
     if w.coin():
         short = w.pick(("cheaper", "warmer", "larger", "older", "smaller", "+brighter"))
@@ -165,13 +166,13 @@ def double_comparative(w: Words) -> Twins:
 
 def relative_pronoun(w: Words) -> Twins:
     verb = w.pick(("made us laugh", "caught my eye", "stood in the corner", "came from Italy", "+won a prize"))
-    where = w.pick(PLACES)
+    aside = w.pick(("I believe", "it seems", "by the way", "as far as I remember"))
     person = w.coin()
     noun = w.people(False)[0] if person else w.things(False)
     right, wrong = ("who", "which") if person else ("which", "who")
     start = w.pick(("we saw", "we remember", "there was", "I liked"))
     this = f"a {noun}" if noun[0] not in "aeiou" else f"an {noun}"
-    return f"{start} {this} {where} {right} {verb}", f"{start} {this} {where} {wrong} {verb}"
+    return f"{start} {this}, {aside}, {right} {verb}", f"{start} {this}, {aside}, {wrong} {verb}"
 
 
 def much_or_many(w: Words) -> Twins:
@@ -180,16 +181,15 @@ def much_or_many(w: Words) -> Twins:
     right, wrong = w.pick(("many/much", "few/little")).split("/")
     right, wrong = (right, wrong) if countable else (wrong, right)
     start = w.pick(("we had too", "they had so", "they sold too", "I found too", "we were given so"))
-    adjective = w.pick(("good", "fresh", "nice", "fine"))
+    adjective = w.pick(("good", "plain", "nice", "fine"))
     return f"{start} {right} {adjective} {noun}", f"{start} {wrong} {adjective} {noun}"
 
 
 def preposition(w: Words) -> Twins:
     one, _ = w.people(False)
     thing = w.things(False)
-    verb, right, wrong = w.pick(("waited for on", "looked at on", "paid for on", "complained about to",
-                                 "asked for on", "pointed at on", "thought of to", "+insisted on for",
-                                 "+stared at on")).split()  # fmt: skip
+    verb, right, wrong = w.pick(("waited for to", "looked at of", "paid for of", "asked for to", "pointed at of",
+                                 "thought of to", "+insisted on for", "+stared at of")).split()  # fmt: skip
     adverb = w.pick(("again", "only", "once more", "at first", "all evening"))
     return f"the {one} {verb} {adverb} {right} the {thing}", f"the {one} {verb} {adverb} {wrong} the {thing}"
 
@@ -220,6 +220,7 @@ def word_order(w: Words) -> Twins:
     if kind == "adverb":
         return f"the {one} {adverb} {verb} the {tail} {thing}", f"the {one} {verb} {adverb} the {tail} {thing}"
     if kind == "adjective":
+        verb = third(w.pick(("praise", "describe", "+mention")))
         return f"the {one} {adverb} {verb} the {tail} {thing}", f"the {one} {adverb} {verb} the {thing} {tail}"
     found = w.pick(("finds", "considers"))
     return f"the {one} {adverb} {found} the {thing} {tail}", f"the {one} {found} {adverb} {tail} the {thing}"
@@ -262,7 +263,7 @@ def twins(rng: Random, rule: Rule, *, name: str, held_out: bool = False) -> Twin
     >>> twins(Random(0), tense, name="the Red Fox")[0] != twins(Random(0), tense, name="the Red Fox")[1]
     True
     """
-    words = Words(rng, held_out, name)
+    words = Words(rng, held_out)
     right, wrong = rule(words)
     if rule is question_order:
         return sentence(right), sentence(wrong)

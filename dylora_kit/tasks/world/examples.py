@@ -119,7 +119,7 @@ def acceptability(rng: Random, split: str, index: int) -> Row:
     """A sentence and whether it is correct English (1)."""
     label, rule = index % 2, errors.RULES[index // 2 % len(errors.RULES)]
     right, wrong = errors.twins(rng, rule, name=sample(rng, split).name, held_out=split == "test")
-    return {"first": right if label else wrong, "label": label}
+    return {"first": right if label else wrong, "label": label, "correct": right}
 
 
 def similarity(rng: Random, split: str, index: int) -> Row | None:
@@ -174,18 +174,26 @@ LABELS = {"sentiment": 2, "entailment": 3, "paraphrase": 2, "acceptability": 2, 
 
 
 def rows(name: str, split: str, size: int, seed: int = 0) -> list[Row]:
-    """The rows of a task's split, no two alike. The same seed gives the same rows on every machine."""
-    return list(_rows(name, split, size, seed))
+    """The rows of a task's split, no two alike, and in train none that is among the first `TEST` of the test split.
+
+    The same seed gives the same rows on every machine.
+    """
+    tested = {text_of(row) for row in _rows(name, "test", TEST, seed, set())} if split == "train" else set()
+    return list(_rows(name, split, size, seed, tested))
 
 
-def _rows(name: str, split: str, size: int, seed: int) -> Iterator[Row]:
-    seen: set[str] = set()
+def text_of(row: Row) -> str:
+    """What a model reads of a row."""
+    return row["first"] + " " + row.get("second", "")
+
+
+def _rows(name: str, split: str, size: int, seed: int, seen: set[str]) -> Iterator[Row]:
     for index in range(size):
         for attempt in count():
             row = MAKERS[name](Random(f"{seed}/{name}/{split}/{index}/{attempt}"), split, index)
             if row is None:
                 continue
-            key = row["first"] + " " + row.get("second", "")
+            key = text_of(row)
             if key not in seen and row["first"] != row.get("second"):
                 seen.add(key)
                 yield row

@@ -104,7 +104,7 @@ def belongs(facts: Mapping[str, str], split: str) -> bool:
 def sample(rng: Random, split: str = "train") -> Restaurant:
     """A restaurant of a split: `"train"`, `"test"` or `"any"` (for unlabelled text).
 
-    Names and pairs of food and area of the test split never occur in train.
+    Names of the test split never occur in train, and no text of train tells a pair of food and area of the test split.
     """
     names = {"train": TRAIN_NAMES, "test": TEST_NAMES, "any": NAMES}[split]
     while True:
@@ -122,14 +122,12 @@ def another(rng: Random, attribute: str, value: str) -> str:
     return rng.choice([other for other in VALUES[attribute] if other != value])
 
 
-def choose_attributes(
-    rng: Random, count: int, *, include: tuple[str, ...] = (), avoid: tuple[str, ...] = ()
-) -> list[str]:
+def choose_attributes(rng: Random, count: int, *, avoid: tuple[str, ...] = ()) -> list[str]:
     """So many attributes in random order; the kind is told in most texts, since it makes them read well."""
-    rest = [key for key in VALUES if key not in include and key not in avoid]
-    first = ["kind"] if "kind" in rest and len(include) < count and rng.random() < 0.6 else []
+    rest = [key for key in VALUES if key not in avoid]
+    first = ["kind"] if "kind" in rest and count > 0 and rng.random() < 0.6 else []
     rest = [key for key in rest if key not in first]
-    chosen = [*include, *first, *rng.sample(rest, count - len(include) - len(first))]
+    chosen = [*first, *rng.sample(rest, count - len(first))]
     return rng.sample(chosen, len(chosen))
 
 

@@ -8,11 +8,10 @@ from dylora_kit.tasks.world.english import VerbPhrase, article, listed, sentence
 from dylora_kit.tasks.world.facts import DISLIKED, LIKED
 from dylora_kit.tasks.world.lexicon import Phrase, phrases
 
-ADJECTIVES = ("price", "children", "dogs", "payment", "stars", "seats", "owner", "food", "area")  # order before a noun
+ADJECTIVES = ("price", "children", "dogs", "payment", "stars", "seats", "owner", "area", "food")  # order before a noun
 EVALUATIVE = {"price", "children", "dogs", "payment"}  # with commas between them
 HELD_OUT = 0.15  # how often a way kept for tests is taken where it may be
 GENERIC = ("place", "spot", "restaurant")
-DOING = ("food", "area", "seats", "terrace", "music")  # go well as an afterthought: "…, serving Thai food"
 HINTS = ("By the way, ", "Mind you, ", "Bear in mind that ", "Please note that ", "What is more, ")
 
 
@@ -268,24 +267,11 @@ def _also(verb: VerbPhrase) -> str:
     return f"is also {verb.rest}" if verb.verb == "be" else f"also {verb.finite()}"
 
 
-def _tail(draft: Draft) -> str | None:
-    """A verb phrase with a participle after it."""
-    subject = draft.place()
-    first = draft.verb()
-    second = draft.take("verb", among=DOING, moods=(0, mood(first[1]))) if first else None
-    if not first:
-        return None
-    end = f", {verb_phrase(second.words).participle()}" if second and not second.words.startswith("be ") else ""
-    if second and not end:
-        return None
-    return f"{subject} {first[0].finite()}{end}"
-
-
 def _fragment(draft: Draft) -> str | None:
     first = draft.take("np", "post", "pp")
     if not first:
         return None
-    second = draft.take(first.role, moods=(0, mood(first))) if first.role != "pp" else None
+    second = draft.take("np", moods=(0, mood(first))) if first.role == "np" else None
     return listed([one.words for one in (first, second) if one])
 
 
@@ -296,7 +282,7 @@ OPENINGS: dict[str, tuple[Sentence, ...]] = {
     "listing": (_terse,),
 }
 FOLLOWING: dict[str, tuple[Sentence, ...]] = {
-    "guide": (_says, _says, _clause, _concession, _both, _tail),
+    "guide": (_says, _says, _clause, _concession, _both),
     "friend": (_says, _clause, _clause, _concession),
     "listing": (_fragment, _clause, _fragment),
 }

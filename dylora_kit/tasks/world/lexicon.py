@@ -24,12 +24,12 @@ class Phrase:
 Ways = dict[str, str]  # role → ways, separated by "; "
 
 _KINDS: dict[str, Ways] = {
-    "pub": {"noun": "pub; tavern; +inn"},
+    "pub": {"noun": "pub; tavern"},
     "café": {"noun": "café; coffee house; +coffee shop"},
     "bistro": {"noun": "bistro"},
     "diner": {"noun": "diner"},
     "tea room": {"noun": "tea room; tea house; +tea shop"},
-    "wine bar": {"noun": "wine bar; wine cellar"},
+    "wine bar": {"noun": "wine bar"},
     "brasserie": {"noun": "brasserie"},
     "canteen": {"noun": "canteen; cafeteria"},
 }
@@ -63,11 +63,11 @@ def _food(adjective: str) -> Ways:
 
 _PRICES: dict[str, Ways] = {
     "cheap": {
-        "adj": "cheap; inexpensive; affordable; +low-priced",
+        "adj": "cheap; inexpensive; +low-priced",
         "np": "low prices; +prices that do not hurt",
         "post": "for a small purse",
-        "verb": "be anything but expensive; not cost much; cost little; charge little; +be easy on the purse",
-        "clause": "prices are low; a meal costs little; you need not spend much; +a meal will not ruin you",
+        "verb": "cost little; charge little; ask low prices; +be easy on the purse",
+        "clause": "prices are low; a meal costs little; you spend little; +you pay next to nothing",
     },
     "moderate": {
         "adj": "mid-priced; moderately priced",
@@ -79,7 +79,7 @@ _PRICES: dict[str, Ways] = {
         "adj": "expensive; pricey; costly; +high-priced",
         "np": "high prices; +prices that hurt",
         "post": "for a full purse",
-        "verb": "be anything but cheap; not come cheap; cost a lot; charge a great deal; +be hard on the purse",
+        "verb": "ask high prices; cost a lot; charge a great deal; +be hard on the purse",
         "clause": "prices are high; a meal costs a great deal; you have to spend a lot; +a meal may well ruin you",
     },
 }
@@ -159,9 +159,8 @@ _CHILDREN: dict[str, Ways] = {
         "adj": "adults-only; child-free",
         "np": "no place for children; +no room for families",
         "post": "for adults only",
-        "verb": "not welcome children; not admit children; turn families away; +be closed to children",
-        "clause": "children are not welcome; you cannot bring the children; children are not admitted; "
-        "+the little ones must stay at home",
+        "verb": "not admit children; turn families away; not let children in; +be closed to children",
+        "clause": "you cannot bring the children; children are not admitted; +the little ones must stay at home",
     },
 }
 
@@ -175,7 +174,7 @@ _DOGS: dict[str, Ways] = {
     "no": {
         "adj": "dog-free",
         "np": "a ban on dogs",
-        "verb": "not allow dogs; not welcome dogs; not let dogs in; +keep dogs out",
+        "verb": "not allow dogs; not let dogs in; +keep dogs out",
         "clause": "dogs are not allowed; dogs must wait outside; you may not bring your dog; +dogs must stay at home",
     },
 }
@@ -286,9 +285,9 @@ _MUSIC: dict[str, Ways] = {
         "clause": "there is live music; a band plays at night; you can hear a band; +musicians play at night",
     },
     "no": {
-        "np": "no music; no live music",
-        "verb": "not offer live music; not play live music; not let bands play; +do without music",
-        "clause": "there is no music; there is no live music; no band plays at night; +you will not hear a band",
+        "np": "no live music",
+        "verb": "not offer live music; not play live music; not let bands play; +do without live music",
+        "clause": "there is no live music; no band plays at night; +you will not hear a band",
     },
 }
 

@@ -9,7 +9,7 @@ from dylora_kit.tasks.world.english import verb_phrase
 from dylora_kit.tasks.world.facts import NAMES
 from dylora_kit.tasks.world.lexicon import PHRASES, Phrase
 
-_NEGATION = re.compile(r"\b(?:not|never|nowhere|isn't)(?: (?:an?|the))? $", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(?:not|never)(?: (?:an?|the))? $", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Found:
 def _forms(phrase: Phrase) -> set[str]:
     if phrase.role == "verb":
         verb = verb_phrase(phrase.words)
-        base = verb.base() if not verb.negated else f"not {verb.verb} {verb.rest}"
-        return {verb.finite(), verb.finite(plural=True), verb.participle(), base}
+        return {verb.finite(), verb.finite(plural=True), verb.participle(), verb.base()}
     return {phrase.words}
 
 

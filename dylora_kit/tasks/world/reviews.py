@@ -20,7 +20,7 @@ class Aspect:
 
 
 _TASTE_GOOD = ("delicious", "fresh", "tasty", "appetising", "enjoyable", "satisfying")
-_TASTE_BAD = ("bland", "horrible", "tasteless", "disgusting", "dreadful", "stale")
+_TASTE_BAD = ("bland", "horrible", "tasteless", "disgusting", "dreadful", "dull")
 ASPECTS = (
     Aspect(("waiter", "waitress", "owner", "cook", "barman"), ("friendly", "polite", "cheerful", "attentive", "kind",
            "charming"), ("rude", "grumpy", "careless", "unfriendly", "impatient", "arrogant")),
@@ -78,7 +78,8 @@ CONCESSIONS = (  # the first of the two clauses is granted, the second decides
 HEARSAY = (
     "{who} had told me that {0}", "the guide book claims that {0}", "I had read that {0}",
     "we had been warned that {0}",
-    "everyone says that {0}", "the man at the hotel swore that {0}", "+word has it that {0}", "we were sure that {0}",
+    "everyone says that {0}", "the man at the hotel swore that {0}", "+word has it that {0}",
+    "a colleague had claimed that {0}",
 )  # fmt: skip
 AGREEING = ("that is quite right", "that turned out to be true", "I can only agree", "so it was", "+that is no lie",
             "I saw nothing to the contrary")  # fmt: skip
@@ -91,21 +92,29 @@ def _ways(options: tuple[str, ...], held_out: bool) -> list[str]:
 
 
 def judgement(
-    rng: Random, label: int, aspect: Aspect, *, held_out: bool, granted: bool = False, turned: float = TURNED
+    rng: Random,
+    label: int,
+    aspect: Aspect,
+    *,
+    held_out: bool,
+    granted: bool = False,
+    firm: bool = False,
+    turned: float = TURNED,
 ) -> str:
     """A clause that judges something, good or bad; some of those that say good do it with bad words.
 
     Arguments:
         granted: only in forms that go well after "that".
+        firm: not as a mild wish.
         turned: the share with the opposite word.
     """
     turns = rng.random() < turned
     adjective = rng.choice(aspect.good if (label == GOOD) != turns else aspect.bad)
     name = rng.choice(aspect.names)
     options = list(GRANTED[turns]) if granted else _ways(TURNING if turns else KEEPING, held_out)
-    if turns and label == GOOD:  # nobody wishes for something slower
+    if turns and (firm or label == GOOD):  # nobody wishes for something slower
         options = [one for one in options if "{more}" not in one]
-    if aspect.plural or name in ("music", "mood", "service"):
+    if aspect.plural or name in ("music", "mood", "service", "bread", "pasta", "fish", "curry"):
         options = [one for one in options if "{a}" not in one]
     return rng.choice(options).format(
         the=f"the {name}", a=f"{'an' if name[0] in 'aeiou' else 'a'} {name}", was="were" if aspect.plural else "was",
@@ -125,7 +134,7 @@ def review(rng: Random, label: int, *, name: str, held_out: bool = False, plain:
     elif kind == "concession":
         way = rng.choice(_ways(CONCESSIONS, held_out))
         granted = judgement(rng, 1 - label, first, held_out=held_out, granted=True)
-        decides = judgement(rng, label, second, held_out=held_out, granted="that {1}" in way)
+        decides = judgement(rng, label, second, held_out=held_out, granted="that {1}" in way, firm=True)
         said = [way.format(granted, decides)]
     else:
         agree = rng.random() < AGREED

@@ -8,7 +8,8 @@ from dylora_kit.tasks.world.facts import ORDERED, VALUES
 from dylora_kit.tasks.world.grammar import to_verb
 from dylora_kit.tasks.world.lexicon import phrases
 
-ASKED = tuple(key for key in VALUES if key not in ("landmark", "owner"))  # one may be near two landmarks
+# of these a restaurant has one value at most: it may be near two landmarks, or by the river in the old town
+ASKED = tuple(key for key in VALUES if key not in ("landmark", "owner", "area", "food", "rest"))
 DENIED = 0.3  # how often a statement denies a value
 BOUND = 0.5  # how often one about a number is about more or fewer
 
@@ -47,9 +48,10 @@ _BOUNDS = {
 def draw(rng: Random, attribute: str) -> Statement:
     """A statement about an attribute, true of some restaurants and false of others."""
     values = VALUES[attribute]
-    if attribute in ORDERED and attribute != "price" and rng.random() < BOUND:
+    # where there is room for sixty there is room for thirty: seats are only said to be more or fewer
+    if attribute in ORDERED and attribute != "price" and (attribute == "seats" or rng.random() < BOUND):
         return Statement(attribute, rng.choice(("over", "under")), rng.choice(values[1:-1]))
-    deny = attribute not in ("stars", "seats", "closes", "opens") and rng.random() < DENIED
+    deny = attribute not in ("stars", "closes", "opens") and rng.random() < DENIED
     # a denied "no" would be a double negation
     value = "yes" if deny and "yes" in values else rng.choice([one for one in values if not (deny and one == "none")])
     return Statement(attribute, "not" if deny else "is", value)
@@ -71,8 +73,8 @@ def predicate(rng: Random, said: Statement, *, held_out: bool, used: tuple[str, 
         verb = to_verb(phrase, rng)
         if verb is None or (said.relation == "not" and (not _plain(phrase.words) or phrase.role == "post")):
             continue
-        if said.relation == "not" and phrase.role == "np":
-            continue
+        if (said.relation == "not" and phrase.role == "np") or "until" in phrase.words:
+            continue  # what is open until midnight is open until eleven
         options.append((phrase, verb))
     preferred = [one for one in options if (one[0].words in used) == repeat] or options
     verb = rng.choice(preferred)[1]

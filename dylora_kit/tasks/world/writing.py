@@ -14,17 +14,18 @@ LONGEST = 80  # tokens
 
 
 def write(model: nn.Module, tokenizer: Any, rows: Sequence[Row], *, batch_size: int = 100) -> list[str]:
-    """The texts that a model gives rows of `describe`, each token the likeliest one."""
+    """The texts that a model gives rows of `describe`, each token the likeliest one, as long as its positions allow."""
     device = next(model.parameters()).device
     tokenizer.padding_side = "left"
-    written: list[str] = []
+    limit, written = model.config.max_position_embeddings, list[str]()  # type: ignore[union-attr]
     with evaluating(model):
         for start in range(0, len(rows), batch_size):
             prompts = [prompt_of(row) for row in rows[start : start + batch_size]]
             batch = tokenizer(prompts, padding=True, add_special_tokens=False, return_tensors="pt").to(device)
             asked = {key: batch[key] for key in ("input_ids", "attention_mask")}
+            most = min(LONGEST, limit - asked["input_ids"].shape[1])
             found: Tensor = model.generate(  # type: ignore[operator]
-                **asked, max_new_tokens=LONGEST, do_sample=False, pad_token_id=tokenizer.pad_token_id,
+                **asked, max_new_tokens=most, do_sample=False, pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
             )  # fmt: skip
             texts = tokenizer.batch_decode(found[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
