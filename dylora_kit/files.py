@@ -1,5 +1,6 @@
 """Files that are whole or not there: safetensors and JSON, written beside their place and then moved into it."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -95,3 +96,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a JSON object")
     return content
+
+
+def fingerprint(path: Path) -> str:
+    """The start of a file's SHA-256, to tell its versions apart."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -169,6 +169,11 @@ def test_an_incomplete_folder_says_how_to_rebuild_it(
             open_it(name)
 
 
+def test_an_unknown_backbone_is_not_pretrained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown backbone 'world-bert': expected one of 'digits-vit'"):
+        backbones.pretrain("world-bert", tmp_path)
+
+
 def test_pictures_have_no_tokenizer() -> None:
     with pytest.raises(ValueError, match="'digits-vit' reads pictures and has no tokenizer"):
         backbones.tokenizer("digits-vit")

@@ -12,8 +12,8 @@ from architectures import build
 from torch import Tensor
 
 import dylora_kit as dk
+from dylora_kit.paper import Job, collect, table
 from dylora_kit.paper import glue as runs
-from dylora_kit.paper import table
 from dylora_kit.paper.methods import LORA, trained
 from dylora_kit.tasks import Task, glue
 
@@ -113,6 +113,13 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     arguments.lr = 3e-3
     with pytest.raises(ValueError, match=r"has glue-toy with lr = 0.001, now it is 0.003: pass --out"):
         runs._main(arguments)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("rank,value\n1,0.5\n")
+    job = Job({"task": "rte"}, 10, {}, lambda: pytest.fail("was run"))
+    with pytest.raises(ValueError, match=r"mine.csv has no column 'task', so it is not a file of these results"):
+        collect(tmp_path / "mine.csv", [job])
 
 
 def test_a_table_has_methods_down_and_ranks_across() -> None:

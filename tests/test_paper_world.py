@@ -12,7 +12,7 @@ from dylora_kit import backbones
 from dylora_kit.backbones import language
 from dylora_kit.paper import world as runs
 from dylora_kit.tasks import world
-from dylora_kit.tasks.world import corpus
+from dylora_kit.tasks.world import corpus, prompt_of
 from dylora_kit.tasks.world.writing import scores, write
 
 SMALL = {"steps": 2, "batch_size": 4}
@@ -63,6 +63,13 @@ def test_a_batch_of_texts_is_written_as_each_would_be_alone() -> None:
     assert together == [write(model, words, [row])[0] for row in rows[:3]]
 
 
+def test_a_long_prompt_leaves_the_positions_that_there_are() -> None:
+    model, words = backbones.load("world-gpt2"), backbones.tokenizer("world-gpt2")
+    long = {"first": "the " * 90}
+    assert language.LENGTH - 60 < len(words(prompt_of(long))["input_ids"]) < language.LENGTH
+    assert len(write(model, words, [long])) == 1
+
+
 def test_texts_that_say_the_facts_have_no_slot_errors_and_others_have() -> None:
     rows = world.texts("describe")["test"]
     right = scores([row["references"][1] for row in rows], rows)
@@ -100,8 +107,9 @@ def test_the_command_goes_on_where_it_stopped(
         (runs.BAG, 10): 1, (runs.HEAD, 10): 1, (runs.DYLORA, 10): 8, (runs.HEAD, 42): 1, (runs.DYLORA, 42): 8,
     }  # fmt: skip
     assert "DyLoRA" in capsys.readouterr().out
+    assert set(written["backbone"]) == {runs.made_of("similarity")["backbone"]}
     monkeypatch.setattr(runs, "SETTINGS", SMALL | {"steps": 3})
-    with pytest.raises(ValueError, match="has similarity with steps = 2"):
+    with pytest.raises(ValueError, match="has similarity, head only with steps = 2, now it is 3"):
         runs._main(asked)
 
 

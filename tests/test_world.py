@@ -15,7 +15,7 @@ from transformers import BertTokenizerFast
 from dylora_kit.baselines import bag_of_words
 from dylora_kit.tasks import world
 from dylora_kit.tasks.world import corpus, errors, facts, grammar, read, reviews, statements
-from dylora_kit.tasks.world.examples import LABELS, MAKERS, METRICS, rows
+from dylora_kit.tasks.world.examples import LABELS, MAKERS, METRICS, TEST, rows, text_of
 from dylora_kit.tasks.world.lexicon import PHRASES
 
 BOUNDS = {"sentiment": 0.75, "entailment": 0.45, "paraphrase": 0.62, "acceptability": 0.3, "similarity": 0.45}
@@ -163,6 +163,22 @@ def test_tests_hold_out_names_combinations_and_ways(name: str, slices: Any):
             if name in ("similarity", "describe"):
                 told = [{key: min(values) for key, values in read.read(text).items()} for text in texts_of(row)]
                 assert all(facts.belongs(one, split) for one in told), row
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_no_text_of_the_test_split_is_in_train(name: str):
+    tested = {text_of(row) for row in rows(name, "test", TEST)}
+    assert not tested & {text_of(row) for row in rows(name, "train", 1500)}
+
+
+def test_the_corpus_has_no_text_that_corrects_a_test():
+    wrong = [row for row in rows("acceptability", "test", TEST) if row["label"] == 0]
+    assert wrong and all(row["correct"] in corpus.test_texts() and row["correct"] != row["first"] for row in wrong)
+
+
+def test_an_unknown_stage_lists_the_known():
+    with pytest.raises(ValueError, match="unknown stage 'late': expected one of 'easy', 'unanswered', 'corpus'"):
+        next(corpus.documents(stage="late"))
 
 
 def test_the_corpus_is_the_same_again_and_marks_facts():

@@ -53,7 +53,8 @@ def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
 
     results = pd.read_csv(path) if path.is_file() else pd.DataFrame()
     for job in jobs:
-        _check_settings(_of(results, job.part), job.settings, path)
+        _check_columns(results, [*job.part, "seed"], path)
+        _check_settings(_of(results, job.part), job, path)
     for job in jobs:
         if len(_of(results, job.part | {"seed": job.seed})):
             continue
@@ -72,9 +73,16 @@ def _of(results: "pd.DataFrame", columns: dict[str, Any]) -> "pd.DataFrame":
     return results
 
 
-def _check_settings(rows: "pd.DataFrame", settings: dict[str, Any], path: Path) -> None:
-    for key, value in settings.items():
+def _check_columns(results: "pd.DataFrame", columns: list[str], path: Path) -> None:
+    lacking = [key for key in columns if len(results) and key not in results]
+    if lacking:
+        raise ValueError(f"{path} has no column {lacking[0]!r}, so it is not a file of these results: pass --out")
+
+
+def _check_settings(rows: "pd.DataFrame", job: Job, path: Path) -> None:
+    for key, value in job.settings.items():
         others = set(rows.get(key, ["not told"] if len(rows) else [])) - {value}
         if others:
-            task = rows["task"].iloc[0]
-            raise ValueError(f"{path} has {task} with {key} = {others.pop()}, now it is {value}: pass --out")
+            what, other = ", ".join(map(str, job.part.values())), others.pop()
+            said = f"{other:g}" if isinstance(other, float) else other  # whole numbers beside an empty cell are floats
+            raise ValueError(f"{path} has {what} with {key} = {said}, now it is {value}: pass --out")

@@ -18,6 +18,7 @@ import torch
 
 from dylora_kit import backbones
 from dylora_kit.evaluate import sweep
+from dylora_kit.files import fingerprint
 from dylora_kit.objectives import mixed_loss, summation_in_one, summation_loss
 from dylora_kit.paper import SEEDS, Job, collect, table, world
 from dylora_kit.paper.methods import DYLORA, FROZEN, Build, R, trained
@@ -72,6 +73,23 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+def made_of(name: str) -> dict[str, str]:
+    """Which backbone and data a task's results are made of."""
+    tier, _, part = name.partition("-")
+    if tier == "digits":
+        return {"backbone": fingerprint(backbones.data_folder() / "backbones" / "digits-vit" / "model.safetensors")}
+    return world.made_of(part)
+
+
+def described(choice: dict[str, Any]) -> str:
+    """A choice in words, to be kept with its results.
+
+    >>> described({"objective": sandwich})
+    'objective = sandwich'
+    """
+    return "; ".join(f"{key} = {getattr(value, '__name__', value)}" for key, value in choice.items()) or "as published"
+
+
 def load(name: str) -> tuple[Build, Task]:
     """What builds the model of a task, and the task."""
     tier, _, part = name.partition("-")
@@ -93,9 +111,14 @@ def run(name: str, choice: dict[str, Any], seed: int, **settings: Any) -> pd.Dat
 def _main(arguments: argparse.Namespace) -> None:
     folder, found = arguments.out or backbones.data_folder() / "results", []
     for name in arguments.tasks:
-        settings = SETTINGS[name]
+        settings, made = SETTINGS[name], made_of(name)
         jobs = [
-            Job({"task": name, "method": method}, seed, settings, partial(run, name, choice, seed, **settings))
+            Job(
+                {"task": name, "method": method},
+                seed,
+                settings | made | {"choice": described(choice)},
+                partial(run, name, choice, seed, **settings),
+            )
             for seed in SEEDS
             for method, choice in CHOICES[arguments.choice].items()
         ]
@@ -111,5 +134,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
     try:
         _main(parser.parse_args())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         parser.exit(1, f"{error}\n")

@@ -64,7 +64,7 @@ def trained(
         return model, adapters
     plain = method in (FULL, HEAD)
     frequencies = drawn.update_frequencies(frozen=adapters.frozen)
-    row_lr = [frequency**-evening for frequency in frequencies] if evening else None
+    row_lr = [(frequency or 1.0) ** -evening for frequency in frequencies] if evening else None  # 0: never updated
     optimizer = (
         torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
         if plain

@@ -3,7 +3,8 @@
     python -m dylora_kit.paper.search            # into data/results/; goes on where it stopped
 
 Beside them: full fine-tuning, and three methods that find one size per run: FLOP on the weights, the same gates on a
-LoRA, and AdaLoRA. Each run has the same steps, batches and learning rate. Measured with the quality: the seconds of the
+LoRA, and AdaLoRA. Each run has the same steps and batches; what trains the whole model has a smaller learning rate, and
+gates have one of their own. Measured with the quality: the seconds of the
 training, the floating-point operations of its mean step, and the parameters that are trained and that are used.
 """
 
@@ -24,7 +25,7 @@ from dylora_kit.baselines.adalora import adalora
 from dylora_kit.baselines.flop import flop, flop_lora
 from dylora_kit.evaluate import sweep
 from dylora_kit.paper import SEEDS, Job, collect, table
-from dylora_kit.paper.design import SETTINGS, load
+from dylora_kit.paper.design import SETTINGS, load, made_of
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, LORA, ONE, Build, R, built, head_of, trained
 from dylora_kit.rank import RankHandle
 from dylora_kit.sampling import Fixed, RankSampler
@@ -32,6 +33,7 @@ from dylora_kit.tasks import Task
 from dylora_kit.train import train
 
 FLOP, GATED, ADALORA = "FLOP on the weights", "FLOP on a LoRA", "AdaLoRA"
+WHOLE = {FULL: 1e-3, FLOP: 1e-3}  # learning rates of what trains the whole model
 SEARCHED = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 KEPT = {FLOP: 0.64, GATED: 0.5, ADALORA: 0.5}  # shares of the size: of Table 3's 80 of 125 million, and of r = 8
 JOBS = [(FULL, R), (DYLORA, R), (FROZEN, R), (FLOP, R), (GATED, R), (ADALORA, R), *((ONE, r) for r in SEARCHED)]
@@ -88,7 +90,9 @@ def run(name: str, method: str, r: int, seed: int, **settings: Any) -> pd.DataFr
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frame = sweep(model, handle, task.test, metric=task.metric, ranks=every, collate=task.collate, progress=False)
     batch = (task.collate or torch.utils.data.default_collate)([task.train[i] for i in range(settings["batch_size"])])
-    used = [0 if method == FULL else handle.num_parameters(rank) for rank in every]
+    used = [learned if method == FULL else handle.num_parameters(rank) for rank in every]
+    if method == FULL:
+        model = built(build, seed)  # without the adapters, which are zero here
     return frame.drop(columns="method").assign(
         rank=every if isinstance(handle, Adapters) else R,
         cpu_seconds=seconds,
@@ -101,17 +105,12 @@ def run(name: str, method: str, r: int, seed: int, **settings: Any) -> pd.DataFr
 def _main(arguments: argparse.Namespace) -> None:
     folder, frames = arguments.out or backbones.data_folder() / "results", []
     for name in arguments.tasks:
-        settings = SETTINGS[name]
-        jobs = [
-            Job(
-                {"task": name, "method": method, "r": r},
-                seed,
-                settings,
-                partial(run, name, method, r, seed, **settings),
-            )
-            for seed in SEEDS
-            for method, r in JOBS
-        ]
+        made, jobs = made_of(name), []
+        for seed in SEEDS:
+            for method, r in JOBS:
+                settings = SETTINGS[name] | ({"lr": WHOLE[method]} if method in WHOLE else {})
+                job = partial(run, name, method, r, seed, **settings)
+                jobs.append(Job({"task": name, "method": method, "r": r}, seed, settings | made, job))
         frames.append(collect(folder / f"search-{name}.csv", jobs))
     print(table(pd.concat(frames), ["task", "metric"]).to_string())
 
@@ -123,5 +122,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
     try:
         _main(parser.parse_args())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         parser.exit(1, f"{error}\n")

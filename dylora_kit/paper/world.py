@@ -22,6 +22,7 @@ from dylora_kit.adapt import Adapters
 from dylora_kit.baselines import bag_of_words
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
+from dylora_kit.files import fingerprint
 from dylora_kit.paper import SEEDS, Job, collect, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
 from dylora_kit.tasks import Task, world
@@ -73,12 +74,13 @@ def run(name: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
 
 
 def choose(name: str, method: str, **settings: Any) -> dict[float, float]:
-    """The mean over ranks on the validation part for each candidate learning rate, with one seed."""
+    """The value on the validation part at each candidate learning rate, one seed; of DyLoRA the mean over ranks."""
     task, found = load(name), {}
     data = world.texts(name)["validation"] if name == "describe" else task.validation
+    nested = method in (DYLORA, FROZEN)
     for lr in CANDIDATES:
         model, adapters = trained(partial(backbone, name), task, method, SEEDS[0], lr=lr, **settings)
-        frame = measure(name, task, data, model, adapters, [R] if method in (HEAD, FULL) else None)
+        frame = measure(name, task, data, model, adapters, None if nested else [R])
         found[lr] = float(frame[frame["metric"] == task.metric]["value"].mean(skipna=False))
     return found
 
@@ -101,13 +103,25 @@ def _main(arguments: argparse.Namespace) -> None:
     print(table(pd.concat(found), ["task", "metric"]).to_string())
 
 
+def made_of(name: str) -> dict[str, str]:
+    """Which backbone and data a task's results are made of: the start of their files' checksums."""
+    model = "world-gpt2" if name == "describe" else "world-roberta"
+    folder = backbones.data_folder()
+    return {
+        "backbone": fingerprint(folder / "backbones" / model / "model.safetensors"),
+        "data": fingerprint(folder / "world" / "manifest.json"),
+    }
+
+
 def _jobs(name: str, methods: list[str]) -> list[Job]:
-    found = [Job({"task": name, "method": BAG}, SEEDS[0], {}, partial(_bag, name))] if name != "describe" else []
+    made, found = made_of(name), []
+    if name != "describe":
+        found.append(Job({"task": name, "method": BAG}, SEEDS[0], made, partial(_bag, name)))
     for seed in SEEDS[: REPEATS.get(name, 3)]:
         for method in methods:
             settings = SETTINGS | {"lr": RATES[method]}
             job = partial(run, name, method, seed, **settings)
-            found.append(Job({"task": name, "method": method}, seed, settings, job))
+            found.append(Job({"task": name, "method": method}, seed, settings | made, job))
     return found
 
 
@@ -126,5 +140,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
     try:
         _main(parser.parse_args())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         parser.exit(1, f"{error}\n")

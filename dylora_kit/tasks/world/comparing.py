@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from dylora_kit.tasks.world.english import VerbPhrase, sentence
+from dylora_kit.tasks.world.english import VerbPhrase, sentence, ways
 from dylora_kit.tasks.world.facts import VALUES, Restaurant
 from dylora_kit.tasks.world.grammar import HELD_OUT, to_verb
 from dylora_kit.tasks.world.lexicon import phrases
@@ -33,11 +33,6 @@ CONTRASTS = (
     "of the two, {0} {2} and {1} {3}",
 )
 Pair = tuple[Restaurant, Restaurant]
-
-
-def ways(options: tuple[str, ...], held_out: bool) -> list[str]:
-    """Ways without their marks, those kept for tests only if wanted."""
-    return [one.removeprefix("+") for one in options if held_out or not one.startswith("+")]
 
 
 def relation(rng: Random, pair: Pair, attribute: str, *, held_out: bool) -> str:

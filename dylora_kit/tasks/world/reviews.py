@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from dylora_kit.tasks.world.english import comparative, sentence
+from dylora_kit.tasks.world.english import comparative, sentence, ways
 
 GOOD, BAD = 1, 0
 TURNED, AGREED = 0.3, 0.6  # shares of judgements with the opposite word, and of rumours that turn out true
@@ -87,10 +87,6 @@ DENYING = ("that is quite wrong", "that turned out to be untrue", "I cannot agre
            "I saw quite the contrary")  # fmt: skip
 
 
-def _ways(options: tuple[str, ...], held_out: bool) -> list[str]:
-    return [one.removeprefix("+") for one in options if held_out or not one.startswith("+")]
-
-
 def judgement(
     rng: Random,
     label: int,
@@ -111,7 +107,7 @@ def judgement(
     turns = rng.random() < turned
     adjective = rng.choice(aspect.good if (label == GOOD) != turns else aspect.bad)
     name = rng.choice(aspect.names)
-    options = list(GRANTED[turns]) if granted else _ways(TURNING if turns else KEEPING, held_out)
+    options = list(GRANTED[turns]) if granted else ways(TURNING if turns else KEEPING, held_out)
     if turns and (firm or label == GOOD):  # nobody wishes for something slower
         options = [one for one in options if "{more}" not in one]
     if aspect.plural or name in ("music", "mood", "service", "bread", "pasta", "fish", "curry"):
@@ -132,7 +128,7 @@ def review(rng: Random, label: int, *, name: str, held_out: bool = False, plain:
         judged = rng.sample(ASPECTS, rng.choice((2, 3)))
         said = [judgement(rng, label, aspect, held_out=held_out, turned=0.0 if plain else TURNED) for aspect in judged]
     elif kind == "concession":
-        way = rng.choice(_ways(CONCESSIONS, held_out))
+        way = rng.choice(ways(CONCESSIONS, held_out))
         granted = judgement(rng, 1 - label, first, held_out=held_out, granted=True)
         decides = judgement(rng, label, second, held_out=held_out, granted="that {1}" in way, firm=True)
         said = [way.format(granted, decides)]
@@ -140,9 +136,9 @@ def review(rng: Random, label: int, *, name: str, held_out: bool = False, plain:
         agree = rng.random() < AGREED
         believed = label if agree else 1 - label
         told = judgement(rng, believed, first, held_out=held_out, granted=True)
-        options = [one for one in _ways(HEARSAY, held_out) if believed == BAD or "warned" not in one]
+        options = [one for one in ways(HEARSAY, held_out) if believed == BAD or "warned" not in one]
         said = [rng.choice(options).format(told, who=rng.choice(COMPANY))]
-        said.append(rng.choice(_ways(AGREEING if agree else DENYING, held_out)))
+        said.append(rng.choice(ways(AGREEING if agree else DENYING, held_out)))
     if rng.random() < 0.75:
         setting = rng.choice(SETTINGS).format(day=rng.choice(DAYS), who=rng.choice(COMPANY))
         said.insert(0, setting.replace(" here", f" at {name}") if rng.random() < 0.6 else setting)
