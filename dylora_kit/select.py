@@ -195,6 +195,17 @@ class Cut:
     loss: float
     path: "pd.DataFrame"
 
+    def within(self, budget: int) -> "Cut":
+        """The best cut on the way to this one that uses no more than a smaller budget; nothing is run again."""
+        way = self.path[self.path["parameters"] <= budget]
+        if way.empty:
+            least = self.path["parameters"].min()
+            raise ValueError(f"a budget of {budget} parameters is too small: rank 1 in every layer takes {least}")
+        best = way["loss"].idxmin()
+        rises = way.loc[1:best]  # row 0 is rank 1 in every layer
+        ranks = dict.fromkeys(self.ranks, 1) | dict(zip(rises["layer"], rises["rank"], strict=True))
+        return Cut(ranks, int(way["parameters"][best]), float(way["loss"][best]), way)
+
 
 def ranks_per_layer(
     model: nn.Module,

@@ -61,17 +61,15 @@ def explorer(scene: Scene, views: Sequence[str]) -> str:
 
     The whole is one image that names its finding for screen readers.
     """
-    rows = []
-    for first in range(0, len(views), 2):
-        row = [VIEWS[name] for name in views[first : first + 2]]
-        rows += [(draw(scene), max(card_height for _, card_height in row)) for draw, _ in row]
-    return page(rows, scene.finding, rank=str(scene.rank), method=scene.series[scene.active].name)
+    drawn = [(draw(scene), height) for draw, height in (VIEWS[name] for name in views)]
+    return page(drawn, scene.finding, rank=str(scene.rank), method=scene.series[scene.active].name)
 
 
 def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
     """Cards, each with its height, as one image that names its finding; `data` are kept as `data-…` for tests."""
     drawn = []
-    for inside, height in cards:
+    for index, (inside, _) in enumerate(cards):
+        height = max(card_height for _, card_height in cards[index - index % 2 :][:2])  # as its neighbour
         face = f'<rect class="card" x=".5" y=".5" rx="10" width="{CARD_WIDTH - 1}" height="{height - 1}"/>'
         size = f'viewBox="0 0 {CARD_WIDTH} {height}"'
         drawn.append(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{face}{inside}</svg>')

@@ -17,15 +17,22 @@ class Bar:
 
 
 def bars_card(
-    title: str, subtitle: str, bars: Sequence[Bar], *, kind: int = 0, legend: tuple[str, str] | None = None
+    title: str,
+    subtitle: str,
+    bars: Sequence[Bar],
+    *,
+    kind: int = 0,
+    wide: int = 268,
+    legend: tuple[str, str] | None = None,
 ) -> tuple[str, int]:
     """The card and its height.
 
     Arguments:
         kind: which method's colour the bars have.
+        wide: how long the longest bar is.
         legend: what the filled and the outlined bars are, if there are both.
     """
-    left, top, width = 118, 74, 268
+    left, top, width = 118, 74, wide
     down = 26 if len(bars) <= 12 else 18
     most = max([*(bar.value for bar in bars), *(bar.other or 0 for bar in bars), 1e-12])
     solid = f"fill:var(--dk-{kind});stroke:var(--dk-{kind})"

@@ -1,0 +1,51 @@
+"""What dials show: the numbers are those of the library."""
+
+import pandas as pd
+import pytest
+
+import dylora_kit as dk
+from dylora_kit import views
+from dylora_kit.select import Cut
+
+
+def texts(view: views.View) -> str:
+    return " ".join(inside for inside, _ in view.cards)
+
+
+def test_a_distribution_is_shown_by_what_it_draws_and_updates() -> None:
+    view = views.draws(dk.Geometric(0.5, 1, 3), dk.Uniform(1, 4), ("geometric", "uniform"))
+    shown = texts(view)
+    for share in dk.Geometric(0.5, 1, 3).probabilities.values():
+        assert f">{100 * share:.0f} %<" in shown
+    assert ">rank 4<" in shown and ">row 4<" in shown and ">geometric<" in shown
+    assert view.finding == "Rank 4 is drawn in 0 % of the steps, and row 1 is updated in all of them."
+
+
+@pytest.mark.parametrize(("tolerance", "rank"), [(0.0, 3), (0.01, 2), (0.5, 1)])
+def test_a_choice_is_the_smallest_rank_within_the_tolerance(tolerance: float, rank: int) -> None:
+    rows = [(b, value, seed) for seed in (1, 2) for b, value in ((1, 0.7), (2, 0.895), (3, 0.9))]
+    frame = pd.DataFrame(rows, columns=["rank", "value", "seed"]).assign(metric="accuracy", method="DyLoRA")
+    view = views.choice(frame, tolerance, {1: 1000, 2: 2000, 3: 3000})
+    assert f"rank {rank} ✓" in texts(view) and view.finding.startswith(f"Chosen: rank {rank} ")
+    assert "of 2 seeds 2 choose" in view.finding and "3,000 parameters, 100 %" in texts(view)
+
+
+@pytest.fixture
+def cut() -> Cut:
+    way = [(40, "", 1, 0.9), (60, "a.q", 2, 0.5), (80, "a.q", 3, 0.6), (90, "b.q", 2, 0.4)]
+    path = pd.DataFrame(way, columns=["parameters", "layer", "rank", "loss"])
+    return Cut({"a.q": 3, "b.q": 2}, 90, 0.4, path)
+
+
+def test_a_cut_within_a_smaller_budget_is_the_best_on_the_way(cut: Cut) -> None:
+    assert cut.within(100).ranks == cut.ranks
+    assert (cut.within(85).ranks, cut.within(85).parameters, cut.within(85).loss) == ({"a.q": 2, "b.q": 1}, 60, 0.5)
+    assert cut.within(40).ranks == {"a.q": 1, "b.q": 1}
+    with pytest.raises(ValueError, match="a budget of 39 parameters is too small: rank 1 in every layer takes 40"):
+        cut.within(39)
+
+
+def test_a_cut_is_shown_beside_one_rank_for_all(cut: Cut) -> None:
+    view = views.per_layer(cut, {"a.q": 2, "b.q": 2}, (0.41, 0.52))
+    assert view.finding == "90 parameters: loss 0.410 with a rank for each layer, 0.520 with one for all."
+    assert all(f">{word}<" in texts(view) for word in ("a", "b", "3", "2"))
