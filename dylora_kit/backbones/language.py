@@ -28,7 +28,7 @@ PRETRAINING: dict[str, dict[str, Any]] = {
 }
 LAYERS, WIDTH, HEADS, LENGTH = 4, 128, 4, 128
 VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
-STAGES = {"easy": 0.2, "unanswered": 0.4, "corpus": 0.4}  # shares of the steps that read each stage's texts
+STAGES = {"easy": 0.2, "unanswered": 0.3, "corpus": 0.5}  # shares of the steps that read each stage's texts
 # where something follows from the rest of a text, mostly that alone is asked for: much else would hide what to learn
 LOOKED_UP, FOLLOWING, MASKED = 0.85, 0.9, 0.15  # share of such texts, and of what is masked in them and in others
 HELD_OUT = 1  # the seed of the documents that pretraining never sees
@@ -219,7 +219,7 @@ def _loss(name: str, model: Any, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _measured(name: str, model: nn.Module, words: Any) -> dict[str, float]:
-    """Loss on documents that pretraining never sees; for a masked model also the share of facts it can look up."""
+    """Loss on documents that pretraining never sees; of a masked model also which facts and answers it finds."""
     device = next(model.parameters()).device
 
     def moved(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -229,10 +229,13 @@ def _measured(name: str, model: nn.Module, words: Any) -> dict[str, float]:
         batches = list(islice(_batches(name, words, HELD_OUT, 16), POOL))
         result = {"held-out loss": sum(_loss(name, model, moved(batch)).item() for batch in batches) / POOL}
         if name != "world-gpt2":
-            batch = moved(_probe(list(islice(corpus.documents(HELD_OUT), 2048)), words))
-            right = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
-            asked = batch["labels"] != IGNORED
-            result["facts looked up"] = (right == batch["labels"])[asked].float().mean().item()
+            held_out = list(islice(corpus.documents(HELD_OUT), 1536))
+            ids, told = _encoded([one for one in held_out if one.kind == "answer"], words)
+            asked = {"facts looked up": _probe(held_out, words), "answers": _asked(ids, told > 0, words)}
+            for what, batch in asked.items():
+                batch = moved(batch)
+                right = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
+                result[what] = (right == batch["labels"])[batch["labels"] != IGNORED].float().mean().item()
     return {key: round(value, 4) for key, value in result.items()}
 
 

@@ -18,12 +18,13 @@ from dylora_kit.tasks.world.examples import (
     CONTRADICTION,
     ENTAILMENT,
     MAKERS,
+    NEIGHBOUR,
+    NEUTRAL,
     TEST,
-    entailment,
     paraphrase,
     rows,
 )
-from dylora_kit.tasks.world.facts import VALUES, choose_attributes, sample
+from dylora_kit.tasks.world.facts import VALUES, belongs, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
@@ -31,11 +32,12 @@ from dylora_kit.tasks.world.read import find, find_names
 SHARES = {
     "easy": {"pair": 4, "review": 2},
     "unanswered": {"pair": 10, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
-    "corpus": {"pair": 6, "answer": 20, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
+    "corpus": {"pair": 9, "answer": 11, "review": 5, "sentence": 5, "comparison": 3, "remark": 1},
 }
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
-PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers about easy statements
-REWORDED = 0.4  # share of answers that are about a whole text and not about a statement
+PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers to statements in the same words
+REWORDED = 0.15  # share of answers that are about a whole other text and not about statements
+STATEMENTS = 4  # about one description, each with its answer
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
 VERDICT = 0.75  # share of reviews that end with a verdict
 MOST = 5  # facts in a description
@@ -113,16 +115,39 @@ def _pair(rng: Random, easy: bool) -> Document:
 
 
 def _answer(rng: Random, _: bool) -> Document:
-    """A description, what somebody concludes from it or says instead of it, and in a word whether that is right."""
-    label, plain, row = rng.randrange(len(ANSWERS)), rng.random() < PLAIN, None
-    if rng.random() < REWORDED:
-        label = rng.choice((ENTAILMENT, CONTRADICTION))
-        while row is None:
-            row = paraphrase(rng, "train", int(label == ENTAILMENT))
+    """A description, what is said of it, and in a word whether that is right."""
+    if rng.random() >= REWORDED:
+        return _answers(rng)
+    label, row = rng.choice((ENTAILMENT, CONTRADICTION)), None
     while row is None:
-        row = entailment(rng, "train", label, easy=plain)
+        row = paraphrase(rng, "train", int(label == ENTAILMENT))
     start, answer = len(row["second"]) + 1, ANSWERS[label]
     return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
+
+
+def _answers(rng: Random) -> Document:
+    """A description, perhaps beside that of a neighbour, and several statements, each with its answer."""
+    where, other = sample(rng, "train"), sample(rng, "train")
+    told, theirs = (one.told(choose_attributes(rng, rng.choice(n))) for one, n in ((where, (2, 3, 4)), (other, (1, 2))))
+    known, unknown = ([key for key in statements.ASKED if (key in told) == given] for given in (True, False))
+    if where.name == other.name or not known or not (belongs(told, "train") and belongs(theirs, "train")):
+        return _answers(rng)
+    first, plain = describe(rng, where.name, told), rng.random() < PLAIN
+    used = [one.words for one in find(first)] if plain or rng.random() >= REPEATED else []
+    alone = rng.random() >= NEIGHBOUR
+    if not alone:
+        first = " ".join(rng.sample([first, describe(rng, other.name, theirs)], 2))
+    second, spans = "", []
+    for _ in range(STATEMENTS):
+        label = rng.randrange(len(ANSWERS))
+        said = statements.draw(rng, rng.choice(unknown if label == NEUTRAL else known))
+        while label != NEUTRAL and said.holds(told[said.attribute]) != (label == ENTAILMENT):
+            said = statements.draw(rng, said.attribute)
+        predicate = statements.predicate(rng, said, held_out=False, used=tuple(used), repeat=plain)
+        second += statements.say(rng, "it" if alone and second else where.name, [predicate]) + " "
+        spans.append((len(second), len(second) + len(ANSWERS[label])))
+        second += ANSWERS[label] + ". "
+    return Document("answer", first, second.strip(), tuple(spans))
 
 
 def _comparison(rng: Random, _: bool) -> Document:
