@@ -72,6 +72,14 @@ class Dial(ipywidgets.VBox):
         self._view = self._draw(self.slider.value)
         self.picture.value = cards.page(self._view.cards, self._view.finding, value=f"{self.slider.value:g}")
 
+    def close(self) -> None:
+        """Takes the view out of the page and out of memory."""
+        open_widgets = list(self.children)
+        for widget in open_widgets:
+            open_widgets.extend(getattr(widget, "children", ()))
+            widget.close()
+        super().close()
+
     def summary(self) -> str:
         """What is on show, as text."""
         return self._view.finding

@@ -39,10 +39,10 @@ def summation_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[
 
 
 def summation_in_one(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float | Tensor, Rank]]:
-    """The summation loss as one batch: every example once at every rank. The gradients are those of `summation_loss`.
+    """The summation loss as one batch: every example once at every rank. One forward pass, with its memory.
 
-    One forward pass of a larger batch, with its memory. If the ranks are not equally probable, `train` needs a loss
-    with one value per example.
+    The gradients are those of `summation_loss` if an example's output does not depend on the others of its batch. If
+    the ranks are not equally probable, `train` needs a loss with one value per example.
 
     >>> from dylora_kit.sampling import Uniform
     >>> summation_in_one(3, RankSampler(Uniform(1, 2), seed=0), batch_size=3)
@@ -51,7 +51,7 @@ def summation_in_one(b: int, sampler: RankSampler, batch_size: int) -> list[tupl
     probabilities = sampler.distribution.probabilities
     ranks = torch.tensor(list(probabilities)).repeat_interleave(batch_size)
     weights = torch.tensor(list(probabilities.values())).repeat_interleave(batch_size) / batch_size
-    return [(weights if len(set(probabilities.values())) > 1 else 1.0, ranks)]
+    return [(1.0 if torch.allclose(weights, weights[0]) else weights, ranks)]
 
 
 def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:

@@ -32,7 +32,7 @@ class NestedAdamW(Optimizer):
         head_lr: learning rate of everything else; `None` means `lr`.
         update: `"exact"` or `"authors"`.
         row_lr: for the exact update, a factor of `lr` for each row, first to last. Rows that are drawn seldom move
-            seldom; `sampler.distribution.update_frequencies()` says how often, and 1/√frequency evens it out.
+            seldom; `sampler.distribution.update_frequencies(r)` says how often, and 1/√frequency evens it out.
 
     Two parameter groups: the adapters, and, if there is any, everything else. Learning-rate schedulers and
     `state_dict` work as usual; a row's step count is kept under `"step"`, shape (r,).

@@ -121,11 +121,13 @@ class RankHandle:
         model: the model whose rank it turns.
         word: what b counts, for labels.
         kind: what the parameters it counts are called, for labels.
+        resumes: whether a training of it can go on from a checkpoint.
     """
 
     model: nn.Module
     word = "rank"
     kind = "adapter"
+    resumes = True
     _active: ActiveRank
 
     @property

@@ -41,13 +41,15 @@ class RankDistribution:
         """The largest rank that can be drawn (r_max)."""
         return max(self.probabilities)
 
-    def update_frequencies(self, *, frozen: bool = False) -> list[float]:
+    def update_frequencies(self, r: int | None = None, *, frozen: bool = False) -> list[float]:
         """The share of steps that update each row, first to last: P(b ≥ row), or P(b = row) when frozen (Eq. 10).
+
+        For layers with r rows (default: the largest rank that is drawn), and steps with one rank each.
 
         >>> Uniform(1, 4).update_frequencies(), Uniform(1, 4).update_frequencies(frozen=True)
         ([1.0, 0.75, 0.5, 0.25], [0.25, 0.25, 0.25, 0.25])
         """
-        rows = range(1, self.hi + 1)
+        rows = range(1, (r or self.hi) + 1)
         return [sum(p for b, p in self.probabilities.items() if b == row or (b > row and not frozen)) for row in rows]
 
     def __repr__(self) -> str:

@@ -69,7 +69,8 @@ def smallest_rank(frame: "pd.DataFrame", *, tolerance: float = 0.01) -> Choice:
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more: got {tolerance!r}")
-    return _chosen(frame, lambda values, best: [rank for rank in values if values[best] - values[rank] <= tolerance])
+    most = tolerance + 1e-9  # 0.90 − 0.89 is a little more than 0.01 in floating point
+    return _chosen(frame, lambda values, best: [rank for rank in values if values[best] - values[rank] <= most])
 
 
 def best_rank(frame: "pd.DataFrame", *, costs: Mapping[int, float], budget: float) -> Choice:
@@ -137,14 +138,21 @@ def bootstrap(
     Arguments:
         outputs, labels: what `predict` returns.
         metric: a name of `METRICS`.
+
+    A rank with outputs that are not finite has no value. Raises `ValueError` for an unknown metric.
     """
     import pandas as pd
 
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(map(repr, METRICS))}")
+    score = METRICS[metric]
+    finite = {rank: bool(np.isfinite(values).all()) for rank, values in outputs.items()}
     rng, rows = np.random.default_rng(seed), []
     for number in range(resamples):
         drawn = rng.integers(len(labels), size=len(labels))
         rows += [
-            (rank, metric, METRICS[metric](values[drawn], labels[drawn]), number) for rank, values in outputs.items()
+            (rank, metric, score(values[drawn], labels[drawn]) if finite[rank] else float("nan"), number)
+            for rank, values in outputs.items()
         ]
     return pd.DataFrame(rows, columns=["rank", "metric", "value", "seed"])
 
@@ -187,7 +195,7 @@ class Cut:
         ranks: `{layer: rank}`, which can be assigned to `adapters.rank`.
         parameters: how many adapter parameters they use.
         loss: the mean loss on the data they were chosen on.
-        path: a frame with the columns parameters, layer, rank, loss: the steps from rank 1 everywhere to the cut.
+        path: a frame with the columns parameters, layer, rank, loss: the steps from rank 1 everywhere to the budget.
     """
 
     ranks: dict[str, int]
@@ -254,7 +262,7 @@ def ranks_per_layer(
         ranks = ranks | {chosen: ranks[chosen] + 1}
         loss, used = losses[chosen], used + sizes[chosen]
         path.append((used, chosen, ranks[chosen], loss))
-        if loss < best[0]:
+        if loss < best[0] or best[0] != best[0]:  # anything is better than no number
             best = (loss, used, ranks)
     frame = pd.DataFrame(path, columns=["parameters", "layer", "rank", "loss"])
     return Cut(best[2], best[1], best[0], frame)

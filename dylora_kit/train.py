@@ -99,6 +99,8 @@ def train(
         raise ValueError("give lr and weight_decay to the optimizer you pass, not to train()")
     if resume and checkpoint is None:
         raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint=…")
+    if checkpoint is not None and not adapters.resumes:
+        raise ValueError(f"a training of {adapters.kind} cannot go on from a checkpoint: leave checkpoint=… out")
     if checkpoint is not None and not resume and (Path(checkpoint) / CHECKPOINT).is_file():
         raise ValueError(f"{checkpoint} holds the checkpoint of another run: pass resume=True, or another folder")
     factor = _schedule(schedule, warmup, steps)
@@ -194,13 +196,16 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 def _repeated(batch: dict[str, Tensor], rank: Rank) -> dict[str, Tensor]:
     """The batch as often as there are ranks for it."""
     n = len(next(iter(batch.values())))
-    if not isinstance(rank, Tensor) or len(rank) == n or len(rank) % n:
+    if not isinstance(rank, Tensor) or rank.dim() != 1 or len(rank) == n or len(rank) % n:
         return batch  # a length that does not fit is refused by the layers
-    return {key: torch.cat([value] * (len(rank) // n)) for key, value in batch.items()}
+    times = len(rank) // n
+    return {
+        key: torch.cat([value] * times) if value.dim() and len(value) == n else value for key, value in batch.items()
+    }
 
 
 def _weighed(loss: Tensor, weight: float | Tensor) -> Tensor:
-    if not isinstance(weight, Tensor):
+    if not isinstance(weight, Tensor) or weight.dim() == 0:
         return weight * loss.mean()
     if loss.shape != weight.shape:
         raise ValueError(

@@ -21,13 +21,13 @@ def draws(distribution: RankDistribution, other: RankDistribution, names: tuple[
     """
     r = max(distribution.hi, other.hi)
     drawn = [[one.probabilities.get(rank, 0.0) for rank in range(1, r + 1)] for one in (distribution, other)]
-    moved = [one.update_frequencies() + [0.0] * (r - one.hi) for one in (distribution, other)]
+    moved = [one.update_frequencies(r) for one in (distribution, other)]
 
     def bars(word: str, shares: list[list[float]]) -> list[cards.Bar]:
         pairs = enumerate(zip(*shares, strict=True), 1)
         return [cards.Bar(f"{word} {n}", here, f"{100 * here:.0f} %", there) for n, (here, there) in pairs]
 
-    finding = f"Rank {r} is drawn in {100 * drawn[0][-1]:.0f} % of the steps, and row 1 is updated in all of them."
+    finding = f"Row {r} is updated in {100 * moved[0][-1]:.0f} % of the steps, {names[1]}: {100 * moved[1][-1]:.0f} %."
     return View(
         finding,
         [
@@ -46,7 +46,8 @@ def choice(frame: "pd.DataFrame", tolerance: float, parameters: Mapping[int, int
         parameters: how many adapter parameters each rank uses.
     """
     chosen = smallest_rank(frame, tolerance=tolerance)
-    name, metric = str(frame["method"].iloc[0]), str(frame["metric"].iloc[0])
+    name = str(frame["method"].iloc[0]) if "method" in frame else "the model"
+    metric = str(frame["metric"].iloc[0])
     scene = cards.Scene(
         rank=chosen.rank, r=max(chosen.values), series=[cards.Series(name, chosen.values)], active=0, metric=metric,
         subtitle=f"the smallest within {100 * tolerance:g} points of the best",
@@ -65,11 +66,12 @@ def choice(frame: "pd.DataFrame", tolerance: float, parameters: Mapping[int, int
     return View(f"Chosen: {chosen}.", [(cards.metric_card(scene), 282), sizes])
 
 
-def per_layer(cut: Cut, uniform: Mapping[str, int], losses: tuple[float, float]) -> View:
+def per_layer(cut: Cut, uniform: Mapping[str, int], parameters: int, losses: tuple[float, float]) -> View:
     """A rank for each layer, beside the same rank in all.
 
     Arguments:
         uniform: the rank of each layer in the other cut.
+        parameters: how many the other cut uses.
         losses: of the cut and of the other one, on data that neither was chosen on.
     """
     names = short(list(cut.ranks))
@@ -79,7 +81,8 @@ def per_layer(cut: Cut, uniform: Mapping[str, int], losses: tuple[float, float])
     ]
     ours, theirs = losses
     finding = (
-        f"{cut.parameters:,} parameters: loss {ours:.3f} with a rank for each layer, {theirs:.3f} with one for all."
+        f"A rank for each layer: {cut.parameters:,} parameters, loss {ours:.3f}. One for all: {parameters:,} "
+        f"parameters, loss {theirs:.3f}."
     )
     legend = ("a rank for each", "one for all")
     subtitle = f"{cut.parameters:,} parameters; loss {ours:.3f} and {theirs:.3f}"

@@ -43,6 +43,29 @@ def test_the_budget_is_met_and_the_layers_share_it() -> None:
     assert len(dk.sweep(allocation.model, allocation, texts(), progress=False)) == 1
 
 
+def test_its_loss_keeps_the_factors_orthogonal() -> None:
+    allocation = allocated()
+    batch = torch.utils.data.default_collate(texts(8))
+    out = allocation.model(**batch)
+    plain = torch.nn.functional.cross_entropy(out.logits, batch["labels"])
+    assert out.loss > plain + 0.1
+    before = crossed(allocation)
+    trained(allocation, allocation.optimizer(1e-2))
+    assert crossed(allocation) < 0.5 * before
+
+
+def crossed(allocation: Allocation) -> float:
+    """How far the rows of the A are from orthonormal."""
+    found = [layer.lora_A["default"].detach() for layer in allocation.layers.values()]
+    return sum(float((a @ a.T - torch.eye(len(a))).norm()) for a in found)
+
+
+def test_what_a_fresh_one_uses_is_what_it_starts_with() -> None:
+    allocation = allocated()
+    assert set(allocation.ranks().values()) == {6}
+    assert allocation.num_parameters() == 6 * 4 * (32 + 32 + 1)
+
+
 def test_without_allocating_the_ranks_stay() -> None:
     allocation = allocated()
     learned = [p for p in allocation.model.parameters() if p.requires_grad]
@@ -59,5 +82,9 @@ def test_the_same_seed_gives_the_same_start() -> None:
 def test_what_it_cannot_do_is_said() -> None:
     with pytest.raises(ValueError, match="needs at least 40: got 39"):
         adalora(build("roberta"), "attention", steps=39)
+    with pytest.raises(ValueError, match="clasifier"):
+        adalora(build("roberta"), "attention", steps=60, modules_to_save=["clasifier"])
+    with pytest.raises(ValueError, match="r must be a whole number from 1 and lora_alpha greater than 0: got 0 and 16"):
+        adalora(build("roberta"), "attention", steps=60, r=0)
     with pytest.raises(ValueError, match="is several projections in one"):
         adalora(build("gpt2"), "attention", steps=60)

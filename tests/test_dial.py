@@ -25,6 +25,14 @@ def test_moving_the_slider_draws_anew() -> None:
     assert dial.slider.value == 2 and "3 · 2 = 6" in repr(dial)
 
 
+def test_a_closed_dial_gives_its_memory_back() -> None:
+    dial = Dial("Factor", squares, low=1, high=5)
+    inner = [dial, dial.slider, dial.number, dial.picture, *dial.children]
+    assert all(widget.comm is not None for widget in inner)
+    dial.close()
+    assert all(widget.comm is None for widget in inner)
+
+
 def test_a_dial_over_fractions() -> None:
     dial = Dial("p", squares, low=0.05, high=0.95, step=0.05, value=0.5)
     assert dial.summary() == "3 · 0.5 = 1.5"

@@ -1,5 +1,6 @@
 """FLOP: nothing is lost at the start, the controller reaches its target, and pruning changes no output."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,8 +63,8 @@ def test_nothing_is_lost_when_weights_are_factorised() -> None:
     gates = flop(model, ["up", "down"])
     assert [len(layer.q) for layer in gates.layers.values()] == [40, 48]
     assert torch.allclose(model(x).logits, before, atol=1e-5)
-    assert gates.share() == 1.0
     assert gates.num_parameters() == 40 * (40 + 64) + 48 * (64 + 48)
+    assert gates.share() == gates.num_parameters() / (40 * 64 + 64 * 48)  # of the dense weights
 
 
 def test_gates_on_lora_start_as_the_frozen_model() -> None:
@@ -115,6 +116,27 @@ def test_the_pruned_model_computes_what_the_gated_one_does(gated: tuple[Net, Gat
     assert not any(isinstance(module, HardConcrete) for module in model.modules())
 
 
+def test_a_shared_layer_is_refused() -> None:
+    model = net()
+    model.twin = model.up
+    with pytest.raises(ValueError, match="'up' is the same layer as 'twin'"):
+        flop(model, ["up"])
+
+
+def test_gates_take_the_number_format_of_their_layer() -> None:
+    model = net().bfloat16()
+    gates = flop_lora(model, ["up", "down"], r=4)
+    out = model(torch.randn(3, 40, dtype=torch.bfloat16)).logits
+    assert out.dtype == torch.bfloat16 and gates.num_parameters() > 0
+
+
+def test_its_training_is_not_resumed(gated: tuple[Net, Gates], tmp_path: Path) -> None:
+    model, gates = gated
+    with pytest.raises(ValueError, match="a training of gates cannot go on from a checkpoint"):
+        dk.train(model, gates, data(), sampler=dk.RankSampler(dk.Fixed(1), seed=0), steps=2, checkpoint=tmp_path,
+                 optimizer=torch.optim.AdamW(gates.groups(1e-3)), progress=False)  # fmt: skip
+
+
 def test_it_is_not_dynamic(gated: tuple[Net, Gates]) -> None:
     _, gates = gated
     assert gates.r == 1
@@ -122,9 +144,9 @@ def test_it_is_not_dynamic(gated: tuple[Net, Gates]) -> None:
         gates.rank = 2
 
 
-@pytest.mark.parametrize("target", [0.0, 1.0, 1.5, float("nan")])
+@pytest.mark.parametrize("target", [0.0, 1.8, -1.0, float("nan")])
 def test_a_target_that_is_no_share_is_refused(gated: tuple[Net, Gates], target: float) -> None:
-    with pytest.raises(ValueError, match="target must be a share between 0 and 1"):
+    with pytest.raises(ValueError, match=r"target must be a share between 0 and [01]"):
         gated[1].controller(target, steps=10)
 
 

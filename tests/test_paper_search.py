@@ -25,7 +25,7 @@ def test_a_dylora_is_measured_at_every_rank_and_a_lora_at_its_own(dylora: pd.Dat
     assert dylora.index.tolist() == list(range(1, 9))
     lora = measured(search.ONE, 2)
     assert lora.index.tolist() == [2]
-    assert dylora.loc[2, "used"] == lora.loc[2, "used"]
+    assert dylora.loc[2, "stored"] == lora.loc[2, "stored"] == lora.loc[2, "trained"]
     assert lora.loc[2, "trained"] < dylora.loc[2, "trained"]
 
 
@@ -39,15 +39,16 @@ def test_a_mean_step_of_dylora_takes_fewer_operations_than_one_of_lora(dylora: p
 def test_what_finds_one_size_is_measured_at_it(method: str, dylora: pd.DataFrame) -> None:
     frame = measured(method)
     assert frame.index.tolist() == [8] and frame["metric"].tolist() == ["accuracy"]
-    whole = dylora.loc[8, "used"]
+    head = dylora.loc[2, "stored"] - 2 * (dylora.loc[2, "stored"] - dylora.loc[1, "stored"])
+    adapter = dylora.loc[8, "stored"] - head
     if method == search.FULL:
-        assert frame["used"].item() == 0 and frame["trained"].item() > 100_000
+        assert frame["stored"].item() == frame["trained"].item() > 100_000
     elif method == search.ADALORA:
-        assert whole / 2 < frame["used"].item() < 0.6 * whole
+        assert adapter / 2 < frame["stored"].item() - head < 0.6 * adapter
     elif method == search.GATED:
-        assert 0 < frame["used"].item() <= whole
+        assert 0 < frame["stored"].item() - head <= adapter
     else:
-        assert frame["used"].item() > whole
+        assert adapter < frame["stored"].item() < frame["trained"].item()
 
 
 def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

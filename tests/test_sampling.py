@@ -176,4 +176,5 @@ def test_a_state_of_another_distribution_is_refused_and_nothing_changes(other):
 def test_update_frequencies_are_how_often_a_row_is_drawn_or_passed():
     given = dk.Categorical({2: 0.5, 3: 0.3, 5: 0.2})
     assert given.update_frequencies() == pytest.approx([1, 1, 0.5, 0.2, 0.2])
+    assert given.update_frequencies(7)[5:] == [0, 0] and len(given.update_frequencies(2)) == 2
     assert given.update_frequencies(frozen=True) == pytest.approx([0, 0.5, 0.3, 0, 0.2])

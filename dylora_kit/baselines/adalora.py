@@ -4,6 +4,7 @@
 one size per run.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,29 +12,31 @@ import torch
 from torch import nn
 
 from dylora_kit.rank import ActiveRank, RankHandle
-from dylora_kit.targets import by_module, match_targets
+from dylora_kit.targets import by_module, match_saved, match_targets
 
 START = 1.5  # ranks at the start for each one of the budget, as in PEFT's defaults
 BEFORE, AFTER, EVERY = 0.1, 0.5, 10  # shares of the steps before and after the shrinking, and how often it shrinks
 
 
 class Allocation(RankHandle):
-    """The handle on a model under AdaLoRA. It has one budget only: it cannot be turned.
+    """The handle on a model under AdaLoRA. It has one budget only: it cannot be turned, and its training not resumed.
 
     Attributes:
-        model: PEFT's model.
+        model: PEFT's model, whose loss keeps A and B orthogonal.
     """
 
-    word, kind = "budget", "AdaLoRA"
+    word, kind, resumes = "budget", "AdaLoRA", False
     model: Any
 
-    def __init__(self, model: Any, layers: dict[str, Any]) -> None:
-        self.model, self.layers = model, layers
+    def __init__(self, peft_model: Any, layers: dict[str, Any]) -> None:
+        self.model, self.layers = peft_model.base_model, layers  # PeftModel's own forward adds no penalty to the loss
         self._active = ActiveRank({"budget": 1})
 
     def ranks(self) -> dict[str, int]:
-        """How many entries of e are left, by layer."""
-        return {name: int((layer.lora_E["default"] != 0).sum()) for name, layer in self.layers.items()}
+        """How many entries of e are left, by layer; before the training, when all are 0, how many there are."""
+        entries = {name: layer.lora_E["default"].detach() for name, layer in self.layers.items()}
+        fresh = not any(bool(e.any()) for e in entries.values())
+        return {name: len(e) if fresh else int((e != 0).sum()) for name, e in entries.items()}
 
     def num_parameters(self, rank: int | None = None) -> int:
         """How many parameters of the adapters evaluation uses: in each layer, rank · (d_in + d_out + 1)."""
@@ -62,7 +65,7 @@ class _AllocatingAdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         loss = super().step(closure)
         self._steps += 1
-        self._model.base_model.update_and_allocate(self._steps)  # reads the gradients of this step
+        self._model.update_and_allocate(self._steps)  # reads the gradients of this step
         return loss
 
 
@@ -84,20 +87,24 @@ def adalora(
         r: the budget: the mean rank that is left.
         seed: of the start of A and B.
 
-    Needs PEFT. Raises `ValueError` for a fused projection, and for fewer than 40 steps.
+    Needs PEFT. Raises `ValueError` for a fused projection, for fewer than 40 steps, and for numbers that make no sense.
     """
     from peft import AdaLoraConfig, get_peft_model
 
     if steps < 40:
         raise ValueError(f"AdaLoRA shrinks every {EVERY} steps and needs at least 40: got {steps}")
+    if not (isinstance(r, int) and r >= 1) or not lora_alpha > 0:
+        raise ValueError(f"r must be a whole number from 1 and lora_alpha greater than 0: got {r!r} and {lora_alpha!r}")
     names = target_modules if isinstance(target_modules, str) else list(target_modules)
     found = by_module(match_targets(model, names))
     fused = [name for name, parts in found.items() if parts]
     if fused:
         raise ValueError(f"{fused[0]!r} is several projections in one: AdaLoRA here adapts plain linear layers only")
+    saved = list(match_saved(model, list(modules_to_save), list(found))) if modules_to_save else []
+    pattern = "|".join(re.escape(name) for name in found)  # PEFT matches a list by the ends of names, this as a whole
     config = AdaLoraConfig(
-        init_r=round(START * r), target_r=r, lora_alpha=lora_alpha, target_modules=list(found),
-        modules_to_save=list(modules_to_save) or None, total_step=steps, tinit=round(BEFORE * steps),
+        init_r=round(START * r), target_r=r, lora_alpha=lora_alpha, target_modules=pattern,
+        modules_to_save=saved or None, total_step=steps, tinit=round(BEFORE * steps),
         tfinal=round(AFTER * steps), deltaT=EVERY, init_lora_weights=True,
     )  # fmt: skip
     with torch.random.fork_rng([]):

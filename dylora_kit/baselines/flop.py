@@ -90,12 +90,12 @@ class GatedLinear(nn.Module):
         self.q, self.p = nn.Parameter(q), nn.Parameter(p)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         self.scale, self.base_layer = scale, base_layer
-        self.gates = HardConcrete(len(q))
+        self.gates = HardConcrete(len(q)).to(q.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out)."""
-        inner = F.linear(x, self.q) * (self.scale * self.gates())  # (…, n)
-        h = F.linear(inner, self.p, self.bias)  # (…, d_out)
+        inner = F.linear(x.to(self.q.dtype), self.q) * (self.scale * self.gates()).to(self.q.dtype)  # (…, n)
+        h = F.linear(inner, self.p, self.bias).to(x.dtype)  # (…, d_out)
         return h if self.base_layer is None else self.base_layer(x) + h
 
     @property
@@ -135,28 +135,29 @@ class Gates(RankHandle):
 
     Attributes:
         layers: the gated layers by name.
-        multipliers: the λ₁ and λ₂ of the size, which ascend.
+        whole: how many parameters the share is of: those of the dense weights; for a LoRA, of all its parts.
+        multipliers: the λ₁ and λ₂ of the size, which ascend. They are in no checkpoint, so a training is not resumed.
     """
 
-    word, kind = "size", "gated"
+    word, kind, resumes = "size", "gates", False
 
-    def __init__(self, model: nn.Module, layers: dict[str, GatedLinear]) -> None:
-        self.model, self.layers = model, layers
+    def __init__(self, model: nn.Module, layers: dict[str, GatedLinear], whole: int) -> None:
+        self.model, self.layers, self.whole = model, layers, whole
         self._active = ActiveRank({"gates": 1})
         self.multipliers = [0.0, DAMPING]
 
     def expected_size(self) -> Tensor:
-        """The expected share of the gated parameters that is kept."""
+        """The expected parameters as a share of the whole. Two factors of full rank have more than one weight."""
         parts = [layer.gates.expected_size() * layer.size_of_part for layer in self.layers.values()]
-        return torch.stack(parts).sum() / self._whole()
+        return torch.stack(parts).sum() / self.whole
 
     def num_parameters(self, rank: int | None = None) -> int:
         """How many gated parameters evaluation uses."""
         return sum(int(layer.gates.kept().sum()) * layer.size_of_part for layer in self.layers.values())
 
     def share(self) -> float:
-        """The share of the gated parameters that evaluation uses."""
-        return self.num_parameters() / self._whole()
+        """The parameters that evaluation uses, as a share of the whole."""
+        return self.num_parameters() / self.whole
 
     def nested_parameters(self) -> list[nn.Parameter]:
         """The factors and the gates."""
@@ -179,19 +180,21 @@ class Gates(RankHandle):
         """The loss and the `on_step` to give to `train`, which bring the expected share s to a target t.
 
         The loss is the model's plus λ₁·(s − t) + λ₂·(s − t)². After each optimizer step the λ ascend: λ₁ by
-        rate · (s − t), λ₂ by rate · (s − t)². In the first part of the steps t falls from 1 to the target.
+        rate · (s − t), λ₂ by rate · (s − t)². In the first part of the steps t falls from the share at the start to the
+        target. It takes some 300 steps.
 
         Arguments:
-            target: the share of the gated parameters to keep.
+            target: the share of the whole to keep.
             steps: how many the training has.
             ramp: the part of the steps in which t falls.
             rate: how fast the λ ascend.
 
-        Raises `ValueError` for a target that is not between 0 and 1.
+        Raises `ValueError` for a target that is not between 0 and the share at the start.
         """
-        if not 0 < target < 1:
-            raise ValueError(f"target must be a share between 0 and 1: got {target!r}")
-        falls, now = max(round(ramp * steps), 1), [1.0]
+        start = self.expected_size().item()
+        if not 0 < target < start:
+            raise ValueError(f"target must be a share between 0 and {start:.3g}, which it has now: got {target!r}")
+        falls, now = max(round(ramp * steps), 1), [start]
 
         def loss(model: nn.Module, batch: dict[str, Any]) -> Tensor:
             over = self.expected_size() - now[0]
@@ -202,7 +205,7 @@ class Gates(RankHandle):
                 over = self.expected_size().item() - now[0]
             self.multipliers[0] += rate * over
             self.multipliers[1] += rate * over**2
-            now[0] = 1 - (1 - target) * min(step / falls, 1)
+            now[0] = start - (start - target) * min(step / falls, 1)
 
         return loss, on_step
 
@@ -212,14 +215,11 @@ class Gates(RankHandle):
             _put(self.model, name, layer.pruned())
         return self.model
 
-    def _whole(self) -> int:
-        return sum(len(layer.q) * layer.size_of_part for layer in self.layers.values())
-
 
 def flop(model: nn.Module, target_modules: str | Sequence[str]) -> Gates:
     """Factorises linear layers of a model in place, W = P·diag(z)·Q by singular values, with gates that start open.
 
-    At the start nothing is lost: in evaluation the model computes what it did. All of the model is trained.
+    At the start nearly nothing is lost: of a hundred parts, one may be off in evaluation. All of the model is trained.
 
     Arguments:
         target_modules: as in `attach`.
@@ -227,17 +227,18 @@ def flop(model: nn.Module, target_modules: str | Sequence[str]) -> Gates:
     >>> model = nn.Sequential(nn.Linear(6, 4))
     >>> x, before = torch.randn(3, 6), model(torch.ones(3, 6))
     >>> gates = flop(model, ["0"])
-    >>> torch.allclose(model.eval()(torch.ones(3, 6)), before, atol=1e-5), gates.share()
-    (True, 1.0)
+    >>> torch.allclose(model.eval()(torch.ones(3, 6)), before, atol=1e-5), gates.share()  # 4 · (6 + 4) of 24
+    (True, 1.6666666666666667)
     """
-    layers = {}
+    layers, whole = {}, 0
     for name, module in _targets(model, target_modules).items():
+        whole += module.weight.numel()  # type: ignore[operator]
         weight = module.weight.detach().T if stores_transposed(module) else module.weight.detach()  # type: ignore[operator]
         u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)  # (d_out, n), (n,), (n, d_in)
         q, p = (s.sqrt()[:, None] * v).to(weight.dtype), (u * s.sqrt()).to(weight.dtype)
         layers[name] = GatedLinear(q, p, bias=getattr(module, "bias", None)).train(module.training)
         _put(model, name, layers[name])
-    return Gates(model, layers)
+    return Gates(model, layers, whole)
 
 
 def flop_lora(
@@ -264,7 +265,7 @@ def flop_lora(
         q, p = new_matrices(d_in, d_out, r, generator, module.weight)  # type: ignore[arg-type]
         layers[name] = GatedLinear(q.data, p.data, scale=lora_alpha / r, base_layer=module).train(module.training)
         _put(model, name, layers[name])
-    return Gates(model, layers)
+    return Gates(model, layers, sum(r * layer.size_of_part for layer in layers.values()))
 
 
 def _targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[str, nn.Module]:
@@ -273,6 +274,11 @@ def _targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[str,
     fused = [name for name, parts in found.items() if parts]
     if fused:
         raise ValueError(f"{fused[0]!r} is several projections in one: FLOP here gates plain linear layers only")
+    for name in found:
+        module = model.get_submodule(name)
+        others = [one for one, part in model.named_modules(remove_duplicate=False) if part is module and one != name]
+        if others:
+            raise ValueError(f"{name!r} is the same layer as {others[0]!r}: FLOP does not gate a layer that is shared")
     return {name: model.get_submodule(name) for name in found}
 
 

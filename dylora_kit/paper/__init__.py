@@ -51,7 +51,8 @@ def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
     import pandas as pd
     import torch
 
-    results = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    checksums = {"backbone": str, "data": str}  # one of digits alone is no number
+    results = pd.read_csv(path, dtype=checksums) if path.is_file() else pd.DataFrame()
     for job in jobs:
         _check_columns(results, [*job.part, "seed"], path)
         _check_settings(_of(results, job.part), job, path)

@@ -4,7 +4,8 @@ what is minimised.
     python -m dylora_kit.paper.design updates            # into data/results/; goes on where it stopped
     python -m dylora_kit.paper.design distributions --tasks world-sentiment
 
-Each choice has the same steps, batches and learning rate; what a step costs is measured in `cpu_seconds`.
+Each choice has the same steps and batches, and the same learning rate where that is not the choice; what a training
+costs is measured in `cpu_seconds`.
 """
 
 import argparse
@@ -101,6 +102,7 @@ def load(name: str) -> tuple[Build, Task]:
 def run(name: str, choice: dict[str, Any], seed: int, **settings: Any) -> pd.DataFrame:
     """One training, and the test split at every rank, also at those that were never drawn."""
     build, task = load(name)
+    build()  # so that what it imports counts for nobody
     start = time.process_time()
     model, adapters = trained(build, task, **({"method": DYLORA} | choice), seed=seed, **settings)
     seconds = round(time.process_time() - start, 1)

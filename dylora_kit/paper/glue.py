@@ -46,6 +46,7 @@ def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **sett
                       collate=task.collate, batch_size=64, progress=False)  # fmt: skip
         frames.append(frame.assign(cpu_seconds=round(seconds)))
 
+    build()  # so that what it imports counts for nobody
     for method in (DYLORA, LORA):
         start = time.process_time()
         pair = trained(build, task, method, seed, **settings)

@@ -63,7 +63,7 @@ def trained(
     if not learned:  # a causal model has no head of its own
         return model, adapters
     plain = method in (FULL, HEAD)
-    frequencies = drawn.update_frequencies(frozen=adapters.frozen)
+    frequencies = drawn.update_frequencies(r, frozen=adapters.frozen)
     row_lr = [(frequency or 1.0) ** -evening for frequency in frequencies] if evening else None  # 0: never updated
     optimizer = (
         torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)

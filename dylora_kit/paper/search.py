@@ -5,7 +5,8 @@
 Beside them: full fine-tuning, and three methods that find one size per run: FLOP on the weights, the same gates on a
 LoRA, and AdaLoRA. Each run has the same steps and batches; what trains the whole model has a smaller learning rate, and
 gates have one of their own. Measured with the quality: the seconds of the
-training, the floating-point operations of its mean step, and the parameters that are trained and that are used.
+training, the floating-point operations of the matrix products in its mean step (without those inside attention, which
+are not counted on a CPU), the parameters that are trained, and those that have to be stored for the task.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dylora_kit import backbones
 from dylora_kit.adapt import Adapters
 from dylora_kit.baselines.adalora import adalora
-from dylora_kit.baselines.flop import flop, flop_lora
+from dylora_kit.baselines.flop import Gates, flop, flop_lora
 from dylora_kit.evaluate import sweep
 from dylora_kit.paper import SEEDS, Job, collect, table
 from dylora_kit.paper.design import SETTINGS, load, made_of
@@ -77,6 +78,7 @@ def operations(model: nn.Module, handle: RankHandle, batch: dict[str, Any], rank
 def run(name: str, method: str, r: int, seed: int, **settings: Any) -> pd.DataFrame:
     """One training, its quality on the test split, and what it took."""
     build, task = load(name)
+    bare = built(build, seed)  # before the clock starts: what it imports counts for nobody
     start = time.process_time()
     handle: RankHandle
     if method in KEPT:
@@ -90,16 +92,26 @@ def run(name: str, method: str, r: int, seed: int, **settings: Any) -> pd.DataFr
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frame = sweep(model, handle, task.test, metric=task.metric, ranks=every, collate=task.collate, progress=False)
     batch = (task.collate or torch.utils.data.default_collate)([task.train[i] for i in range(settings["batch_size"])])
-    used = [learned if method == FULL else handle.num_parameters(rank) for rank in every]
+    stored = [_stored(bare, handle, method, rank) for rank in every]
     if method == FULL:
-        model = built(build, seed)  # without the adapters, which are zero here
+        model = bare  # without the adapters, which are zero here
     return frame.drop(columns="method").assign(
         rank=every if isinstance(handle, Adapters) else R,
         cpu_seconds=seconds,
         step_flops=operations(model.train(), handle, batch, every),
         trained=learned,
-        used=used,
+        stored=stored,
     )
+
+
+def _stored(bare: nn.Module, handle: RankHandle, method: str, rank: int) -> int:
+    """The parameters that a method adds to the shared backbone for this task, or has of its own."""
+    whole, used = sum(p.numel() for p in bare.parameters()), handle.num_parameters(rank)
+    if method == FULL:
+        return whole
+    if isinstance(handle, Gates) and method == FLOP:
+        return whole - handle.whole + used
+    return used + sum(p.numel() for name in head_of(bare) for p in bare.get_submodule(name).parameters())
 
 
 def _main(arguments: argparse.Namespace) -> None:
