@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dylora_kit.adapt import Adapters
 
-LOWER_IS_BETTER = ("error", "loss")
+LOWER_IS_BETTER = ("error", "loss", "slot error rate", "perplexity", "mse", "ter")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def smallest_rank(frame: "pd.DataFrame", *, tolerance: float = 0.01) -> Choice:
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more: got {tolerance!r}")
+    _check(frame)
     most = tolerance + 1e-9  # 0.90 − 0.89 is a little more than 0.01 in floating point
     return _chosen(frame, lambda values, best: [rank for rank in values if values[best] - values[rank] <= most])
 
@@ -88,6 +89,7 @@ def best_rank(frame: "pd.DataFrame", *, costs: Mapping[int, float], budget: floa
     >>> best_rank(frame, costs={1: 100, 2: 200, 3: 300}, budget=250).rank
     2
     """
+    _check(frame)
     missing = sorted(set(frame["rank"]) - set(costs))
     if missing:
         raise ValueError(f"the costs do not say what rank {missing[0]} costs: give one for each rank of the frame")
@@ -98,14 +100,23 @@ def best_rank(frame: "pd.DataFrame", *, costs: Mapping[int, float], budget: floa
     return _chosen(allowed, lambda values, best: [best])
 
 
-def _chosen(frame: "pd.DataFrame", rule: Callable[[dict[int, float], int], list[int]]) -> Choice:
+def _check(frame: "pd.DataFrame") -> None:
+    lacking = [column for column in ("rank", "metric", "value", "seed") if column not in frame]
+    if lacking:
+        raise ValueError(f"the frame has no column {lacking[0]!r}: pass the result of a sweep")
+    if frame.empty:
+        raise ValueError("the frame is empty: pass the result of a sweep")
     for column in ("metric", "method"):
         if column in frame and frame[column].nunique() > 1:
             found = ", ".join(map(str, frame[column].unique()))
             raise ValueError(f"the frame has more than one {column} ({found}): pass the rows of one")
-    if frame.empty:
-        raise ValueError("the frame is empty: pass the result of a sweep")
-    sign = -1.0 if str(frame["metric"].iloc[0]) in LOWER_IS_BETTER else 1.0
+    twice = frame[frame.duplicated(["rank", "seed"])]
+    if len(twice):
+        raise ValueError(f"the frame has rank {twice['rank'].iloc[0]} twice for one seed: pass one sweep for each seed")
+
+
+def _chosen(frame: "pd.DataFrame", rule: Callable[[dict[int, float], int], list[int]]) -> Choice:
+    sign = -1.0 if str(frame["metric"].iloc[0]).lower() in LOWER_IS_BETTER else 1.0
     table = frame.assign(seed=frame["seed"].fillna(-1)).pivot(index="seed", columns="rank", values="value")
     table = sign * table.loc[:, table.notna().all()].sort_index(axis=1)
     if table.empty:
