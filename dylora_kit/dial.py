@@ -1,7 +1,9 @@
 """A slider over any one number, and the picture that a function draws of it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import ipywidgets
 
@@ -47,10 +49,13 @@ class Dial(ipywidgets.VBox):
         value: float | None = None,
     ) -> None:
         start = low if value is None else value
-        if not low <= start <= high or not low < high or not step > 0:
-            raise ValueError(f"expected low ≤ value ≤ high and a step above 0: got {low}, {start}, {high} and {step}")
+        if not low <= start <= high or not low < high or not 0 < step <= high - low < math.inf:
+            raise ValueError(
+                "expected low ≤ value ≤ high, and a step above 0 that fits between: "
+                f"got {low}, {start}, {high} and {step}"
+            )
         self._draw = draw
-        whole = all(isinstance(number, int) for number in (low, high, step, start))
+        whole = all(isinstance(number, Integral) for number in (low, high, step, start))
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
         box = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
         limits = {"value": start, "min": low, "max": high, "step": step}

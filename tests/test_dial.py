@@ -41,10 +41,16 @@ def test_a_dial_over_fractions() -> None:
 
 
 @pytest.mark.parametrize(
-    "limits", [{"low": 2, "high": 1}, {"low": 0, "high": 1, "value": 3}, {"low": 0, "high": 1, "step": 0}]
+    "limits",
+    [
+        {"low": 2, "high": 1},
+        {"low": 0, "high": 1, "value": 3},
+        {"low": 0, "high": 1, "step": 0},
+        {"low": 0, "high": float("inf")},
+    ],
 )
 def test_limits_that_make_no_sense_are_refused(limits: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="low ≤ value ≤ high and a step above 0"):
+    with pytest.raises(ValueError, match="low ≤ value ≤ high, and a step above 0 that fits"):
         Dial("x", squares, **limits)
 
 
@@ -56,3 +62,16 @@ def test_bars_are_as_long_as_their_values_and_inside_the_card() -> None:
     assert widths[1] == 2 * widths[0] and max(widths) < cards.CARD_WIDTH
     assert "a &lt;b" in inside and "two" in inside and "none" in inside
     assert max(float(y) for y in re.findall(r' y="([\d.]+)"', inside)) < height
+
+
+def test_names_and_legends_stay_inside_the_card() -> None:
+    long = "roberta.encoder.layer.0.attention.self.query"
+    inside, _ = cards.bars_card(
+        "Title", "", [cards.Bar(long, 2.0, "two", 1.0)], legend=("a rank for each layer", "one for all")
+    )
+    assert ">…" in inside and long not in inside
+    places = [
+        (float(x), words)
+        for x, words in re.findall(r'<text x="([\d.]+)" y="[\d.]+" class="soft"[^>]*>([^<]+)<', inside)
+    ]
+    assert all(x + 7 * len(words) < cards.CARD_WIDTH for x, words in places) and len(places) == 2

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from dylora_kit.cards.shapes import box, head, text
 
+ROOM = 16  # letters of a name
+
 
 @dataclass
 class Bar:
@@ -40,7 +42,8 @@ def bars_card(
     out = [head(title, subtitle)]
     for line, bar in enumerate(bars):
         y = top + line * down
-        out.append(text(left - 10, y + down / 2 + 3, bar.name, "soft end"))
+        name = bar.name if len(bar.name) <= ROOM else "…" + bar.name[1 - ROOM :]
+        out.append(text(left - 10, y + down / 2 + 3, name, "soft end"))
         if bar.value > 0:
             out.append(box(left, y + 2, width * bar.value / most, down - 8, solid))
         if bar.other is not None:
@@ -49,7 +52,8 @@ def bars_card(
         out.append(text(left + width * longest / most + 8, y + down / 2 + 3, bar.said, "b"))
     height = top + len(bars) * down + 14
     if legend is not None:
-        for x, words, look in ((left, legend[0], solid), (left + 150, legend[1], outline)):
+        second = left + 40 + 7 * len(legend[0])
+        for x, words, look in ((left, legend[0], solid), (second, legend[1], outline)):
             out.append(box(x, height, 14, 14, look))
             out.append(text(x + 21, height + 12, words, "soft"))
         height += 30
