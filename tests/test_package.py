@@ -42,6 +42,8 @@ ORDER = [
     "tasks",
     "backbones",
     "cards",
+    "dial",
+    "views",
     "paper",
     "plots",
     "live",
