@@ -1,5 +1,6 @@
 """The paper's settings, and the runs behind the tables and the shipped adapters."""
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,20 @@ class Job:
     seed: int
     settings: dict[str, Any]
     run: Callable[[], "pd.DataFrame"]
+
+
+def command(parser: ArgumentParser, main: Callable[[Namespace], None]) -> None:
+    """Runs a command line on one thread: the fastest for small matrices, and the same sums on every machine size.
+
+    What cannot be done ends it with one sentence.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        main(parser.parse_args())
+    except (ValueError, OSError, FloatingPointError) as error:
+        parser.exit(1, f"{error}\n")
 
 
 def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from dylora_kit import backbones
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import fingerprint
 from dylora_kit.objectives import mixed_loss, summation_in_one, summation_loss
-from dylora_kit.paper import SEEDS, Job, collect, table, world
+from dylora_kit.paper import SEEDS, Job, collect, command, table, world
 from dylora_kit.paper.methods import DYLORA, FROZEN, Build, R, trained
 from dylora_kit.rank import Rank
 from dylora_kit.sampling import Categorical, Geometric, RankSampler, Uniform
@@ -133,8 +132,4 @@ if __name__ == "__main__":
     parser.add_argument("choice", choices=list(CHOICES), help="what is compared")
     parser.add_argument("--tasks", nargs="+", choices=list(SETTINGS), default=["digits-turned"])
     parser.add_argument("--out", type=Path, help="another folder than data/results")
-    torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
-    try:
-        _main(parser.parse_args())
-    except (ValueError, OSError, FloatingPointError) as error:
-        parser.exit(1, f"{error}\n")
+    command(parser, _main)

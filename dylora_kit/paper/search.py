@@ -25,7 +25,7 @@ from dylora_kit.adapt import Adapters
 from dylora_kit.baselines.adalora import adalora
 from dylora_kit.baselines.flop import Gates, flop, flop_lora
 from dylora_kit.evaluate import sweep
-from dylora_kit.paper import SEEDS, Job, collect, table
+from dylora_kit.paper import SEEDS, Job, collect, command, table
 from dylora_kit.paper.design import SETTINGS, load, made_of
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, LORA, ONE, Build, R, built, head_of, trained
 from dylora_kit.rank import RankHandle
@@ -131,8 +131,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Compare what finds a rank.")
     parser.add_argument("--tasks", nargs="+", choices=list(SETTINGS), default=["digits-turned"])
     parser.add_argument("--out", type=Path, help="another folder than data/results")
-    torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
-    try:
-        _main(parser.parse_args())
-    except (ValueError, OSError, FloatingPointError) as error:
-        parser.exit(1, f"{error}\n")
+    command(parser, _main)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import nn
 
 from dylora_kit import backbones
@@ -23,7 +22,7 @@ from dylora_kit.baselines import bag_of_words
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import fingerprint
-from dylora_kit.paper import SEEDS, Job, collect, table
+from dylora_kit.paper import SEEDS, Job, collect, command, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
 from dylora_kit.tasks import Task, world
 from dylora_kit.tasks.world.writing import scores, write
@@ -138,8 +137,4 @@ if __name__ == "__main__":
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--choose", action="store_true", help="compare learning rates on validation, and stop")
     parser.add_argument("--out", type=Path, help="another folder than data/results")
-    torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
-    try:
-        _main(parser.parse_args())
-    except (ValueError, OSError, FloatingPointError) as error:
-        parser.exit(1, f"{error}\n")
+    command(parser, _main)
