@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from dylora_kit import backbones
-from dylora_kit.backbones import language
+from dylora_kit.backbones import language, masking
 from dylora_kit.tasks.world import corpus
 from dylora_kit.tasks.world.corpus import Document
 
@@ -57,16 +58,16 @@ def test_a_pair_is_marked_as_roberta_does(words: Any) -> None:
 
 def test_mostly_what_follows_from_the_rest_is_asked_for_and_nothing_else(words: Any) -> None:
     documents = [one for one in islice(corpus.documents(3), 1200) if one.kind == "pair"]
-    batch = language._masked(documents, words, torch.Generator().manual_seed(0))
-    facts = language._encoded(documents, words)[1] > 0
+    batch = masking.masked(documents, words, torch.Generator().manual_seed(0))
+    facts = masking.encoded(documents, words)[1] > 0
     masked = batch["input_ids"] == words.mask_token_id
-    assert torch.equal(masked, batch["labels"] != language.IGNORED)
+    assert torch.equal(masked, batch["labels"] != masking.IGNORED)
     special = torch.isin(batch["input_ids"], torch.tensor([words.bos_token_id, words.eos_token_id]))
     text = batch["attention_mask"].bool() & ~facts & ~special
     looked_up = ~(masked & text).any(1)
-    assert looked_up.float().mean() == pytest.approx(language.LOOKED_UP, abs=0.05)
-    assert masked[looked_up][facts[looked_up]].float().mean() == pytest.approx(language.FOLLOWING, abs=0.03)
-    assert masked[~looked_up][(text | facts)[~looked_up]].float().mean() == pytest.approx(language.MASKED, abs=0.03)
+    assert looked_up.float().mean() == pytest.approx(masking.LOOKED_UP, abs=0.05)
+    assert masked[looked_up][facts[looked_up]].float().mean() == pytest.approx(masking.FOLLOWING, abs=0.03)
+    assert masked[~looked_up][(text | facts)[~looked_up]].float().mean() == pytest.approx(masking.MASKED, abs=0.03)
     restored = torch.where(masked, batch["labels"], batch["input_ids"])
     assert words.decode(restored[0], skip_special_tokens=True).split() == (
         f"{documents[0].first} {documents[0].second}".split()
@@ -75,42 +76,74 @@ def test_mostly_what_follows_from_the_rest_is_asked_for_and_nothing_else(words: 
 
 
 def test_the_probe_masks_a_word_that_the_first_text_has_too(words: Any) -> None:
-    batch = language._probe(list(islice(corpus.documents(3), 400)), words)
+    batch = masking.probe(list(islice(corpus.documents(3), 400)), words)
     for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
-        asked = (labels != language.IGNORED).nonzero().flatten()
+        asked = (labels != masking.IGNORED).nonzero().flatten()
         assert asked.tolist() == list(range(int(asked[0]), int(asked[-1]) + 1))
         first = words.decode(ids[: int((ids == words.eos_token_id).nonzero()[0])])
         word = words.decode(labels[asked]).strip(" ,.?:").lower()
         assert " " not in word and word in first.lower()
 
 
+class Knowing(torch.nn.Module):
+    """A model that answers with the tokens of given texts, or always with the same token."""
+
+    def __init__(self, ids: torch.Tensor, size: int, token: int | None = None) -> None:
+        super().__init__()
+        self.ids = torch.nn.Parameter(ids if token is None else torch.full_like(ids, token), requires_grad=False)
+        self.size, self.calls = size, 0
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:
+        self.calls += 1
+        return Namespace(logits=torch.nn.functional.one_hot(self.ids, self.size).float())
+
+
+def test_a_fact_is_recalled_if_the_text_tells_it_again(words: Any) -> None:
+    documents = list(islice(corpus.documents(3), 300))
+    asked = masking.probe(documents, words)
+    right = asked["input_ids"].where(asked["labels"] == masking.IGNORED, asked["labels"])
+    most = int((asked["labels"] != masking.IGNORED).sum(1).max())
+    model = Knowing(right, len(words))
+    assert masking.recalled(model, words, documents) == 1.0
+    assert model.calls == most > 1  # one token of each text at a time
+    assert masking.recalled(Knowing(right, len(words), words.unk_token_id), words, documents) < 0.2
+
+
+def test_another_word_for_the_same_fact_recalls_it(words: Any) -> None:
+    first, second = "The canteen is called the Red Fox.", "The Red Fox, a canteen, has a terrace."
+    document = Document("pair", first, second, ((15, 22),))
+    assert document.second[slice(*document.spans[0])] == "canteen"
+    for word, recalled in (("canteen", 1.0), ("cafeteria", 1.0), ("tavern", 0.0)):
+        said = masking.encoded([Document("pair", first, second.replace("canteen", word))], words)[0]
+        assert masking.recalled(Knowing(said, len(words)), words, [document]) == recalled
+
+
 def test_of_a_sentence_the_words_that_grammar_decides_are_asked_for(words: Any) -> None:
     document = Document("sentence", "The cooks who like the owner are new.", spans=((29, 32),))
-    told = language._encoded([document], words)
+    told = masking.encoded([document], words)
     assert words.decode(told[0][told[1] > 0]).strip() == "are"
 
 
-def test_texts_come_in_stages_and_the_last_goes_on(words: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language, "STAGES", {"easy": 0.5, "unanswered": 0.25, "corpus": 0.25})
-    batches = language._batches("world-roberta", words, 3, 2, steps=4 * language.POOL)
+def test_texts_come_in_stages_and_the_last_goes_on(words: Any) -> None:
+    batches = language._batches({"easy": 64, "unanswered": 32, "corpus": 32}, words, 3, 2)
     for stage, pools in (("easy", 2), ("unanswered", 1), ("corpus", 3)):
         read = sum(int(batch["attention_mask"].sum()) for batch in islice(batches, pools * language.POOL))
         given = list(islice(corpus.documents(3, stage=stage), 2 * pools * language.POOL))
-        assert read == int((language._encoded(given, words)[0] != words.pad_token_id).sum())
+        assert read == int((masking.encoded(given, words)[0] != words.pad_token_id).sum())
 
 
 def test_of_a_masked_model_the_loss_is_the_mean_over_documents(words: Any) -> None:
     model = language._model("world-roberta", words)
-    batch = language._masked(list(islice(corpus.documents(3), 8)), words, torch.Generator().manual_seed(0))
+    batch = masking.masked(list(islice(corpus.documents(3), 8)), words, torch.Generator().manual_seed(0))
     rows = [{key: value[index : index + 1] for key, value in batch.items()} for index in range(8)]
-    alone = [model(**row).loss for row in rows if (row["labels"] != language.IGNORED).any()]
+    alone = [model(**row).loss for row in rows if (row["labels"] != masking.IGNORED).any()]
     assert torch.allclose(language._loss("world-roberta", model, batch), torch.stack(alone).mean(), atol=1e-5)
 
 
 def test_documents_of_a_batch_are_about_equally_long_and_all_are_read(words: Any) -> None:
-    batches = list(islice(language._batches("world-roberta", words, 3, 4), language.POOL))
+    batches = list(islice(language._batches({"corpus": 0}, words, 3, 4), language.POOL))
     padding = sum(int((batch["attention_mask"] == 0).sum()) for batch in batches)
-    together = language._encoded(list(islice(corpus.documents(3), 4 * language.POOL)), words)[0]
+    together = masking.encoded(list(islice(corpus.documents(3), 4 * language.POOL)), words)[0]
     assert sum(int(batch["attention_mask"].sum()) for batch in batches) == int((together != words.pad_token_id).sum())
     assert padding < 0.5 * int((together == words.pad_token_id).sum())
 
@@ -119,7 +152,7 @@ def test_a_causal_model_learns_to_end_and_not_to_pad() -> None:
     words = language._tokenizer(0, causal=True)
     batch = language._causal(list(islice(language._written(0), 6)), words)
     padded = batch["attention_mask"] == 0
-    assert (batch["labels"][padded] == language.IGNORED).all()
+    assert (batch["labels"][padded] == masking.IGNORED).all()
     assert torch.equal(batch["labels"][~padded], batch["input_ids"][~padded])
     ends = batch["attention_mask"].sum(1) - 1
     assert (batch["input_ids"][torch.arange(6), ends] == words.eos_token_id).all()

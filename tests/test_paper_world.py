@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(world, "VALIDATION", 8)
         world.build(found / "data" / "world", train=24, test=12)
         for name, settings in language.PRETRAINING.items():
-            patch.setitem(language.PRETRAINING, name, settings | SMALL)
+            patch.setitem(language.PRETRAINING, name, settings | SMALL | {"steps": 4})
             backbones.pretrain(name, progress=False)
         yield found
 
@@ -93,7 +93,7 @@ def test_the_command_goes_on_where_it_stopped(
         return real(name, method, seed, **settings)
 
     monkeypatch.setattr(runs, "run", run)
-    monkeypatch.setattr(runs, "SETTINGS", SMALL)
+    monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL)
     monkeypatch.setattr(runs, "SEEDS", (10, 42))
     path = tmp_path / "world-similarity.csv"
     asked = Namespace(tasks=["similarity"], methods=[runs.HEAD, runs.DYLORA], choose=False, out=tmp_path)
@@ -108,7 +108,7 @@ def test_the_command_goes_on_where_it_stopped(
     }  # fmt: skip
     assert "DyLoRA" in capsys.readouterr().out
     assert set(written["backbone"]) == {runs.made_of("similarity")["backbone"]}
-    monkeypatch.setattr(runs, "SETTINGS", SMALL | {"steps": 3})
+    monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL | {"steps": 3})
     with pytest.raises(ValueError, match="has similarity, head only with steps = 2, now it is 3"):
         runs._main(asked)
 

@@ -68,8 +68,8 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits-turned": {"steps": 1000, "batch_size": 32, "lr": 4e-3},
-    "world-sentiment": world.SETTINGS | {"lr": world.RATES[DYLORA]},
-    "world-entailment": world.SETTINGS | {"lr": world.RATES[DYLORA]},
+    "world-sentiment": world.SETTINGS["sentiment"] | {"lr": world.RATES[DYLORA]},
+    "world-entailment": world.SETTINGS["entailment"] | {"lr": world.RATES[DYLORA]},
 }
 
 

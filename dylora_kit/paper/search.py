@@ -40,7 +40,9 @@ KEPT = {FLOP: 0.64, GATED: 0.5, ADALORA: 0.5}  # shares of the size: of Table 3'
 JOBS = [(FULL, R), (DYLORA, R), (FROZEN, R), (FLOP, R), (GATED, R), (ADALORA, R), *((ONE, r) for r in SEARCHED)]
 
 
-def found(build: Build, task: Task, method: str, seed: int, *, steps: int, lr: float, batch_size: int) -> RankHandle:
+def self_sized(
+    build: Build, task: Task, method: str, seed: int, *, steps: int, lr: float, batch_size: int
+) -> RankHandle:
     """A model trained by a method that finds its size by itself, as the handle on it."""
     model = built(build, seed)
     head = head_of(model)
@@ -82,7 +84,7 @@ def run(name: str, method: str, r: int, seed: int, **settings: Any) -> pd.DataFr
     start = time.process_time()
     handle: RankHandle
     if method in KEPT:
-        handle = found(build, task, method, seed, **settings)
+        handle = self_sized(build, task, method, seed, **settings)
         model = handle.model
     else:
         model, handle = trained(build, task, LORA if method == ONE else method, seed, r=r, **settings)

@@ -23,6 +23,7 @@ from dylora_kit.tasks.world.examples import (
     TEST,
     paraphrase,
     rows,
+    similarity,
 )
 from dylora_kit.tasks.world.facts import VALUES, belongs, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
@@ -33,12 +34,17 @@ SHARES = {
     "easy": {"pair": 4, "review": 2},
     "unanswered": {"pair": 10, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
     "corpus": {"pair": 9, "answer": 11, "review": 5, "sentence": 5, "comparison": 3, "remark": 1},
-}
+    "again": {"pair": 13, "answer": 8, "rewording": 6, "review": 4, "sentence": 4, "comparison": 2, "remark": 1},
+    "last": {"pair": 10, "answer": 7, "rewording": 5, "judged": 5, "likeness": 5, "review": 3, "sentence": 2,
+             "comparison": 1, "remark": 1},
+}  # fmt: skip
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers to statements in the same words
 REWORDED = 0.15  # share of answers that are about a whole other text and not about statements
 STATEMENTS = 4  # about one description, each with its answer
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
+JUDGED = ("correct", "wrong")  # what is said of a sentence
+IN_COMMON = ("none", "one", "two", "three", "four")  # how many of four facts two restaurants share
 VERDICT = 0.75  # share of reviews that end with a verdict
 MOST = 5  # facts in a description
 
@@ -115,9 +121,12 @@ def _pair(rng: Random, easy: bool) -> Document:
 
 
 def _answer(rng: Random, _: bool) -> Document:
-    """A description, what is said of it, and in a word whether that is right."""
-    if rng.random() >= REWORDED:
-        return _answers(rng)
+    """A description, what is said of it, and in a word whether that is right: mostly of several statements."""
+    return _answers(rng) if rng.random() >= REWORDED else _rewording(rng, False)
+
+
+def _rewording(rng: Random, _: bool) -> Document:
+    """A description, another one of the same or nearly the same facts, and in a word whether they agree."""
     label, row = rng.choice((ENTAILMENT, CONTRADICTION)), None
     while row is None:
         row = paraphrase(rng, "train", int(label == ENTAILMENT))
@@ -193,11 +202,32 @@ def _sentence(rng: Random, _: bool) -> Document:
     return Document("sentence", right, spans=tuple(decided))
 
 
+def _judged(rng: Random, _: bool) -> Document:
+    """A sentence, and in a word whether it is correct English."""
+    wrong = rng.randrange(2)
+    twins = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "train").name, held_out=False)
+    start = len("This is ")
+    return Document("judged", twins[wrong], f"This is {JUDGED[wrong]}.", ((start, start + len(JUDGED[wrong])),))
+
+
+def _likeness(rng: Random, _: bool) -> Document:
+    """Descriptions of two restaurants, and how many facts they share."""
+    row, shared = None, rng.randrange(len(IN_COMMON))
+    while row is None:
+        row = similarity(rng, "train", shared)
+    start = len(row["second"]) + len(" In common: ")
+    said = f"{row['second']} In common: {IN_COMMON[shared]}."
+    return Document("likeness", row["first"], said, ((start, start + len(IN_COMMON[shared])),))
+
+
 _MAKERS: dict[str, Callable[[Random, bool], Document]] = {
     "pair": _pair,
     "answer": _answer,
+    "rewording": _rewording,
     "comparison": _comparison,
     "remark": _remark,
     "review": _review,
     "sentence": _sentence,
+    "judged": _judged,
+    "likeness": _likeness,
 }
