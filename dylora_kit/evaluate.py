@@ -141,7 +141,10 @@ def predict(
     collate: Callable[[list[Any]], dict[str, Any]] | None = None,
     progress: bool = False,
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """The model's logits at each rank, `{rank: (n, …)}`, and the labels (n, …)."""
+    """The model's logits at each rank, `{rank: (n, …)}`, and the labels (n, …), in the order of the data.
+
+    Texts of about the same length are run together, so that little is padding.
+    """
     from torch.utils.data import DataLoader
 
     adapters.check_usable(model)
@@ -151,7 +154,10 @@ def predict(
     device = next(model.parameters()).device
     outputs: dict[int, list[Tensor]] = {rank: [] for rank in wanted}
     labels: list[Tensor] = []
-    loader: DataLoader[Any] = DataLoader(data, batch_size, collate_fn=collate, generator=torch.Generator())
+    order = _by_length(data) if collate else list(range(len(data)))
+    loader: DataLoader[Any] = DataLoader(
+        data, batch_size, sampler=order, collate_fn=collate, generator=torch.Generator()
+    )
     with (
         evaluating(model),
         progress_bar(len(loader) * len(wanted), "rank sweep", show=progress) as bar,
@@ -164,7 +170,18 @@ def predict(
                 with adapters.at(rank):
                     outputs[rank].append(model(**inputs).logits.float().cpu())
                 bar.update()
-    return {rank: torch.cat(parts).numpy() for rank, parts in outputs.items()}, torch.cat(labels).numpy()
+    back = torch.tensor(order).argsort()
+    return {rank: torch.cat(parts)[back].numpy() for rank, parts in outputs.items()}, torch.cat(labels)[back].numpy()
+
+
+def _by_length(data: Any) -> list[int]:
+    """The indices of examples, those with few tokens first."""
+    if "input_ids" not in data[0]:
+        return list(range(len(data)))
+    columns = getattr(data, "column_names", ())  # of a datasets.Dataset, whose rows are slow to read
+    ids = data["input_ids"] if "input_ids" in columns else (data[index]["input_ids"] for index in range(len(data)))
+    lengths = [len(one) for one in ids]
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
 
 
 @contextmanager

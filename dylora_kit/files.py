@@ -98,6 +98,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def fingerprint(path: Path) -> str:
-    """The start of a file's SHA-256, to tell its versions apart."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def fingerprint(*paths: Path) -> str:
+    """The start of the SHA-256 of files one after another, to tell their versions apart."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]

@@ -3,10 +3,12 @@
 import math
 import statistics
 import time
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch import nn
 from toys import R, Toy, adapted, assert_same, examples, state_of, toy
 
@@ -60,6 +62,43 @@ def test_predictions_are_those_of_their_rank_in_the_order_of_the_data(model, ada
     for b, logits in outputs.items():
         np.testing.assert_allclose(logits, by_hand(model, adapters, data, b), rtol=1e-4, atol=1e-5)
     assert not np.allclose(outputs[1], outputs[2], atol=1e-2)
+
+
+class Reader(nn.Module):
+    """A model of token ids that tells which shapes it is run on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.down = nn.Embedding(20, 6, padding_idx=0), nn.Linear(6, 3)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> Namespace:
+        self.shapes.append(tuple(input_ids.shape))
+        return Namespace(logits=self.down(self.words(input_ids).sum(1)))
+
+
+def test_texts_of_one_length_are_run_together_and_come_back_in_their_order():
+    torch.manual_seed(0)
+    model = Reader()
+    adapters = dk.attach(model, r=2, target_modules=["down"])
+    nn.init.normal_(adapters.layers["down"].lora_B)
+    lengths = [5, 1, 9, 2, 9, 1, 3]
+    data = [{"input_ids": [index % 19 + 1] * n, "labels": index} for index, n in enumerate(lengths)]
+
+    def collate(examples: list) -> dict:
+        ids = [torch.tensor(one["input_ids"]) for one in examples]
+        labels = torch.tensor([one["labels"] for one in examples])
+        return {"input_ids": nn.utils.rnn.pad_sequence(ids, batch_first=True), "labels": labels}
+
+    for given in (data, Dataset.from_list(data)):
+        model.shapes.clear()
+        outputs, labels = dk.predict(model, adapters, given, ranks=[1, 2], batch_size=3, collate=collate)
+        assert model.shapes[::2] == [(3, 2), (3, 9), (1, 9)]
+        assert labels.tolist() == list(range(7))
+        for rank, logits in outputs.items():
+            with adapters.at(rank):
+                alone = [model(**collate([one])).logits.detach().numpy()[0] for one in data]
+            np.testing.assert_allclose(logits, np.stack(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_a_sweep_of_chosen_ranks_equals_those_rows_of_the_whole_sweep(model, adapters):

@@ -41,6 +41,7 @@ SHARES = {
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers to statements in the same words
 REWORDED = 0.15  # share of answers that are about a whole other text and not about statements
+PAIRS = 0.5  # share of those that are about two restaurants
 STATEMENTS = 4  # about one description, each with its answer
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
 JUDGED = ("correct", "wrong")  # what is said of a sentence
@@ -129,7 +130,7 @@ def _rewording(rng: Random, _: bool) -> Document:
     """A description, another one of the same or nearly the same facts, and in a word whether they agree."""
     label, row = rng.choice((ENTAILMENT, CONTRADICTION)), None
     while row is None:
-        row = paraphrase(rng, "train", int(label == ENTAILMENT))
+        row = paraphrase(rng, "train", int(label == ENTAILMENT), pairs=PAIRS)
     start, answer = len(row["second"]) + 1, ANSWERS[label]
     return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
 

@@ -18,7 +18,7 @@ PREMISE = (2, 3, 3, 4)  # facts of the restaurant that a premise tells
 NEIGHBOUR = 0.35  # share of premises that also describe a second restaurant
 DISTRACTING = 0.6  # share of those in which it is the second one that the statement's fact is told of as well
 TWO_FACTS = 0.15  # share of hypotheses that state two facts
-PAIRS = 0.5  # share of paraphrases about two restaurants
+PAIRS = 0.2  # share of paraphrases about two restaurants
 REPEATED = 0.5  # share of rewordings that may use the same words again
 
 
@@ -81,10 +81,10 @@ def _two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
     return first, second
 
 
-def paraphrase(rng: Random, split: str, index: int) -> Row | None:
+def paraphrase(rng: Random, split: str, index: int, *, pairs: float = PAIRS) -> Row | None:
     """Two texts and whether they tell the same (1). If not, one fact is another, or two restaurants are exchanged."""
     label, held_out = index % 2, split == "test"
-    if rng.random() < PAIRS:
+    if rng.random() < pairs:
         pair = _two(rng, split)
         differing = [key for key in VALUES if getattr(pair[0], key) != getattr(pair[1], key)]
         chosen = rng.sample(differing, 2)
