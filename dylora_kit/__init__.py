@@ -16,11 +16,12 @@ from dylora_kit.sampling import Categorical, Fixed, Geometric, RankDistribution,
 from dylora_kit.train import train  # not lazily: a submodule imported later would take the name of the function
 
 if TYPE_CHECKING:
+    from dylora_kit.cut import ranks_per_layer
     from dylora_kit.evaluate import predict, sweep
     from dylora_kit.exchange import import_peft
     from dylora_kit.io import load
     from dylora_kit.nest import nest_peft
-    from dylora_kit.select import ranks_per_layer, smallest_rank
+    from dylora_kit.select import smallest_rank
     from dylora_kit.train import train
     from dylora_kit.widgets import Guess, RankExplorer
 
@@ -35,7 +36,7 @@ _LAZY = {
     "import_peft": "exchange",
     "nest_peft": "nest",
     "smallest_rank": "select",
-    "ranks_per_layer": "select",
+    "ranks_per_layer": "cut",
     "RankExplorer": "widgets",
     "Guess": "widgets",
 }

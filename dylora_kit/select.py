@@ -1,4 +1,4 @@
-"""Search-free choice of a rank: one for all layers, or one for each, from one trained model and with no retraining."""
+"""Search-free choice of a rank for all layers, from one trained model and with no retraining."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from dylora_kit.rank import RankHandle
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dylora_kit.adapt import Adapters
 
 LOWER_IS_BETTER = ("error", "loss", "slot error rate", "perplexity", "mse", "ter")
 
@@ -196,97 +195,3 @@ def latency(model: nn.Module, adapters: RankHandle, batch: Mapping[str, Any], *,
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A rank for each layer.
-
-    Attributes:
-        ranks: `{layer: rank}`, which can be assigned to `adapters.rank`.
-        parameters: how many adapter parameters they use.
-        loss: the mean loss on the data they were chosen on.
-        path: a frame with the columns parameters, layer, rank, loss: the steps from rank 1 everywhere to the budget.
-    """
-
-    ranks: dict[str, int]
-    parameters: int
-    loss: float
-    path: "pd.DataFrame"
-
-    def within(self, budget: int) -> "Cut":
-        """The best cut on the way to this one that uses no more than a smaller budget; nothing is run again."""
-        way = self.path[self.path["parameters"] <= budget]
-        if way.empty:
-            least = self.path["parameters"].min()
-            raise ValueError(f"a budget of {budget} parameters is too small: rank 1 in every layer takes {least}")
-        best = way["loss"].idxmin()
-        rises = way.loc[1:best]  # row 0 is rank 1 in every layer
-        ranks = dict.fromkeys(self.ranks, 1) | dict(zip(rises["layer"], rises["rank"], strict=True))
-        return Cut(ranks, int(way["parameters"][best]), float(way["loss"][best]), way)
-
-
-def ranks_per_layer(
-    model: nn.Module,
-    adapters: "Adapters",
-    data: Any,
-    *,
-    budget: int,
-    batch_size: int = 256,
-    collate: Callable[[list[Any]], dict[str, Any]] | None = None,
-) -> Cut:
-    """One rank per layer within a budget of parameters, with no retraining.
-
-    Every layer is nested, so each can be cut at a rank of its own. All start at rank 1. Then, as long as the budget
-    allows, the layer rises by one whose rise lowers the loss the most for its parameters, even if it raises it: what is
-    returned is the best cut on the way. The loss is the one that the model itself reports, as transformers' models do.
-
-    Arguments:
-        data: labelled examples to choose on, such as a validation part; not those that are reported on.
-        budget: the most adapter parameters that may be used; at least those of rank 1.
-
-    Raises `ValueError` for a budget that is too small. The active rank is afterwards what it was.
-    """
-    import pandas as pd
-
-    sizes = {name: layer.in_features + layer.out_features for name, layer in adapters.layers.items()}
-    ranks = dict.fromkeys(sizes, 1)
-    used = sum(sizes.values())
-    if budget < used:
-        raise ValueError(f"a budget of {budget} parameters is too small: rank 1 in every layer takes {used}")
-
-    def loss_at(some: dict[str, int]) -> float:
-        with adapters.at(some):
-            return _loss(model, data, batch_size, collate)
-
-    loss = loss_at(ranks)
-    path: list[tuple[int, str, int, float]] = [(used, "", 1, loss)]
-    best = (loss, used, ranks)
-    while True:
-        rises = [
-            name for name, rank in ranks.items() if rank < adapters.layers[name].r and used + sizes[name] <= budget
-        ]
-        if not rises:
-            break
-        losses = {name: loss_at(ranks | {name: ranks[name] + 1}) for name in rises}
-        chosen = max(rises, key=lambda name: (loss - losses[name]) / sizes[name])
-        ranks = ranks | {chosen: ranks[chosen] + 1}
-        loss, used = losses[chosen], used + sizes[chosen]
-        path.append((used, chosen, ranks[chosen], loss))
-        if loss < best[0] or best[0] != best[0]:  # anything is better than no number
-            best = (loss, used, ranks)
-    frame = pd.DataFrame(path, columns=["parameters", "layer", "rank", "loss"])
-    return Cut(best[2], best[1], best[0], frame)
-
-
-def _loss(model: nn.Module, data: Any, batch_size: int, collate: Callable[[list[Any]], dict[str, Any]] | None) -> float:
-    """The mean over examples of the loss that the model reports."""
-    from torch.utils.data import DataLoader
-
-    device, total = next(model.parameters()).device, 0.0
-    loader: DataLoader[Any] = DataLoader(data, batch_size, collate_fn=collate, generator=torch.Generator())
-    with evaluating(model):
-        for batch in loader:
-            found = model(**{key: value.to(device) for key, value in batch.items()}).loss
-            total += float(found) * len(batch["labels"])
-    return total / len(data)

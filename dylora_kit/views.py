@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from dylora_kit import cards
 from dylora_kit.cards.matrices import short
+from dylora_kit.cut import Cut
 from dylora_kit.dial import View
 from dylora_kit.sampling import RankDistribution
-from dylora_kit.select import Cut, smallest_rank
+from dylora_kit.select import smallest_rank
 
 if TYPE_CHECKING:
     import pandas as pd

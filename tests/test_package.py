@@ -34,6 +34,7 @@ ORDER = [
     "evaluate",
     "ordering",
     "select",
+    "cut",
     "io",
     "nest",
     "exchange",

@@ -5,7 +5,7 @@ import pytest
 
 import dylora_kit as dk
 from dylora_kit import views
-from dylora_kit.select import Cut
+from dylora_kit.cut import Cut
 
 
 def texts(view: views.View) -> str:
@@ -32,17 +32,9 @@ def test_a_choice_is_the_smallest_rank_within_the_tolerance(tolerance: float, ra
 
 @pytest.fixture
 def cut() -> Cut:
-    way = [(40, "", 1, 0.9), (60, "a.q", 2, 0.5), (80, "a.q", 3, 0.6), (90, "b.q", 2, 0.4)]
-    path = pd.DataFrame(way, columns=["parameters", "layer", "rank", "loss"])
+    way = [(80, "", "", 0.5), (90, "a.q", "", 0.4)]
+    path = pd.DataFrame(way, columns=["parameters", "raised", "lowered", "loss"])
     return Cut({"a.q": 3, "b.q": 2}, 90, 0.4, path)
-
-
-def test_a_cut_within_a_smaller_budget_is_the_best_on_the_way(cut: Cut) -> None:
-    assert cut.within(100).ranks == cut.ranks
-    assert (cut.within(85).ranks, cut.within(85).parameters, cut.within(85).loss) == ({"a.q": 2, "b.q": 1}, 60, 0.5)
-    assert cut.within(40).ranks == {"a.q": 1, "b.q": 1}
-    with pytest.raises(ValueError, match="a budget of 39 parameters is too small: rank 1 in every layer takes 40"):
-        cut.within(39)
 
 
 def test_a_cut_is_shown_beside_one_rank_for_all(cut: Cut) -> None:
