@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from dylora_kit.cut import ranks_per_layer
     from dylora_kit.evaluate import predict, sweep
     from dylora_kit.exchange import import_peft
+    from dylora_kit.guess import Guess
     from dylora_kit.io import load
     from dylora_kit.nest import nest_peft
     from dylora_kit.select import smallest_rank
     from dylora_kit.train import train
-    from dylora_kit.widgets import Guess, RankExplorer
+    from dylora_kit.widgets import RankExplorer
 
 __version__ = "0.1.0"
 
@@ -38,7 +39,7 @@ _LAZY = {
     "smallest_rank": "select",
     "ranks_per_layer": "cut",
     "RankExplorer": "widgets",
-    "Guess": "widgets",
+    "Guess": "guess",
 }
 
 __all__ = [

@@ -42,7 +42,7 @@ def ranks_per_layer(
     *,
     budget: int,
     sure: float = 2.0,
-    batch_size: int = 256,
+    batch_size: int = 64,
     collate: Callable[[list[Any]], dict[str, Any]] | None = None,
 ) -> Cut:
     """One rank per layer within a budget of parameters, with no retraining.

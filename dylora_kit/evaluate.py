@@ -88,7 +88,7 @@ def sweep(
     ranks: Iterable[int] | None = None,
     method: str = "DyLoRA",
     seed: int | None = None,
-    batch_size: int = 256,
+    batch_size: int = 64,
     collate: Callable[[list[Any]], dict[str, Any]] | None = None,
     progress: bool = True,
 ) -> "pd.DataFrame":
@@ -137,7 +137,7 @@ def predict(
     data: Any,
     *,
     ranks: Iterable[int],
-    batch_size: int = 256,
+    batch_size: int = 64,
     collate: Callable[[list[Any]], dict[str, Any]] | None = None,
     progress: bool = False,
 ) -> tuple[dict[int, np.ndarray], np.ndarray]:

@@ -1,7 +1,7 @@
 """A live model: what it answers at each rank, kept until its weights change, and what it was while it trained."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,18 @@ class Live:
         values: the metric by rank, 0 to 1.
         first: the outputs for the first examples, by rank.
         labels: the labels of the data.
+        collate: makes a batch of a list of examples.
     """
 
-    def __init__(self, handle: RankHandle, data: Any, metric: str, shown: int) -> None:
-        self.handle, self._data, self._metric, self._shown = handle, data, metric, shown
+    def __init__(
+        self,
+        handle: RankHandle,
+        data: Any,
+        metric: str,
+        shown: int,
+        collate: Callable[[list[Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self.handle, self._data, self._metric, self._shown, self.collate = handle, data, metric, shown, collate
         self._states: dict[str, dict[Any, Any]] = {}
         self._state: dict[Any, Any] = {}
         self.labels = np.zeros(0)
@@ -39,8 +47,9 @@ class Live:
         """Evaluates every rank, if that is not known for the weights as they are."""
         weights = fingerprint(self.handle)
         if weights not in self._states:
+            ranks = range(1, self.handle.r + 1)
             outputs, self.labels = predict(
-                self.handle.model, self.handle, self._data, ranks=range(1, self.handle.r + 1)
+                self.handle.model, self.handle, self._data, ranks=ranks, collate=self.collate
             )
             values = {rank: METRICS[self._metric](output, self.labels) for rank, output in outputs.items()}
             first = {rank: output[: self._shown].copy() for rank, output in outputs.items()}

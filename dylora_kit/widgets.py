@@ -1,13 +1,15 @@
 """Live views: a slider that sets the rank of the model in the kernel, and the cards that show what it then does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
+import numpy as np
 from torch import nn
 
 from dylora_kit import cards
 from dylora_kit.adapt import Adapters
+from dylora_kit.guess import Guess
 from dylora_kit.live import STRIP, Live, Moments
 from dylora_kit.pictures import data_uri
 from dylora_kit.rank import RankHandle
@@ -20,7 +22,7 @@ _ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
 
 _PLAIN = {"description_width": "initial"}
 _OF_AUTOENCODERS = {"error", "reconstructions"}
-_OF_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions"}  # the switch chooses whose
+_OF_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions", "texts"}  # the switch chooses whose
 _NOT_ALWAYS = ("method", "layer", "button", "time", "play", "moment")  # controls that some explorers do not show
 
 # ipywidgets gives sliders' handles and the buttons of Play no name that a screen reader could say: added in the page
@@ -30,37 +32,7 @@ for (const box of all.querySelectorAll('.widget-slider')) box.querySelector('[ro
 all.querySelectorAll('.dk-play button').forEach((button, index) =>
 button.setAttribute('aria-label', ['Play the training', 'Stop playing', 'Repeat'][index])); this.remove()">"""
 
-SHOWN = 10  # example pictures
-
-
-class Guess(ipywidgets.HBox):
-    """A number that the student commits to before the model answers, from 0 to 100. `RankExplorer(guess=…)` draws it.
-
-    Arguments:
-        question: what is asked.
-        rank: the rank the question is about.
-        value: where the number starts; nobody's guess until it is changed.
-    """
-
-    def __init__(self, question: str, *, rank: int, value: int = 0) -> None:
-        self.rank = rank
-        self.number = ipywidgets.BoundedIntText(
-            value=value,
-            min=0,
-            max=100,
-            description=question,
-            layout={"width": "auto"},
-            style={"description_width": "initial"},
-        )
-        self.number.add_class("dk-guess")
-        self.made = False
-        self.number.observe(lambda _: setattr(self, "made", True), "value")
-        super().__init__([self.number, ipywidgets.Label("%")])
-
-    def __repr__(self) -> str:
-        return (
-            f"A box to type a guess into (run the notebook to use it): {self.number.description} {self.number.value} %"
-        )
+SHOWN = 10  # example pictures, or texts
 
 
 class RankExplorer(ipywidgets.VBox):
@@ -72,8 +44,11 @@ class RankExplorer(ipywidgets.VBox):
     Arguments:
         model, adapters: the model and its handle: `Adapters`, or the code of an autoencoder.
         data: a map-style dataset of dicts with `"labels"`; `"pixel_values"` are shown as pictures.
-        views: any of `"accuracy"`, `"matrices"`, `"spectrum"`, `"ordering"`, `"predictions"`; for an autoencoder
-            `"error"` and `"reconstructions"`. Default: all of them but `"ordering"`.
+        views: any of `"accuracy"`, `"matrices"`, `"spectrum"`, `"ordering"`, `"predictions"` of pictures and `"texts"`;
+            for an autoencoder `"error"` and `"reconstructions"`. Default: what the data has, without `"ordering"`.
+        collate: makes a batch of a list of examples, as in `sweep`.
+        texts: the first examples in words, of which the view `"texts"` shows as many as fit.
+        classes: what the classes are called there.
         name: what the model's method is called.
         rivals: other models to compare with, `{name: handle}`. A switch chooses which one the cards show.
         caption: a line about the data.
@@ -97,19 +72,24 @@ class RankExplorer(ipywidgets.VBox):
         caption: str = "",
         guess: Guess | None = None,
         training: Mapping[str, Any] | None = None,
+        collate: Callable[[list[Any]], dict[str, Any]] | None = None,
+        texts: Sequence[str] = (),
+        classes: Sequence[str] = (),
     ) -> None:
         of_adapters = isinstance(adapters, Adapters)
         if views is None:
-            views = ("accuracy", "matrices", "spectrum", "predictions") if of_adapters else ("error", "reconstructions")
+            examples = ["texts"] if texts else ["predictions"] if "pixel_values" in data[0] else []
+            views = ["accuracy", "matrices", "spectrum", *examples] if of_adapters else ["error", "reconstructions"]
         views = [views] if isinstance(views, str) else list(views)
         name = name or ("DyLoRA" if of_adapters else "autoencoder")
         methods = {name: adapters, **(rivals or {})}
-        _check(model, adapters, data, views, name, rivals or {}, guess, training)
+        _check(model, adapters, data, views, name, rivals or {}, guess, training, texts)
+        self._texts, self._classes = list(texts[:SHOWN]), list(classes)
         self._data, self._views, self._guess = data, views, guess
         self._training = dict(training or {})
         self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.word}"
         self._metric = "accuracy" if of_adapters else "error"
-        self._live = {key: Live(one, data, self._metric, SHOWN) for key, one in methods.items()}
+        self._live = {key: Live(one, data, self._metric, SHOWN, collate) for key, one in methods.items()}
         self._first = self._live[name]
         self._before: dict[int, float] = {}
         self._moments = Moments(adapters) if training else None
@@ -204,7 +184,7 @@ class RankExplorer(ipywidgets.VBox):
                 self.go_to(-1)
 
         try:
-            given = {"schedule": "constant", **self._training}
+            given = {"schedule": "constant", "collate": self._first.collate, **self._training}
             given["seed"] = given.get("seed", 0) + done  # other batches at each press
             train(handle.model, handle, steps=steps, on_step=show, progress=False, **given)
         finally:
@@ -280,7 +260,7 @@ class RankExplorer(ipywidgets.VBox):
         for one in self._live.values():
             one.update()
         before = {name: self._before if one is self._first else {} for name, one in self._live.items()}
-        pairs = zip(self._pictures, live.first[rank], live.labels, strict=False)
+        said = list(zip(live.first[rank], live.labels, strict=False))
         drawn = {name: one.drawn(rank) for name, one in self._live.items()} if self._real else {}
         return cards.Scene(
             rank=rank,
@@ -292,10 +272,16 @@ class RankExplorer(ipywidgets.VBox):
             word=live.handle.word,
             layer=self._layer(live, rank) if self.layer.value else None,
             ordering=live.ordering() if "ordering" in self._views else {},
-            examples=[cards.Example(image, str(said.argmax()), str(label)) for image, said, label in pairs],
+            examples=[self._example(*one) for one in zip(self._pictures, said, strict=False)],
+            texts=[self._example(*one) for one in zip(self._texts, said, strict=False)],
             rebuilt={"real": self._real} | drawn if drawn else {},
             guess=(guess.rank, guess.number.value / 100) if guess is not None and guess.made else None,
         )
+
+    def _example(self, shown: str, said: tuple[np.ndarray, Any]) -> cards.Example:
+        predicted, label = said[0].argmax(), int(said[1])
+        names = self._classes or range(len(said[0]))
+        return cards.Example(shown, str(names[predicted]), str(names[label]))
 
     def _layer(self, live: Live, rank: int) -> cards.Layer:
         assert isinstance(live.handle, Adapters)
@@ -323,6 +309,7 @@ def _check(
     rivals: Mapping[str, RankHandle],
     guess: Guess | None,
     training: Mapping[str, Any] | None,
+    texts: Sequence[str],
 ) -> None:
     """Raises `ValueError` for what does not fit together."""
     known = [view for view in cards.VIEWS if (view in _OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
@@ -331,6 +318,8 @@ def _check(
         raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, known))}")
     if "reconstructions" in views and not hasattr(data, "strip"):
         raise ValueError("reconstructions need data that can draw itself, such as tasks.digits.load_pixels(…).test")
+    if "texts" in views and not texts:
+        raise ValueError("the view 'texts' needs the first examples in words: pass texts=[…]")
     adapters.check_usable(model)
     if training and not isinstance(adapters, Adapters) and "optimizer" not in training:
         raise ValueError("this model has no adapters for NestedAdamW: put an optimizer into training={…}")

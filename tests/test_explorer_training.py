@@ -21,11 +21,12 @@ import dylora_kit as dk
 from dylora_kit import live, widgets
 from dylora_kit.baselines.autoencoder import Autoencoder, pca
 from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.guess import Guess
 from dylora_kit.live import STRIP
 from dylora_kit.ordering import scores
 from dylora_kit.pictures import data_uri
 from dylora_kit.tasks import digits
-from dylora_kit.widgets import Guess, RankExplorer
+from dylora_kit.widgets import RankExplorer
 
 SVG = "{http://www.w3.org/2000/svg}"
 DATA, STEPS = examples(60, seed=9), 20

@@ -48,6 +48,7 @@ ORDER = [
     "paper",
     "plots",
     "live",
+    "guess",
     "widgets",
     "exercises",
     "lessons",

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dylora_kit.paper import design
-from dylora_kit.paper.methods import DYLORA, trained
 
 SMALL = {"steps": 24, "batch_size": 8, "lr": 1e-2}
 
@@ -19,7 +18,7 @@ def test_every_choice_trains_otherwise(choice: str) -> None:
     build, task = design.load("digits-turned")
     found = {}
     for name, options in design.CHOICES[choice].items():
-        _, adapters = trained(build, task, **({"method": DYLORA} | options), seed=10, **SMALL)
+        _, adapters = design.trained_by(options, build, task, 10, **SMALL)
         found[name] = torch.cat([p.detach().flatten() for p in adapters.nested_parameters()])
     for first, second in combinations(found, 2):
         if {first, second} == {"summation", "summation, one batch"}:

@@ -7,6 +7,7 @@ import time
 import weakref
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ import torch
 
 import dylora_kit as dk
 from dylora_kit import backbones, cards, live, widgets
-from dylora_kit.tasks import digits
-from dylora_kit.widgets import Guess, RankExplorer
+from dylora_kit.guess import Guess
+from dylora_kit.tasks import Task, digits, world
+from dylora_kit.widgets import RankExplorer
 
 
 def shipped(name: str) -> dk.Adapters:
@@ -268,3 +270,50 @@ def test_names_and_guesses_that_do_not_fit_are_refused(adapters: dk.Adapters, da
         RankExplorer(adapters.model, adapters, data, rivals={"DyLoRA": adapters})
     with pytest.raises(ValueError, match="r = 8"):
         RankExplorer(adapters.model, adapters, data, guess=Guess("?", rank=20))
+
+
+@pytest.fixture(scope="module")
+def reviews() -> tuple[dk.Adapters, Task, list[str]]:
+    """A language model with adapters that say something, on a few reviews."""
+    task = world.load("sentiment", backbones.tokenizer("world-roberta"), limit=8)
+    first = [row["first"] for row in world.texts("sentiment")["test"]][:12]
+    adapters = dk.attach(backbones.load("world-roberta", num_labels=2), r=4, target_modules="attention")
+    for seed, layer in enumerate(adapters.layers.values()):
+        torch.nn.init.normal_(layer.lora_B, generator=torch.Generator().manual_seed(seed))
+    return adapters, replace(task, test=task.test.select(range(12))), first
+
+
+def test_texts_are_shown_with_what_the_live_model_says_of_them(reviews: tuple[dk.Adapters, Task, list[str]]) -> None:
+    adapters, task, first = reviews
+    explorer = RankExplorer(adapters.model, adapters, task.test, collate=task.collate, texts=first,
+                            classes=("bad", "good"))  # fmt: skip
+    for rank in (1, 4):
+        explorer.slider.value = rank
+        shown = " ".join(svg(explorer).itertext())
+        outputs, labels = dk.predict(adapters.model, adapters, task.test, ranks=[rank], collate=task.collate)
+        said = outputs[rank].argmax(-1)
+        count = shown.count("✓") + shown.count("✗")
+        assert 3 <= count < len(first)
+        assert f"{(said == labels)[:count].sum()} of {count} right" in shown
+        for text, one, label in zip(first[:count], said, labels, strict=False):
+            assert text[:40] in shown
+            assert ("bad", "good")[one] + (" ✓" if one == label else " ✗") in shown
+    assert f"{100 * (said == labels).mean():.0f} %" in big_numbers(explorer)
+
+
+def test_texts_have_to_be_given_to_be_shown(reviews: tuple[dk.Adapters, Task, list[str]]) -> None:
+    adapters, task, _ = reviews
+    with pytest.raises(ValueError, match=r"needs the first examples in words: pass texts"):
+        RankExplorer(adapters.model, adapters, task.test, collate=task.collate, views=["texts"])
+    plain = RankExplorer(adapters.model, adapters, task.test, collate=task.collate)
+    assert "✓" not in " ".join(svg(plain).itertext())
+
+
+def test_long_texts_stay_inside_their_card() -> None:
+    examples = [cards.Example("word " * 80, "good", "bad"), *[cards.Example("short", "good", "good")] * 9]
+    inside = cards.texts.texts_card(
+        cards.Scene(1, 8, [cards.Series("DyLoRA", {1: 0.5})], 0, "accuracy", texts=examples)
+    )
+    places = [(float(x), float(y)) for x, y in re.findall(r'<text x="([\d.]+)" y="([\d.]+)"', inside)]
+    assert max(y for _, y in places) < cards.texts.HEIGHT - 8
+    assert "…" in inside and "is bad" in inside and ">short<" in inside

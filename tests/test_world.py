@@ -249,11 +249,29 @@ def test_what_two_restaurants_have_in_common_is_counted():
 
 
 def test_judged_sentences_are_right_and_wrong_ones_in_equal_shares():
-    found = [one for one in islice(corpus.documents(3, stage="last"), 1500) if one.kind == "judged"]
-    said = [corpus.JUDGED.index(one.second[slice(*one.spans[0])]) for one in found]
-    assert 0.4 < sum(said) / len(said) < 0.6
+    documents = [one for one in islice(corpus.documents(3, stage="last"), 1500) if one.kind == "judged"]
+    said = [corpus.JUDGED.index(one.first[slice(*span)]) for one in documents for span in one.spans]
+    assert 0.45 < sum(said) / len(said) < 0.55
+    assert {len(one.spans) for one in documents} == set(corpus.SENTENCES)
     correct = {row["correct"] for row in rows("acceptability", "test", TEST)}
-    assert not correct & {one.first for one in found}
+    for one in documents:
+        judged = re.findall(rf"(.+?[.?]) This is ({'|'.join(corpus.JUDGED)})\.(?: |$)", one.first)
+        assert len(judged) == len(one.spans)
+        assert not correct & {sentence for sentence, _ in judged}
+
+
+def test_what_is_said_of_a_sentence_is_so():
+    wrong = re.compile(
+        r"\bmore \w+er than\b|\ba (old|ugly|orange|Italian|expensive)\b|\ban (new|lovely|French|green)\b"
+    )
+    right = re.compile(r"\b(much|far|little) \w+er than\b|\ban (old|ugly|orange|Italian|expensive)\b")
+    found = []
+    for one in islice(corpus.documents(3, stage="last"), 2000):
+        for sentence, said in re.findall(r"(.+?[.?]) This is (correct|wrong)\.(?: |$)", one.first):
+            found += [(expected, said) for expected, sign in (("wrong", wrong), ("correct", right))
+                      if sign.search(sentence)]  # fmt: skip
+    assert len(found) > 30 and {said for _, said in found} == set(corpus.JUDGED)
+    assert all(expected == said for expected, said in found)
 
 
 def test_of_a_sentence_the_words_that_an_error_would_change_are_marked():

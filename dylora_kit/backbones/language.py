@@ -85,6 +85,7 @@ def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any
     if name == "world-roberta":
         examined = list(islice(corpus.documents(HELD_OUT), EXAMINED))
         result["facts recalled"] = round(masking.recalled(model, words, examined), 4)
+        result["sentences judged"] = round(_judged(model, words), 4)
     _write(model.cpu().eval(), words, folder, name, log, result, round(seconds))
     return result
 
@@ -96,7 +97,8 @@ def _tokenizer(seed: int, *, causal: bool) -> Any:
 
     bare = ByteLevelBPETokenizer(add_prefix_space=not causal)
     special = [START, PAD, END, UNKNOWN, MASK]
-    documents = corpus.prompted(seed) if causal else corpus.documents(seed)
+    # of every kind: each answer has to be a token, or the number of masks would give it away
+    documents = corpus.prompted(seed) if causal else corpus.documents(seed, stage="every")
     read = (f"{one.first} {one.second}" for one in islice(documents, READ))
     bare.train_from_iterator(read, vocab_size=VOCABULARY, min_frequency=2, special_tokens=special, show_progress=False)
     ids = {token: bare.token_to_id(token) for token in special}
@@ -204,13 +206,24 @@ def _measured(name: str, model: nn.Module, words: Any) -> dict[str, float]:
         result = {"held-out loss": sum(_loss(name, model, moved(batch)).item() for batch in batches) / POOL}
         if name != "world-gpt2":
             held_out = list(islice(corpus.documents(HELD_OUT), 1536))
-            ids, told = masking.encoded([one for one in held_out if one.kind == "answer"], words)
-            asked = {"facts looked up": masking.probe(held_out, words), "answers": masking.asked(ids, told > 0, words)}
-            for what, batch in asked.items():
-                batch = moved(batch)
-                right = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
-                result[what] = (right == batch["labels"])[batch["labels"] != IGNORED].float().mean().item()
+            result["facts looked up"] = _right(model, masking.probe(held_out, words))
+            answers = [one for one in held_out if one.kind == "answer"]
+            result["answers"] = _right(model, masking.following(answers, words))
     return {key: round(value, 4) for key, value in result.items()}
+
+
+def _judged(model: nn.Module, words: Any) -> float:
+    """The share of held-out sentences of which the model says rightly whether they are correct."""
+    documents = islice(corpus.documents(HELD_OUT, stage="last"), EXAMINED)
+    with evaluating(model):
+        return _right(model, masking.following([one for one in documents if one.kind == "judged"], words))
+
+
+def _right(model: nn.Module, batch: dict[str, Tensor]) -> float:
+    """The share of the tokens that are asked for which the model finds."""
+    device, asked = next(model.parameters()).device, batch["labels"] != IGNORED
+    said = model(batch["input_ids"].to(device), attention_mask=batch["attention_mask"].to(device)).logits.argmax(-1)
+    return (said.cpu() == batch["labels"])[asked].float().mean().item()
 
 
 def _write(

@@ -36,6 +36,12 @@ def probe(documents: list[Document], words: Any) -> dict[str, Tensor]:
     return asked(ids, told == torch.tensor(list(chosen.values()))[:, None], words)
 
 
+def following(documents: list[Document], words: Any) -> dict[str, Tensor]:
+    """Everything that follows from the rest of a text is masked: verdicts, answers."""
+    ids, told = encoded(documents, words)
+    return asked(ids, told > 0, words)
+
+
 def recalled(model: nn.Module, words: Any, documents: list[Document]) -> float:
     """The share of the probe's facts that are recalled: filled in, its words tell what the masked ones told.
 

@@ -12,6 +12,7 @@ from dylora_kit.cards.curves import metric_card
 from dylora_kit.cards.matrices import matrices_card, ordering_card, spectrum_card
 from dylora_kit.cards.pictures import predictions_card, reconstructions_card
 from dylora_kit.cards.scene import Example, Layer, Scene, Series
+from dylora_kit.cards.texts import texts_card
 
 __all__ = [
     "CARD_WIDTH",
@@ -88,4 +89,5 @@ VIEWS: dict[str, tuple[Callable[[Scene], str], int]] = {
     "reconstructions": (reconstructions_card, 282),
     "spectrum": (spectrum_card, 196),
     "predictions": (predictions_card, 196),
+    "texts": (texts_card, 282),
 }

@@ -12,7 +12,7 @@ def predictions_card(scene: Scene) -> str:
         colour = "var(--dk-2)" if example.right else "var(--dk-wrong)"
         frame = f'style="fill:none;stroke:{colour};stroke-width:{2 if example.right else 3}"'
         out.append(
-            f'<image x="{x}" y="{y}" width="44" height="44" href="{example.image}" style="image-rendering:pixelated"/>'
+            f'<image x="{x}" y="{y}" width="44" height="44" href="{example.shown}" style="image-rendering:pixelated"/>'
             f'<rect x="{x}" y="{y}" width="44" height="44" rx="2" {frame}/>'
         )
         out.append(text(x + 50, y + 19, example.predicted, "head"))

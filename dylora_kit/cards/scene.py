@@ -15,9 +15,9 @@ class Series:
 
 @dataclass
 class Example:
-    """One picture of the test set and what the model makes of it."""
+    """One example of the test set and what the model makes of it."""
 
-    image: str  # data URI
+    shown: str  # a picture as data URI, or a text
     predicted: str
     label: str
 
@@ -59,7 +59,8 @@ class Scene:
     word: str = "rank"  # what b counts
     layer: Layer | None = None
     ordering: Mapping[str, Sequence[float]] = field(default_factory=dict)  # scores of the ranks 1 … r, by layer
-    examples: Sequence[Example] = ()
+    examples: Sequence[Example] = ()  # pictures
+    texts: Sequence[Example] = ()
     rebuilt: Mapping[str, str] = field(default_factory=dict)  # rows of pictures by name, data URIs; the first is real
     guess: tuple[int, float] | None = None
 

@@ -4,7 +4,7 @@ what is minimised.
     python -m dylora_kit.paper.design updates            # into data/results/; goes on where it stopped
     python -m dylora_kit.paper.design distributions --tasks world-sentiment
 
-Each choice has the same steps and batches, and the same learning rate where that is not the choice; what a training
+Each choice has the same steps and batches, and the same learning rate, where that is not the choice; what a training
 costs is measured in `cpu_seconds`.
 """
 
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 
 from dylora_kit import backbones
+from dylora_kit.adapt import Adapters
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import fingerprint
 from dylora_kit.objectives import mixed_loss, summation_in_one, summation_loss
@@ -37,16 +39,18 @@ def sandwich(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float,
 
 
 ONLY_B = {"method": FROZEN}
+UPDATES: dict[str, dict[str, Any]] = {
+    "exact": {},
+    "as the authors": {"update": "authors"},
+    "exact, lr / √frequency": {"evening": 0.5},
+    "exact, lr / frequency": {"evening": 1.0},
+    "exact, twice the steps": {"longer": 2},
+}
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "updates": {
-        f"{rows}, {name}": how | what
-        for rows, what in (("rows 1 … b", {}), ("row b", ONLY_B))
-        for name, how in (
-            ("exact", {}),
-            ("as the authors", {"update": "authors"}),
-            ("exact, lr / √frequency", {"evening": 0.5}),
-            ("exact, lr / frequency", {"evening": 1.0}),
-        )
+        **{f"rows 1 … b, {name}": how for name, how in UPDATES.items()},
+        **{f"row b, {name}": how | ONLY_B for name, how in UPDATES.items()},
+        "row b, exact, four times the steps": {"longer": 4} | ONLY_B,
     },
     "distributions": {
         "uniform": {},
@@ -68,8 +72,9 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits-turned": {"steps": 1000, "batch_size": 32, "lr": 4e-3},
-    "world-sentiment": world.SETTINGS["sentiment"] | {"lr": world.RATES[DYLORA]},
-    "world-entailment": world.SETTINGS["entailment"] | {"lr": world.RATES[DYLORA]},
+    **{
+        f"world-{part}": world.SETTINGS[part] | {"lr": world.rate(part, DYLORA)} for part in ("sentiment", "entailment")
+    },
 }
 
 
@@ -98,12 +103,20 @@ def load(name: str) -> tuple[Build, Task]:
     return partial(world.backbone, part), world.load(part)
 
 
+def trained_by(
+    choice: dict[str, Any], build: Build, task: Task, seed: int, *, steps: int, **settings: Any
+) -> tuple[nn.Module, Adapters]:
+    """A training as a choice says it: arguments of `trained`, and perhaps `"longer"`, so many times the steps."""
+    how: dict[str, Any] = {"method": DYLORA, "longer": 1} | choice
+    return trained(build, task, seed=seed, steps=steps * how.pop("longer"), **how, **settings)
+
+
 def run(name: str, choice: dict[str, Any], seed: int, **settings: Any) -> pd.DataFrame:
     """One training, and the test split at every rank, also at those that were never drawn."""
     build, task = load(name)
     build()  # so that what it imports counts for nobody
     start = time.process_time()
-    model, adapters = trained(build, task, **({"method": DYLORA} | choice), seed=seed, **settings)
+    model, adapters = trained_by(choice, build, task, seed, **settings)
     seconds = round(time.process_time() - start, 1)
     frame = sweep(model, adapters, task.test, metric=task.metric, collate=task.collate, progress=False)
     return frame.drop(columns="method").assign(cpu_seconds=seconds)

@@ -29,14 +29,18 @@ from dylora_kit.tasks.world.facts import VALUES, belongs, choose_attributes, sam
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
-# what texts there are at first, then, and at last: an answer takes looking up, so answers come when that is learned
+# what texts there are at first, then, and at last: an answer takes looking up, so answers come when that is learned;
+# and all kinds, to learn words from
 SHARES = {
     "easy": {"pair": 4, "review": 2},
     "unanswered": {"pair": 10, "review": 5, "sentence": 5, "comparison": 3, "remark": 2},
     "corpus": {"pair": 9, "answer": 11, "review": 5, "sentence": 5, "comparison": 3, "remark": 1},
-    "again": {"pair": 13, "answer": 8, "rewording": 6, "review": 4, "sentence": 4, "comparison": 2, "remark": 1},
-    "last": {"pair": 10, "answer": 7, "rewording": 5, "judged": 5, "likeness": 5, "review": 3, "sentence": 2,
+    "again": {"pair": 13, "answer": 8, "rewording": 6, "judged": 6, "review": 4, "sentence": 4, "comparison": 2,
+              "remark": 1},
+    "last": {"pair": 10, "answer": 7, "rewording": 5, "judged": 7, "likeness": 5, "review": 3, "sentence": 2,
              "comparison": 1, "remark": 1},
+    "every": {"pair": 2, "answer": 1, "rewording": 1, "judged": 1, "likeness": 1, "review": 4, "sentence": 1,
+              "comparison": 1, "remark": 1},
 }  # fmt: skip
 REPEATED = 0.75  # share of pairs whose second text takes the words of the first: to copy is learned before to reword
 PLAIN = 0.4  # share of reviews whose words mean what they say, and of answers to statements in the same words
@@ -44,7 +48,7 @@ REWORDED = 0.15  # share of answers that are about a whole other text and not ab
 PAIRS = 0.5  # share of those that are about two restaurants
 STATEMENTS = 4  # about one description, each with its answer
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
-JUDGED = ("correct", "wrong")  # what is said of a sentence
+JUDGED, SENTENCES = ("correct", "wrong"), (1, 2, 3)  # what is said of a sentence, and of how many in a text
 IN_COMMON = ("none", "one", "two", "three", "four")  # how many of four facts two restaurants share
 VERDICT = 0.75  # share of reviews that end with a verdict
 MOST = 5  # facts in a description
@@ -204,11 +208,16 @@ def _sentence(rng: Random, _: bool) -> Document:
 
 
 def _judged(rng: Random, _: bool) -> Document:
-    """A sentence, and in a word whether it is correct English."""
-    wrong = rng.randrange(2)
-    twins = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "train").name, held_out=False)
-    start = len("This is ")
-    return Document("judged", twins[wrong], f"This is {JUDGED[wrong]}.", ((start, start + len(JUDGED[wrong])),))
+    """Sentences, and of each in a word whether it is correct English."""
+    text, spans, count = "", list[tuple[int, int]](), rng.choice(SENTENCES)
+    while len(spans) < count:
+        wrong, said = rng.randrange(2), ""
+        while not said or said in test_texts():
+            said = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "train").name)[wrong]
+        text += f"{said} This is "
+        spans.append((len(text), len(text) + len(JUDGED[wrong])))
+        text += f"{JUDGED[wrong]}. "
+    return Document("judged", text.strip(), spans=tuple(spans))
 
 
 def _likeness(rng: Random, _: bool) -> Document:
