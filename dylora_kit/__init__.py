@@ -17,6 +17,7 @@ from dylora_kit.train import train  # not lazily: a submodule imported later wou
 
 if TYPE_CHECKING:
     from dylora_kit.cut import ranks_per_layer
+    from dylora_kit.dial import Dial
     from dylora_kit.evaluate import predict, sweep
     from dylora_kit.exchange import import_peft
     from dylora_kit.guess import Guess
@@ -40,12 +41,14 @@ _LAZY = {
     "ranks_per_layer": "cut",
     "RankExplorer": "widgets",
     "Guess": "guess",
+    "Dial": "dial",
 }
 
 __all__ = [
     "ActiveRank",
     "Adapters",
     "Categorical",
+    "Dial",
     "DyLoRALinear",
     "Fixed",
     "Geometric",

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import dylora_kit as dk
 from dylora_kit import backbones
 from dylora_kit.backbones import language
 from dylora_kit.paper import world as runs
@@ -95,7 +96,7 @@ def test_the_command_goes_on_where_it_stopped(
     monkeypatch.setattr(runs, "run", run)
     monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL)
     monkeypatch.setattr(runs, "SEEDS", (10, 42))
-    path = tmp_path / "world-similarity.csv"
+    path = tmp_path / "results" / "world-similarity.csv"
     asked = Namespace(tasks=["similarity"], methods=[runs.HEAD, runs.DYLORA], choose=False, out=tmp_path)
     with pytest.raises(OSError, match="no more"):
         runs._main(asked)
@@ -107,6 +108,14 @@ def test_the_command_goes_on_where_it_stopped(
         (runs.BAG, 10): 1, (runs.HEAD, 10): 1, (runs.DYLORA, 10): 8, (runs.HEAD, 42): 1, (runs.DYLORA, 42): 8,
     }  # fmt: skip
     assert "DyLoRA" in capsys.readouterr().out
+    kept = tmp_path / "adapters" / "world-similarity-dylora"
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+    model = backbones.load("world-roberta", num_labels=1)
+    task = world.load("similarity", backbones.tokenizer("world-roberta"))
+    again = runs.measure("similarity", task, task.test, model, dk.load(model, kept))
+    first = written[(written["method"] == runs.DYLORA) & (written["seed"] == 10)]
+    assert again["value"].round(6).tolist() == first["value"].tolist()
+    assert "python -m dylora_kit.paper.world --tasks similarity" in (kept / "README.md").read_text()
     assert set(written["backbone"]) == {runs.made_of("similarity")["backbone"]}
     monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL | {"steps": 3})
     with pytest.raises(ValueError, match="has similarity, head only with steps = 2, now it is 3"):

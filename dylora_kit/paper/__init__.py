@@ -1,5 +1,6 @@
 """The paper's settings, and the runs behind the tables and the shipped adapters."""
 
+import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from dylora_kit.files import write_files
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from dylora_kit.adapt import Adapters
 
 # Table 8 lists 10, 42, 4242, 10, 1010: ten stands there twice, so a fifth one is added
 SEEDS = (10, 42, 4242, 1010, 7)
@@ -42,6 +45,20 @@ class Job:
     seed: int
     settings: dict[str, Any]
     run: Callable[[], "pd.DataFrame"]
+
+
+def keep(adapters: "Adapters", folder: Path, what: str, made_by: str, settings: dict[str, Any], results: str) -> None:
+    """Saves adapters of the first seed into a folder, with a card that says what they are and how they were made."""
+    adapters.save(folder)
+    card = f"""# {folder.name}
+
+{what}.
+
+- Made by `{made_by}`. Seed {SEEDS[0]} is the first, not the best.
+- Settings: `{json.dumps(settings)}`.
+- How good they are, over all seeds: `data/results/{results}`. Licence: Apache-2.0.
+"""
+    write_files(folder, {"README.md": card.encode()})
 
 
 def command(parser: ArgumentParser, main: Callable[[Namespace], None]) -> None:

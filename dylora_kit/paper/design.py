@@ -45,6 +45,8 @@ UPDATES: dict[str, dict[str, Any]] = {
     "exact, lr / √frequency": {"evening": 0.5},
     "exact, lr / frequency": {"evening": 1.0},
     "exact, twice the steps": {"longer": 2},
+    "exact, 2 lr": {"faster": 2},
+    "as the authors, 2 lr": {"update": "authors", "faster": 2},
 }
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "updates": {
@@ -104,11 +106,16 @@ def load(name: str) -> tuple[Build, Task]:
 
 
 def trained_by(
-    choice: dict[str, Any], build: Build, task: Task, seed: int, *, steps: int, **settings: Any
+    choice: dict[str, Any], build: Build, task: Task, seed: int, *, steps: int, lr: float, **settings: Any
 ) -> tuple[nn.Module, Adapters]:
-    """A training as a choice says it: arguments of `trained`, and perhaps `"longer"`, so many times the steps."""
-    how: dict[str, Any] = {"method": DYLORA, "longer": 1} | choice
-    return trained(build, task, seed=seed, steps=steps * how.pop("longer"), **how, **settings)
+    """A training as a choice says it.
+
+    Arguments:
+        choice: arguments of `trained`, and perhaps `"longer"` and `"faster"`: how many times the steps and the rate.
+    """
+    how: dict[str, Any] = {"method": DYLORA, "longer": 1, "faster": 1} | choice
+    steps, lr = steps * how.pop("longer"), lr * how.pop("faster")
+    return trained(build, task, seed=seed, steps=steps, lr=lr, **how, **settings)
 
 
 def run(name: str, choice: dict[str, Any], seed: int, **settings: Any) -> pd.DataFrame:

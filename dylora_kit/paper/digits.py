@@ -9,7 +9,6 @@ Where a head is trained anew, it has 500 steps more.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.ordering import ordering
-from dylora_kit.paper import SEEDS, table
+from dylora_kit.paper import SEEDS, keep, table
 from dylora_kit.paper.methods import DYLORA, HELD, LORA, ONE, SVD
 from dylora_kit.sampling import Fixed, RankSampler, Uniform
 from dylora_kit.tasks import digits
@@ -105,19 +104,15 @@ def _as_csv(frame: pd.DataFrame) -> bytes:
 def _adapters(folder: Path) -> None:
     for method, name in ((DYLORA, "dylora"), (LORA, "lora")):
         _, adapters = trained(method, "turned", SEEDS[0], progress=sys.stdout.isatty())
-        target = folder / f"digits-turned-{name}"
-        adapters.save(target)
-        settings = json.dumps(ADAPTERS | TRAINING | {"lr": LR, "seed": SEEDS[0]})
         what = "DyLoRA, ranks 1 to 8" if method == DYLORA else "Plain LoRA of rank 8"
-        card = f"""# digits-turned-{name}
-
-{what}, for the backbone `digits-vit`, trained on digits turned by 90°.
-
-- Made by `python -m dylora_kit.paper.digits --adapters`. Seed {SEEDS[0]} is the first of five, not the best.
-- Settings: `{settings}`.
-- Accuracies over five seeds: `data/results/digits.csv`. Licence: Apache-2.0.
-"""
-        write_files(target, {"README.md": card.encode()})
+        keep(
+            adapters,
+            folder / f"digits-turned-{name}",
+            f"{what}, for the backbone `digits-vit`, trained on digits turned by 90°",
+            "python -m dylora_kit.paper.digits --adapters",
+            ADAPTERS | TRAINING | {"lr": LR, "seed": SEEDS[0]},
+            "digits.csv",
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The paper's Table 2 on the small English world: every method on six tasks, with the embedded language models.
 
-    python -m dylora_kit.paper.world             # a file for each task in data/results; goes on where it stopped
+    python -m dylora_kit.paper.world             # a file for each task in data/results, the first seed's DyLoRAs in
+                                                 # data/adapters; goes on where it stopped
     python -m dylora_kit.paper.world --choose    # compares learning rates on the validation part, and stops
 
 Every method has the same steps and batches on a task, and all adapters have the same learning rate. The rates were
@@ -24,7 +25,7 @@ from dylora_kit.baselines import bag_of_words
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import fingerprint
-from dylora_kit.paper import SEEDS, Job, collect, command, table
+from dylora_kit.paper import SEEDS, Job, collect, command, keep, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
 from dylora_kit.tasks import Task, world
 from dylora_kit.tasks.world.writing import scores, write
@@ -50,11 +51,14 @@ def rate(name: str, method: str) -> float:
     return FULL_RATE if method == FULL else RATES.get(name, 3e-3)
 
 
+def model_of(name: str) -> str:
+    """The name of the embedded model that a task is for."""
+    return "world-gpt2" if name == "describe" else "world-roberta"
+
+
 def backbone(name: str) -> nn.Module:
     """The embedded model that a task is for, with an untrained head if it has one."""
-    if name == "describe":
-        return backbones.load("world-gpt2")
-    return backbones.load("world-roberta", num_labels=world.num_labels(name))
+    return backbones.load(model_of(name), **({} if name == "describe" else {"num_labels": world.num_labels(name)}))
 
 
 def measure(
@@ -66,19 +70,26 @@ def measure(
     rows = []
     for rank in ranks or range(1, adapters.r + 1):
         with adapters.at(rank):
-            found = scores(write(model, backbones.tokenizer("world-gpt2"), data), data)
+            found = scores(write(model, backbones.tokenizer(model_of(name)), data), data)
         rows += [{"rank": rank, "metric": metric, "value": value} for metric, value in found.items()]
     return pd.DataFrame(rows)
 
 
-def run(name: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
-    """One training, and what it gives on the test split at every rank. A LoRA is cut in every way."""
+def run(name: str, method: str, seed: int, *, kept: Path | None = None, **settings: Any) -> pd.DataFrame:
+    """One training, and what it gives on the test split at every rank. A LoRA is cut in every way.
+
+    The adapters are saved to `kept`, where that is given.
+    """
     task, frames = load(name), []
     test = world.texts(name)["test"] if name == "describe" else task.test
     backbone(name)  # so that what it imports counts for nobody
     start = time.process_time()
     model, adapters = trained(partial(backbone, name), task, method, seed, **settings)
     seconds = round(time.process_time() - start)
+    if kept is not None:
+        what = f"DyLoRA, ranks 1 to {R}, for the backbone `{model_of(name)}`, trained on the world's task `{name}`"
+        made_by = f"python -m dylora_kit.paper.world --tasks {name}"
+        keep(adapters, kept, what, made_by, settings | {"seed": seed}, f"world-{name}.csv")
     ranks = [R] if method in (HEAD, FULL) else None  # their adapters are zero: every rank is the same
     frames.append(measure(name, task, test, model, adapters, ranks).assign(method=method, cpu_seconds=seconds))
     if method == LORA:
@@ -102,7 +113,7 @@ def choose(name: str, method: str, **settings: Any) -> dict[float, float]:
 
 def load(name: str) -> Task:
     """A task with the tokenizer of the model that it is for."""
-    return world.load(name, backbones.tokenizer("world-gpt2" if name == "describe" else "world-roberta"))
+    return world.load(name, backbones.tokenizer(model_of(name)))
 
 
 def _main(arguments: argparse.Namespace) -> None:
@@ -113,29 +124,32 @@ def _main(arguments: argparse.Namespace) -> None:
                 said = ", ".join(f"{lr:g}: {value:.4f}" for lr, value in rates.items())
                 print(f"{name}, {method}: {said} on validation", flush=True)
         return
-    folder = arguments.out or backbones.data_folder() / "results"
-    found = [collect(folder / f"world-{name}.csv", _jobs(name, arguments.methods)) for name in arguments.tasks]
+    out = arguments.out or backbones.data_folder()
+    found = [
+        collect(out / "results" / f"world-{name}.csv", _jobs(name, arguments.methods, out / "adapters"))
+        for name in arguments.tasks
+    ]
     print(table(pd.concat(found), ["task", "metric"]).to_string())
 
 
 def made_of(name: str) -> dict[str, str]:
     """Which backbone and data a task's results are made of: the start of their files' checksums."""
-    model = "world-gpt2" if name == "describe" else "world-roberta"
     folder = backbones.data_folder()
     return {
-        "backbone": fingerprint(folder / "backbones" / model / "model.safetensors"),
+        "backbone": fingerprint(folder / "backbones" / model_of(name) / "model.safetensors"),
         "data": fingerprint(*(folder / "world" / f"{name}-{split}.jsonl" for split in ("train", "test"))),
     }
 
 
-def _jobs(name: str, methods: list[str]) -> list[Job]:
+def _jobs(name: str, methods: list[str], adapters: Path) -> list[Job]:
     made, found = made_of(name), []
     if name != "describe":
         found.append(Job({"task": name, "method": BAG}, SEEDS[0], made, partial(_bag, name)))
     for seed in SEEDS[: REPEATS.get(name, 3)]:
         for method in methods:
             settings = SETTINGS[name] | {"lr": rate(name, method)}
-            job = partial(run, name, method, seed, **settings)
+            kept = adapters / f"world-{name}-dylora" if method == DYLORA and seed == SEEDS[0] else None
+            job = partial(run, name, method, seed, kept=kept, **settings)
             found.append(Job({"task": name, "method": method}, seed, settings | made, job))
     return found
 
@@ -151,5 +165,5 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", nargs="+", choices=world.NAMES, default=list(world.NAMES))
     parser.add_argument("--methods", nargs="+", choices=TRAINED, default=list(TRAINED))
     parser.add_argument("--choose", action="store_true", help="compare learning rates on validation, and stop")
-    parser.add_argument("--out", type=Path, help="another folder than data/results")
+    parser.add_argument("--out", type=Path, help="another folder than data/ to write to")
     command(parser, _main)
