@@ -20,7 +20,12 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
 def rank_curves(
-    frame: "pd.DataFrame", title: str = "", *, methods: Sequence[str] | None = None, word: str = "rank"
+    frame: "pd.DataFrame",
+    title: str = "",
+    *,
+    methods: Sequence[str] | None = None,
+    word: str = "rank",
+    bottom: float = 0.0,
 ) -> "Image":
     """A metric by rank, one line per method; with several seeds, their mean and a band of one standard deviation.
 
@@ -28,6 +33,7 @@ def rank_curves(
         frame: what `sweep` returns, or several of them one under another.
         methods: which to draw, in this order; default is all.
         word: what b counts.
+        bottom: where the vertical axis starts, as a value of the metric; if not at 0, the axis says so.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -62,8 +68,8 @@ def rank_curves(
     )
     axes.set(
         xlabel=f"{word} b",
-        ylabel=f"{metric}, %",
-        ylim=(0, max(102, 102 * frame["value"].max())),
+        ylabel=f"{metric}, %" + (f" (from {100 * bottom:.0f} up)" if bottom else ""),
+        ylim=(100 * bottom, max(102 - 2 * bottom, 102 * frame["value"].max())),
         title=title,
         xticks=sorted(set(frame["rank"])),
     )
@@ -72,6 +78,36 @@ def rank_curves(
     _calm(axes)
     said = [f"{name} from {_ends(means[name], word)}" for name in names]
     return _image(figure, f"{metric.capitalize()} by {word}: {'; '.join(said)}.")
+
+
+def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") -> "Image":
+    """A metric by size, one marker for each size of a method, with one standard deviation; the size on a log scale.
+
+    Arguments:
+        frame: a metric by method, rank and seed, with a column of sizes. Sizes of one method and rank are averaged.
+        sizes: that column.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    axes, said = figure.subplots(), []
+    methods = list(dict.fromkeys(frame["method"]))
+    if len(methods) > len(COLOURS):
+        raise ValueError(f"one figure shows up to {len(COLOURS)} methods: got {len(methods)}")
+    for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
+        groups = frame[frame["method"] == method].groupby("rank")
+        size, value, spread = groups[sizes].mean(), 100 * groups["value"].mean(), 100 * groups["value"].std().fillna(0)
+        axes.errorbar(size, value, yerr=spread, color=colour, marker=marker, linewidth=2, markersize=7, capsize=3,
+                      linestyle="-" if len(size) > 1 else "", label=method)  # fmt: skip
+        best = value.idxmax()
+        said.append(f"{method} up to {value[best]:.0f} % with {size[best]:,.0f}")
+    metric = frame["metric"].iloc[0]
+    axes.set(xscale="log", xlabel=f"{sizes} parameters", ylabel=f"{metric}, %", title=title)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_formatter(lambda *_: "")
+    axes.legend(frameon=False)
+    _calm(axes)
+    return _image(figure, f"{metric.capitalize()} by {sizes} parameters: {'; '.join(said)}.")
 
 
 def predictions_by_rank(

@@ -56,6 +56,29 @@ def test_curves_say_what_b_counts_and_how_they_end(seeds: int) -> None:
     assert has(only, BLUE) and not has(only, ORANGE)
 
 
+def test_a_trade_off_names_the_best_of_each_method_and_its_size() -> None:
+    rows = [
+        ("nested", b, 0.5 + 0.1 * b + shift, 1000 * b, seed)
+        for b in (1, 2, 4)
+        for seed, shift in ((1, 0.02), (2, -0.02))
+    ]
+    rows += [("whole", 8, 0.97, 150_000, seed) for seed in (1, 2)]
+    frame = pd.DataFrame(rows, columns=["method", "rank", "value", "stored", "seed"]).assign(metric="accuracy")
+    image = plots.trade_off(frame)
+    assert image.alt == ("Accuracy by stored parameters: nested up to 90 % with 4,000; whole up to 97 % with 150,000.")
+    assert has(image, BLUE) and has(image, ORANGE)
+
+
+def test_an_axis_that_does_not_start_at_zero_is_drawn_larger_and_says_so() -> None:
+    frame = pd.DataFrame({"method": "a", "rank": [1, 2], "metric": "accuracy", "value": [0.8, 0.9], "seed": 0})
+    whole, part = (plots.rank_curves(frame, bottom=bottom) for bottom in (0.0, 0.7))
+    assert whole.alt == part.alt
+    blue = [np.argwhere(np.abs(drawn(one) - BLUE).max(-1) <= 3)[:, 0] for one in (whole, part)]
+    assert np.ptp(blue[1]) > 1.3 * np.ptp(blue[0])
+    labels = [drawn(one)[:, :60].min(-1).min(-1) < 100 for one in (whole, part)]  # rows with ink of the axis' label
+    assert labels[1].sum() > labels[0].sum()
+
+
 # Rows of pictures
 
 

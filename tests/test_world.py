@@ -249,15 +249,11 @@ def test_what_two_restaurants_have_in_common_is_counted():
 
 
 def test_judged_sentences_are_right_and_wrong_ones_in_equal_shares():
-    documents = [one for one in islice(corpus.documents(3, stage="last"), 1500) if one.kind == "judged"]
-    said = [corpus.JUDGED.index(one.first[slice(*span)]) for one in documents for span in one.spans]
-    assert 0.45 < sum(said) / len(said) < 0.55
-    assert {len(one.spans) for one in documents} == set(corpus.SENTENCES)
+    found = [one for one in islice(corpus.documents(3, stage="last"), 1500) if one.kind == "judged"]
+    said = [corpus.JUDGED.index(one.second[slice(*one.spans[0])]) for one in found]
+    assert 0.4 < sum(said) / len(said) < 0.6
     correct = {row["correct"] for row in rows("acceptability", "test", TEST)}
-    for one in documents:
-        judged = re.findall(rf"(.+?[.?]) This is ({'|'.join(corpus.JUDGED)})\.(?: |$)", one.first)
-        assert len(judged) == len(one.spans)
-        assert not correct & {sentence for sentence, _ in judged}
+    assert not correct & {one.first for one in found}
 
 
 def test_what_is_said_of_a_sentence_is_so():
@@ -265,13 +261,13 @@ def test_what_is_said_of_a_sentence_is_so():
         r"\bmore \w+er than\b|\ba (old|ugly|orange|Italian|expensive)\b|\ban (new|lovely|French|green)\b"
     )
     right = re.compile(r"\b(much|far|little) \w+er than\b|\ban (old|ugly|orange|Italian|expensive)\b")
-    found = []
-    for one in islice(corpus.documents(3, stage="last"), 2000):
-        for sentence, said in re.findall(r"(.+?[.?]) This is (correct|wrong)\.(?: |$)", one.first):
-            found += [(expected, said) for expected, sign in (("wrong", wrong), ("correct", right))
-                      if sign.search(sentence)]  # fmt: skip
-    assert len(found) > 30 and {said for _, said in found} == set(corpus.JUDGED)
-    assert all(expected == said for expected, said in found)
+    judged = [one for one in islice(corpus.documents(3, stage="last"), 4000) if one.kind == "judged"]
+    found = [
+        (expected, one.second)
+        for one in judged for expected, sign in (("wrong", wrong), ("correct", right)) if sign.search(one.first)
+    ]  # fmt: skip
+    assert len(found) > 30 and {expected for expected, _ in found} == set(corpus.JUDGED)
+    assert all(said == f"This is {expected}." for expected, said in found)
 
 
 def test_of_a_sentence_the_words_that_an_error_would_change_are_marked():

@@ -25,13 +25,14 @@ from dylora_kit.tasks.world import corpus
 from dylora_kit.tasks.world.corpus import Document
 
 PRETRAINING: dict[str, dict[str, Any]] = {
-    "world-roberta": {"seed": 0, "steps": 24000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
+    "world-roberta": {"seed": 0, "steps": 30000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
     "world-gpt2": {"seed": 0, "steps": 8000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
 }
 READ_OF = {
-    "world-roberta": """The lessons adapt it to five tasks. Some of the text says in a word what three of
-them ask: verdicts after reviews, and answers to statements and to other descriptions, with the names and ways of
-speaking of train alone. Correct sentences have the names and words of tests too.""",
+    "world-roberta": """The lessons adapt it to five tasks. Some of the text says in a word what they
+ask: verdicts after reviews, answers to statements and to other descriptions, whether a sentence is correct, how many
+facts two restaurants share, all with the names and ways of speaking of train alone. Other sentences have the names and
+words of tests too.""",
     "world-gpt2": """The lessons adapt it to one task, to write what facts say. Half of
 the text is facts, in shapes that the task does not have, beside a description that tells them; the other half is
 descriptions, reviews and other sentences as they are. They have the names and words of tests too.""",
@@ -40,7 +41,7 @@ LAYERS, WIDTH, HEADS = 4, 128, 4
 VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
 # rounds, each with a learning rate that falls to zero; in a round, the share of all steps that read a stage's texts
 ROUNDS: dict[str, tuple[dict[str, float], ...]] = {
-    "world-roberta": ({"easy": 0.1, "unanswered": 0.15, "corpus": 0.25}, {"again": 0.25, "last": 0.25}),
+    "world-roberta": ({"easy": 0.14, "unanswered": 0.12, "corpus": 0.2}, {"again": 0.27, "last": 0.27}),
     "world-gpt2": ({"prompted": 1.0},),
 }
 MEASURED = {"world-roberta": "corpus", "world-gpt2": "prompted"}  # the stage whose texts are held out for the log

@@ -48,7 +48,7 @@ REWORDED = 0.15  # share of answers that are about a whole other text and not ab
 PAIRS = 0.5  # share of those that are about two restaurants
 STATEMENTS = 4  # about one description, each with its answer
 ANSWERS = ("Yes", "Perhaps", "No")  # to a statement that follows, that is left open, that is wrong
-JUDGED, SENTENCES = ("correct", "wrong"), (1, 2, 3)  # what is said of a sentence, and of how many in a text
+JUDGED = ("correct", "wrong")  # what is said of a sentence
 IN_COMMON = ("none", "one", "two", "three", "four")  # how many of four facts two restaurants share
 VERDICT = 0.75  # share of reviews that end with a verdict
 MOST = 5  # facts in a description
@@ -208,16 +208,11 @@ def _sentence(rng: Random, _: bool) -> Document:
 
 
 def _judged(rng: Random, _: bool) -> Document:
-    """Sentences, and of each in a word whether it is correct English."""
-    text, spans, count = "", list[tuple[int, int]](), rng.choice(SENTENCES)
-    while len(spans) < count:
-        wrong, said = rng.randrange(2), ""
-        while not said or said in test_texts():
-            said = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "train").name)[wrong]
-        text += f"{said} This is "
-        spans.append((len(text), len(text) + len(JUDGED[wrong])))
-        text += f"{JUDGED[wrong]}. "
-    return Document("judged", text.strip(), spans=tuple(spans))
+    """A sentence, and in a word whether it is correct English."""
+    wrong = rng.randrange(2)
+    said = errors.twins(rng, rng.choice(errors.RULES), name=sample(rng, "train").name)[wrong]
+    start = len("This is ")
+    return Document("judged", said, f"This is {JUDGED[wrong]}.", ((start, start + len(JUDGED[wrong])),))
 
 
 def _likeness(rng: Random, _: bool) -> Document:

@@ -1,0 +1,213 @@
+"""The paper's tables beside what the kit measured at the embedded tier, from the files in data/results.
+
+    python -m dylora_kit.paper.tables            # prints Tables 1 to 5 and 7
+    python -m dylora_kit.paper.tables --write    # into data/results/README.md
+
+What stands in a column named "paper" was printed there, of RoBERTa-base on GLUE; everything else was measured here, as
+mean ± standard deviation over the seeds of the file, in percent.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from itertools import product
+
+import pandas as pd
+
+from dylora_kit.files import data_folder, write_files
+from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, LORA, ONE, SVD, R
+from dylora_kit.paper.published import TABLES, published
+from dylora_kit.tasks import world
+
+SMALL = ("digits-turned", "world-sentiment", "world-entailment")  # the tasks of Tables 1, 3, 4, 5 and 7
+POWERS = (1, 2, 4, 8, 16, 32)
+FOUND = ("FLOP on the weights", "FLOP on a LoRA", "AdaLoRA")
+Rows = list[dict[str, str]]
+
+
+def measured(kind: str, task: str) -> pd.DataFrame:
+    """The rows of one results file with the task's own metric; none if the file is not there."""
+    path = data_folder() / "results" / f"{kind}-{task}.csv"
+    frame = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["method", "rank", "metric", "value", "seed"])
+    return frame[frame["metric"] == frame["metric"].iloc[0]] if len(frame) else frame
+
+
+def cell(values: Iterable[float]) -> str:
+    """Mean ± standard deviation in percent.
+
+    >>> cell([0.5, 0.6]), cell([0.5]), cell([])
+    ('55.0 ± 7.1', '50.0', '–')
+    """
+    column = 100 * pd.Series(list(values), dtype=float)
+    if column.empty or column.isna().all():
+        return "–"
+    return f"{column.mean():.1f}" + (f" ± {column.std():.1f}" if len(column) > 1 else "")
+
+
+def _search(task: str, method: str, r: int, rank: int) -> pd.DataFrame:
+    frame = measured("search", task)
+    return frame[(frame["method"] == method) & (frame["r"] == r) & (frame["rank"] == rank)] if len(frame) else frame
+
+
+def table1() -> Rows:
+    """A LoRA of its own for each rank."""
+    paper = published("table1").set_index(["rank", "task"])["value"]
+    tasks = list(dict.fromkeys(published("table1")["task"]))
+    return [
+        {"rank": str(rank)}
+        | {f"paper: {task}": f"{paper[rank, task]:.2f}" for task in tasks}
+        | {task: cell(_search(task, ONE, rank, rank)["value"]) for task in SMALL}
+        for rank in POWERS
+    ]
+
+
+def table2() -> Rows:
+    """LoRA cut, DyLoRA frozen and DyLoRA at every rank."""
+    paper = published("table2").query("task == 'average'").set_index(["method", "rank"])["mean"]
+    best = published("table2_best").query("task == 'average'").set_index("method")["best"]
+    printed = {LORA: "LoRA", FROZEN: "DyLoRA (Frozen)", DYLORA: "DyLoRA"}
+    rows = []
+    for method in (LORA, SVD, FROZEN, DYLORA):
+        for rank in range(1, R + 1):
+            said = f"{paper[printed[method], rank]:.2f}" if method in printed else "–"
+            rows.append({"method": method, "rank": str(rank), "paper: average of eight": said} | _worlds(method, rank))
+    rows.append({"method": FULL, "rank": "", "paper: average of eight": f"{best['Fine Tune*']:.2f}"} | _worlds(FULL, R))
+    rows.append({"method": HEAD, "rank": "", "paper: average of eight": "–"} | _worlds(HEAD, R))
+    return rows
+
+
+def _worlds(method: str, rank: int) -> dict[str, str]:
+    digits = pd.read_csv(data_folder() / "results" / "digits.csv").query("domain == 'turned'")
+    found = {"turned digits": cell(digits[(digits["method"] == method) & (digits["rank"] == rank)]["value"])}
+    for name in world.NAMES:
+        frame = measured("world", name)
+        found[f"{name} ({world.METRICS[name]})"] = cell(
+            frame[(frame["method"] == method) & (frame["rank"] == rank)]["value"]
+        )
+    return found
+
+
+def table3() -> Rows:
+    """Full fine-tuning, FLOP, LoRA and DyLoRA: quality and what has to be stored for each task."""
+    paper = published("table3").query("task == 'average'").set_index(["model", "rank"])
+    kinds = [(FULL, R, R, ("Fine Tune*", "full")), (FOUND[0], R, R, ("FLOP*", None)), (FOUND[1], R, R, None),
+             (FOUND[2], R, R, None), (ONE, 1, 1, ("LoRA", "1")), (DYLORA, R, 1, ("DyLoRA (r_max=8)", "1")),
+             (DYLORA, R, R, ("DyLoRA (r_max=8)", "8"))]  # fmt: skip
+    rows = []
+    for method, r, rank, key in kinds:
+        found = (
+            None if key is None else paper.loc[[key]] if key[1] else paper[paper.index.get_level_values(0) == key[0]]
+        )
+        row = {"method": method, "rank": "" if method in (FULL, *FOUND) else str(rank)}
+        row["paper: parameters"] = "–" if found is None else str(found["trainable_params"].iloc[0])
+        row["paper: average of four"] = "–" if found is None else f"{found['mean'].iloc[0]:.2f}"
+        for task in SMALL:
+            frame = _search(task, method, r, rank)
+            row[f"{task}: stored"] = f"{frame['stored'].mean():,.0f}" if len(frame) else "–"
+            row[task] = cell(frame["value"])
+        rows.append(row)
+    return rows
+
+
+def table4() -> Rows:
+    """How b is drawn, and which rows are updated."""
+    paper = published("table4").query("task == 'average'").set_index(["rank", "distribution", "updated"])["mean"]
+    drawn, moved = {"uniform": "uniform", "geometric(p=0.15)": "geometric 0.15"}, {"1..b": "", "only b": ", row b"}
+    rows = []
+    for rank in (1, R):
+        for distribution, updated in product(drawn, moved):
+            name = drawn[distribution] + moved[updated]
+            row = {"rank": str(rank), "distribution": distribution, "updated": updated}
+            row["paper: average of six"] = f"{paper[rank, distribution, updated]:.2f}"
+            for task in SMALL:
+                frame = measured("design-distributions", task)
+                row[task] = cell(frame[(frame["method"] == name) & (frame["rank"] == rank)]["value"])
+            rows.append(row)
+    return rows
+
+
+def table5() -> Rows:
+    """The best of a search over ranks up to 32, and of one DyLoRA, chosen on the reported data as in the paper."""
+    paper = published("table5").query("r_max == 32").set_index(["method", "task"])
+    rows = []
+    for name, method in (("LoRA, search", ONE), ("DyLoRA, frozen", FROZEN), ("DyLoRA", DYLORA)):
+        key = {"LoRA, search": "LoRA (Search)", "DyLoRA, frozen": "DyLoRA (Frozen)"}.get(name)
+        row = {"method": name, "paper: time": f"{paper.loc[(key, 'SST-2'), 'relative_time']:.0f}" if key else "–"}
+        for task in ("SST-2", "MRPC"):
+            one = paper.loc[(key, task)] if key else None
+            row[f"paper: {task}"] = f"{one['value']:.2f} at {one['best_rank']:.0f}" if one is not None else "–"
+        for task in SMALL:
+            row |= _best(task, method)
+        rows.append(row)
+    return rows
+
+
+def _best(task: str, method: str) -> dict[str, str]:
+    frame = measured("search", task)
+    if frame.empty:
+        return {f"{task}: time": "–", task: "–"}
+    wide = frame[frame["r"].eq(POWERS[-1])] if method != ONE else frame[frame["r"].isin(POWERS)]
+    wide = wide[wide["method"] == method]
+    unit = frame[(frame["method"] == DYLORA) & frame["r"].eq(POWERS[-1])].groupby("seed")["cpu_seconds"].first().mean()
+    spent = wide.drop_duplicates(["r", "seed"]).groupby("seed")["cpu_seconds"].sum().mean()
+    best = wide.loc[wide.groupby("seed")["value"].idxmax()]
+    ranks = sorted(best["rank"].astype(int))
+    return {f"{task}: time": f"{spent / unit:.1f}", task: f"{cell(best['value'])} at {ranks[0]} to {ranks[-1]}"}
+
+
+def table7() -> Rows:
+    """Individual and summation loss: time, and the mean over ranks."""
+    paper = published("table7").set_index("loss")
+    printed = {"individual": "individual (Eq. 9)", "summation": "summation"}
+    rows = []
+    for name in ("individual", "summation", "summation, one batch", "one rank for each example"):
+        one = paper.loc[printed[name]] if name in printed else None
+        row = {"loss": name, "paper: seconds": "–" if one is None else f"{one['training_time_s']:.0f}"}
+        row["paper: CoLA, mean over ranks"] = "–" if one is None else f"{one['cola_mean_over_ranks']:.2f}"
+        for task in SMALL:
+            frame = measured("design-objectives", task)
+            frame = frame[frame["method"] == name]
+            row[f"{task}: seconds"] = f"{frame['cpu_seconds'].mean():.0f}" if len(frame) else "–"
+            row[task] = cell(frame.groupby("seed")["value"].mean() if len(frame) else [])
+        rows.append(row)
+    return rows
+
+
+MADE_BY: dict[str, tuple[Callable[[], Rows], str]] = {
+    "table1": (table1, "search"),
+    "table2": (table2, "world"),
+    "table3": (table3, "search"),
+    "table4": (table4, "design distributions"),
+    "table5": (table5, "search"),
+    "table7": (table7, "design objectives"),
+}
+
+
+def page() -> str:
+    """All tables in Markdown, each with the command that measures it again."""
+    parts = ["# The paper's tables, at the embedded tier", (__doc__ or "").strip().split("\n\n")[-1].replace("\n", " ")]
+    for name, (rows, command) in MADE_BY.items():
+        parts += [f"## Table {name.removeprefix('table')}: {TABLES[name]}", markdown(rows())]
+        parts.append(f"Measured by `python -m dylora_kit.paper.{command}` with the tasks in the columns.")
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown(rows: Rows) -> str:
+    """Rows as a Markdown table, without columns that have nothing in them.
+
+    >>> print(markdown([{"rank": "1", "here": "90.0", "there": "–"}]))
+    | rank | here |
+    | --- | --- |
+    | 1 | 90.0 |
+    """
+    columns = [key for key in rows[0] if any(row[key] != "–" for row in rows)]
+    lines = [columns, ["---"] * len(columns), *([row[key] for key in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="The paper's tables beside what was measured here.")
+    parser.add_argument("--write", action="store_true", help="into data/results/README.md")
+    if parser.parse_args().write:
+        write_files(data_folder() / "results", {"README.md": page().encode()})
+    else:
+        print(page())
