@@ -54,7 +54,7 @@ class Dial(ipywidgets.VBox):
                 "expected low ≤ value ≤ high, and a step above 0 that fits between: "
                 f"got {low}, {start}, {high} and {step}"
             )
-        self._draw = draw
+        self._draw, self._step = draw, step
         whole = all(isinstance(number, Integral) for number in (low, high, step, start))
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
         box = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
@@ -63,7 +63,7 @@ class Dial(ipywidgets.VBox):
         self.number = box(**limits, description="=", layout={"width": "110px"}, style=_PLAIN)
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
-        ipywidgets.link((self.slider, "value"), (self.number, "value"))
+        ipywidgets.link((self.slider, "value"), (self.number, "value"), (self._rounded, self._rounded))
         for mark in ("slider", "number", "picture"):
             getattr(self, mark).add_class(f"dk-dial-{mark}")
         style = ipywidgets.HTML(cards.STYLE + _NAME, layout={"height": "0", "margin": "0"})
@@ -74,8 +74,13 @@ class Dial(ipywidgets.VBox):
 
     def refresh(self) -> None:
         """Draws what the number means now."""
-        self._view = self._draw(self.slider.value)
-        self.picture.value = cards.page(self._view.cards, self._view.finding, value=f"{self.slider.value:g}")
+        value = self._rounded(self.slider.value)
+        self._view = self._draw(value)
+        self.picture.value = cards.page(self._view.cards, self._view.finding, value=f"{value:g}")
+
+    def _rounded(self, value: float) -> float:
+        """A number without the dust of floating point, which a front end adds: 0.15 and not 0.15000000000000002."""
+        return value if isinstance(value, int) else round(value, 2 - math.floor(math.log10(self._step)))
 
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""

@@ -40,6 +40,21 @@ def test_a_dial_over_fractions() -> None:
     assert dial.number.value == 0.75
 
 
+def test_what_a_front_end_sends_is_shown_without_its_dust() -> None:
+    seen: list[float] = []
+
+    def draw(value: float) -> View:
+        seen.append(value)
+        return squares(value)
+
+    dial = Dial("p", draw, low=0.05, high=0.95, step=0.05)
+    dial.slider.value = 0.15000000000000002
+    assert dial.number.value == seen[-1] == 0.15
+    whole = Dial("n", draw, low=1, high=5)
+    whole.slider.value = 3
+    assert whole.number.value == seen[-1] == 3 and isinstance(seen[-1], int)
+
+
 @pytest.mark.parametrize(
     "limits",
     [
