@@ -56,6 +56,38 @@ def test_the_table_of_digits_says_what_was_measured() -> None:
         assert cells == measured(frame, IN_DIGITS.get(method, method)), method
 
 
+IN_DESIGN = {
+    "uniform, individual loss": ("distributions", "uniform"),
+    "geometric, p = 0.15": ("distributions", "geometric 0.15"),
+    "summation loss": ("objectives", "summation"),
+    "one rank for each example": ("objectives", "one rank for each example"),
+    "update as the authors' code": ("updates", "rows 1 … b, as the authors"),
+    "exact update, twice the learning rate": ("updates", "rows 1 … b, exact, 2 lr"),
+    "row b alone (frozen)": ("updates", "row b, exact"),
+}
+
+
+def test_the_table_of_choices_says_what_was_measured() -> None:
+    said = rows_of("|".join(map(re.escape, IN_DESIGN)))
+    assert len(said) == len(IN_DESIGN)
+    for (name,), cells in said.items():
+        kind, method = IN_DESIGN[name]
+        assert cells == measured(pd.read_csv(RESULTS / f"design-{kind}-digits-turned.csv"), method), name
+
+
+def test_what_is_said_of_time_was_measured() -> None:
+    seconds = pd.read_csv(RESULTS / "design-objectives-digits-turned.csv").groupby("method")["cpu_seconds"].mean()
+    assert 6.5 < seconds["summation"] / seconds["individual"] < 7.5
+    more = seconds["one rank for each example"] / seconds["individual"] - 1
+    assert f"for {100 * more:.0f} % more time" in README
+    search = pd.read_csv(RESULTS / "search-digits-turned.csv").drop_duplicates(["method", "r", "seed"])
+    spent = search.groupby(["method", "r"])["cpu_seconds"].mean()
+    every, powers = (sum(spent["LoRA, one per rank", r] for r in ranks) for ranks in (range(1, 9), (1, 2, 4, 8)))
+    one = spent["DyLoRA", 8]
+    assert f"takes {every / one:.1f} times the time" in README
+    assert f"the powers of two {powers / one:.1f} times" in README
+
+
 def test_the_table_of_glue_says_what_was_measured() -> None:
     frame = pd.read_csv(RESULTS / "glue-all-MiniLM-L6-v2.csv").query("metric == 'accuracy'")
     said = rows_of(r"(SST-2|MRPC|RTE) \| .*")
