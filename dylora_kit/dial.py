@@ -54,7 +54,7 @@ class Dial(ipywidgets.VBox):
                 "expected low ≤ value ≤ high, and a step above 0 that fits between: "
                 f"got {low}, {start}, {high} and {step}"
             )
-        self._draw, self._step = draw, step
+        self._draw = draw
         whole = all(isinstance(number, Integral) for number in (low, high, step, start))
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
         box = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
@@ -78,9 +78,10 @@ class Dial(ipywidgets.VBox):
         self._view = self._draw(value)
         self.picture.value = cards.page(self._view.cards, self._view.finding, value=f"{value:g}")
 
-    def _rounded(self, value: float) -> float:
+    @staticmethod
+    def _rounded(value: float) -> float:
         """A number without the dust of floating point, which a front end adds: 0.15 and not 0.15000000000000002."""
-        return value if isinstance(value, int) else round(value, 2 - math.floor(math.log10(self._step)))
+        return value if isinstance(value, int) else round(value, 12)
 
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""

@@ -38,11 +38,7 @@ def rank_curves(
     import seaborn as sns
     from matplotlib.figure import Figure
 
-    if frame.empty or frame["metric"].nunique() > 1:
-        raise ValueError(f"expected a frame with one metric: got {sorted(set(frame['metric'])) or 'no rows'}")
-    names = list(methods or dict.fromkeys(frame["method"]))
-    if len(names) > len(COLOURS):
-        raise ValueError(f"one figure shows up to {len(COLOURS)} methods: got {len(names)}")
+    names = _one_metric(frame, methods)
     missing = [name for name in names if not (frame["method"] == name).any()]
     if missing:
         raise ValueError(f"the frame has no method {missing[0]!r}: it has {', '.join(dict.fromkeys(frame['method']))}")
@@ -84,21 +80,33 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
     """A metric by size, one marker for each size of a method, with one standard deviation; the size on a log scale.
 
     Arguments:
-        frame: a metric by method, rank and seed, with a column of sizes. Sizes of one method and rank are averaged.
+        frame: one metric by method, rank and seed, with a column of sizes above 0; over the seeds they are averaged.
         sizes: that column.
+
+    Raises `ValueError` for a frame that is empty, lacks a column, or has a method's rank twice for one seed.
     """
     from matplotlib.figure import Figure
 
+    lacking = [name for name in ("method", "rank", "metric", "value", "seed", sizes) if name not in frame]
+    if lacking:
+        raise ValueError(f"the frame has no column {lacking[0]!r}: it has {', '.join(map(str, frame.columns))}")
+    methods = _one_metric(frame)
+    twice = frame[frame.duplicated(["method", "rank", "seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise ValueError(f"the frame has {row['method']!r} at rank {row['rank']} twice for seed {row['seed']}: pass "
+                         "the rows of one training for each")  # fmt: skip
+    if not (frame[sizes] > 0).all():
+        raise ValueError(f"sizes must be greater than 0: the smallest in {sizes!r} is {frame[sizes].min()}")
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
     axes, said = figure.subplots(), []
-    methods = list(dict.fromkeys(frame["method"]))
-    if len(methods) > len(COLOURS):
-        raise ValueError(f"one figure shows up to {len(COLOURS)} methods: got {len(methods)}")
     for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
         groups = frame[frame["method"] == method].groupby("rank")
         size, value, spread = groups[sizes].mean(), 100 * groups["value"].mean(), 100 * groups["value"].std().fillna(0)
         axes.errorbar(size, value, yerr=spread, color=colour, marker=marker, linewidth=2, markersize=7, capsize=3,
                       linestyle="-" if len(size) > 1 else "", label=method)  # fmt: skip
+        if value.isna().all():
+            raise ValueError(f"{method!r} has no value that is a number: look at how it was measured")
         best = value.idxmax()
         said.append(f"{method} up to {value[best]:.0f} % with {size[best]:,.0f}")
     metric = frame["metric"].iloc[0]
@@ -252,6 +260,16 @@ def ordering_map(frame: "pd.DataFrame", title: str = "") -> "Image":
     means = frame.groupby(["method", "rank"])["score"].mean()
     said = [f"{name} from {_ends(means[name])}" for name in methods]
     return _image(figure, f"Ordering score by layer and rank: {'; '.join(said)}.")
+
+
+def _one_metric(frame: "pd.DataFrame", methods: Sequence[str] | None = None) -> list[str]:
+    """The methods to draw: those given, or all; `ValueError` if there are too many, or not one metric."""
+    if frame.empty or frame["metric"].nunique() > 1:
+        raise ValueError(f"expected a frame with one metric: got {sorted(set(frame['metric'])) or 'no rows'}")
+    names = list(methods or dict.fromkeys(frame["method"]))
+    if len(names) > len(COLOURS):
+        raise ValueError(f"one figure shows up to {len(COLOURS)} methods: got {len(names)}")
+    return names
 
 
 def _ends(values: Any, word: str = "rank") -> str:

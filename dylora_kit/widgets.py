@@ -9,6 +9,7 @@ from torch import nn
 
 from dylora_kit import cards
 from dylora_kit.adapt import Adapters
+from dylora_kit.explorer_checks import SHOWN, check, check_texts
 from dylora_kit.guess import Guess
 from dylora_kit.live import STRIP, Live, Moments
 from dylora_kit.pictures import data_uri
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 _ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
 
 _PLAIN = {"description_width": "initial"}
-_OF_AUTOENCODERS = {"error", "reconstructions"}
 _OF_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions", "texts"}  # the switch chooses whose
 _NOT_ALWAYS = ("method", "layer", "button", "time", "play", "moment")  # controls that some explorers do not show
 
@@ -31,8 +31,6 @@ for (const box of all.querySelectorAll('.widget-slider')) box.querySelector('[ro
 ?.setAttribute('aria-label', box.querySelector('.widget-label').textContent);
 all.querySelectorAll('.dk-play button').forEach((button, index) =>
 button.setAttribute('aria-label', ['Play the training', 'Stop playing', 'Repeat'][index])); this.remove()">"""
-
-SHOWN = 10  # example pictures, or texts
 
 
 class RankExplorer(ipywidgets.VBox):
@@ -48,7 +46,7 @@ class RankExplorer(ipywidgets.VBox):
             for an autoencoder `"error"` and `"reconstructions"`. Default: what the data has, without `"ordering"`.
         collate: makes a batch of a list of examples, as in `sweep`.
         texts: the first examples in words, of which the view `"texts"` shows as many as fit.
-        classes: what the classes are called there.
+        classes: what the classes are called, 0 first.
         name: what the model's method is called.
         rivals: other models to compare with, `{name: handle}`. A switch chooses which one the cards show.
         caption: a line about the data.
@@ -77,13 +75,16 @@ class RankExplorer(ipywidgets.VBox):
         classes: Sequence[str] = (),
     ) -> None:
         of_adapters = isinstance(adapters, Adapters)
+        if len(data) == 0:
+            raise ValueError("the data is empty: there is nothing to show")
         if views is None:
             examples = ["texts"] if texts else ["predictions"] if "pixel_values" in data[0] else []
             views = ["accuracy", "matrices", "spectrum", *examples] if of_adapters else ["error", "reconstructions"]
         views = [views] if isinstance(views, str) else list(views)
         name = name or ("DyLoRA" if of_adapters else "autoencoder")
         methods = {name: adapters, **(rivals or {})}
-        _check(model, adapters, data, views, name, rivals or {}, guess, training, texts)
+        check(model, adapters, data, views, name, rivals or {}, guess, training)
+        check_texts(data, views, collate, texts, classes)
         self._texts, self._classes = list(texts[:SHOWN]), list(classes)
         self._data, self._views, self._guess = data, views, guess
         self._training = dict(training or {})
@@ -133,8 +134,6 @@ class RankExplorer(ipywidgets.VBox):
         self.method.observe(lambda _: self.refresh(), "value")
         self.layer.observe(lambda _: self.refresh(), "value")
         self.button.on_click(lambda _: self.train_more())
-        if guess is not None:
-            guess.number.observe(self._guessed, "value")
         for mark in ("slider", "number", "picture", "method", "layer", "button", "time", "play"):
             getattr(self, mark).add_class(f"dk-{mark}")
         second = [self.method] if len(self._live) > 1 and _OF_ONE_METHOD & set(views) else []
@@ -148,6 +147,8 @@ class RankExplorer(ipywidgets.VBox):
         self.refresh()
         if self._moments is not None:
             self.go_to(-1)
+        if guess is not None:
+            guess.number.observe(self._guessed, "value")
 
     def refresh(self) -> None:
         """Sets every model to the slider's rank, evaluates what is not known yet, and draws."""
@@ -279,9 +280,11 @@ class RankExplorer(ipywidgets.VBox):
         )
 
     def _example(self, shown: str, said: tuple[np.ndarray, Any]) -> cards.Example:
-        predicted, label = said[0].argmax(), int(said[1])
-        names = self._classes or range(len(said[0]))
-        return cards.Example(shown, str(names[predicted]), str(names[label]))
+        predicted, label = int(said[0].argmax()), int(said[1])
+        return cards.Example(shown, self._name(predicted), self._name(label), predicted == label)
+
+    def _name(self, number: int) -> str:
+        return self._classes[number] if 0 <= number < len(self._classes) else str(number)
 
     def _layer(self, live: Live, rank: int) -> cards.Layer:
         assert isinstance(live.handle, Adapters)
@@ -298,40 +301,3 @@ class RankExplorer(ipywidgets.VBox):
             now=live.spectrum(name, b),
             full=live.spectrum(name, part.r),
         )
-
-
-def _check(
-    model: nn.Module,
-    adapters: RankHandle,
-    data: Any,
-    views: Sequence[str],
-    name: str,
-    rivals: Mapping[str, RankHandle],
-    guess: Guess | None,
-    training: Mapping[str, Any] | None,
-    texts: Sequence[str],
-) -> None:
-    """Raises `ValueError` for what does not fit together."""
-    known = [view for view in cards.VIEWS if (view in _OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
-    unknown = [view for view in views if view not in known]
-    if unknown or not views:
-        raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, known))}")
-    if "reconstructions" in views and not hasattr(data, "strip"):
-        raise ValueError("reconstructions need data that can draw itself, such as tasks.digits.load_pixels(…).test")
-    if "texts" in views and not texts:
-        raise ValueError("the view 'texts' needs the first examples in words: pass texts=[…]")
-    adapters.check_usable(model)
-    if training and not isinstance(adapters, Adapters) and "optimizer" not in training:
-        raise ValueError("this model has no adapters for NestedAdamW: put an optimizer into training={…}")
-    if name in rivals:
-        raise ValueError(f"a rival is called {name!r} too: give every method a name of its own")
-    if 1 + len(rivals) > 4:
-        raise ValueError(f"the explorer compares up to four methods: got {1 + len(rivals)}")
-    if guess is not None and guess.rank > adapters.r:
-        raise ValueError(f"the guess is about rank {guess.rank}, but r = {adapters.r}")
-    layers = set(getattr(adapters, "layers", ()))
-    for key, rival in rivals.items():
-        if rival.r != adapters.r or set(getattr(rival, "layers", ())) != layers:
-            raise ValueError(
-                f"{key!r} has other layers or another r: the explorer compares adapters of the same layers"
-            )

@@ -210,6 +210,44 @@ WRONG = {
         " B[:b] -= lr * (gB[:b] + wd * B[:b])\n return A, B": "wrong axis of B",
         "def f(A, B, gA, gB, b, lr, wd): return A - lr * gA, B - lr * gB": "decay is missing",
     },
+    "04.1": {
+        "def f(p, row): return p[row]": "exactly the row",
+        "def f(p, row): return sum(p.get(b, 0) for b in range(row + 1, 9))": "leave out b = row",
+        "def f(p, row): return sum(p[b] for b in range(1, row + 1) if b in p)": "ranks below",
+        "def f(p, row): return 1 - sum(v for b, v in p.items() if b >= row)": "leave the row out",
+        "def f(p, row): return sum(p[b] for b in range(row, max(p) + 1))": "may leave a rank out",
+        "def f(p, row): return sum(b >= row for b in p) / len(p)": "as likely",
+    },
+    "04.2": {
+        "def f(m, d, row): return m[d == row, row - 1].sum() / m[:, row - 1].sum()": "the other steps",
+        "def f(m, d, row): return m[:, row][d != row].sum() / m[:, row].sum()": "wrong column",
+        "def f(m, d, row): return (d != row).float().mean()": "share of steps",
+        "def f(m, d, row): return m[d != row, row - 1].sum()": "a distance",
+        "def f(m, d, row): return m[d != row].sum() / m.sum()": "all rows",
+    },
+    "04.3": {
+        "def f(fs): return [1 / f for f in fs]": "too much",
+        "def f(fs): return [f ** 0.5 for f in fs]": "so divide",
+        "def f(fs): return 1 / fs ** 0.5": "a list",
+        "def f(fs): return [1 / f ** 1/2 for f in fs]": "divided by 2",
+    },
+    "05.1": {
+        "def f(v, t): return min(r for r in v if v[r] >= max(v) - t)": "largest rank: the accuracies",
+        "def f(v, t): return min(r for r in v if v[r] > max(v.values()) - t)": "use >= and not >",
+        "def f(v, t): return max(v, key=v.get)": "best rank",
+        "def f(v, t): return min(r for r in v if v[r] >= v[max(v)] - t)": "largest rank: it need not be the best",
+    },
+    "05.2": {
+        "def f(s, r): return sum(r[n] * a + b for n, (a, b) in s.items())": "brackets",
+        "def f(s, r): return sum(a * b for a, b in s.values())": "size of ΔW",
+        "def f(s, r): return sum(r[n] * a * b for n, (a, b) in s.items())": "multiply",
+    },
+    "05.3": {
+        "def f(k, r, loss): return min(k, key=lambda n: loss(k | {n: k[n] + 1}))": "cannot rise",
+        "def f(k, r, loss): return min((n for n in k if k[n] < r), key=lambda n: loss(k | {n: k[n] - 1}))": "",
+        "def f(k, r, loss):\n best = {}\n for n in k:\n  if k[n] < r:\n   k[n] += 1\n   best[n] = loss(k)\n"
+        " return min(best, key=best.get)": "on a copy",
+    },
 }  # fmt: skip
 
 
@@ -224,6 +262,13 @@ def test_a_wrong_answer_gets_the_hint_for_its_mistake(number: str, code: str, hi
 
 
 RIGHT = {
+    "04.1": "def f(p, row): return 1 - sum(p.get(b, 0) for b in range(1, row))",
+    "04.2": "def f(m, d, row): return 1 - m[d == row, row - 1].sum() / m[:, row - 1].sum()",
+    "04.3": "def f(fs): return 1 / torch.tensor(fs).sqrt()",
+    "05.1": "def f(v, t): return sorted(r for r in v if max(v.values()) - v[r] <= t)[0]",
+    "05.2": "def f(s, r): return sum(r[n] * sum(s[n]) for n in r)",
+    "05.3": "def f(k, r, loss):\n best = {n: loss({**k, n: k[n] + 1}) for n in k if k[n] < r}\n"
+    " return min(best, key=best.get)",
     "01.1": "def f(code, b): return code.numpy()[:, :b]",
     "01.2": "def f(errors, p): return float(sum(p[b] * errors[b] for b in p))",
     "03.3": "def f(A, B, gA, gB, b, lr, wd):\n for i in range(b):\n  A[i] -= lr * (gA[i] + wd * A[i])\n"

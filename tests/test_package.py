@@ -49,6 +49,7 @@ ORDER = [
     "plots",
     "live",
     "guess",
+    "explorer_checks",
     "widgets",
     "exercises",
     "lessons",

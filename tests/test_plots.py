@@ -67,6 +67,37 @@ def test_a_trade_off_names_the_best_of_each_method_and_its_size() -> None:
     image = plots.trade_off(frame)
     assert image.alt == ("Accuracy by stored parameters: nested up to 90 % with 4,000; whole up to 97 % with 150,000.")
     assert has(image, BLUE) and has(image, ORANGE)
+    assert plots.trade_off(frame.assign(other=10 * frame["stored"]), sizes="other").alt.endswith("with 1,500,000.")
+
+
+def test_a_trade_off_draws_the_spread_over_seeds_and_sizes_on_a_log_scale() -> None:
+    rows = [("a", b, 0.5, 10.0**b, 0) for b in (1, 2, 3)]
+    frame = pd.DataFrame(rows, columns=["method", "rank", "value", "stored", "seed"]).assign(metric="accuracy")
+    blue = (np.abs(drawn(plots.trade_off(frame)) - BLUE).max(-1) <= 3).sum(0)  # the markers are the tallest
+    tall = np.flatnonzero(blue > 0.6 * blue.max())
+    middles = [part.mean() for part in np.split(tall, np.flatnonzero(np.diff(tall) > 20) + 1)][-3:]
+    near, far = sorted(np.diff(middles))
+    assert far < 1.2 * near  # ten times as far, were the scale not logarithmic
+    wide = pd.concat([frame.assign(value=value, seed=seed) for seed, value in enumerate((0.2, 0.8))])
+    rows_with_ink = [(np.abs(drawn(plots.trade_off(one)) - BLUE).max(-1) <= 3).any(1).sum() for one in (frame, wide)]
+    assert rows_with_ink[1] > 3 * rows_with_ink[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: f[:0], "one metric: got no rows"),
+        (lambda f: f.drop(columns="stored"), "no column 'stored'"),
+        (lambda f: pd.concat([f, f]), "'a' at rank 1 twice for seed 0"),
+        (lambda f: f.assign(metric=["x", "y"]), r"one metric: got \['x', 'y'\]"),
+        (lambda f: f.assign(stored=0), "greater than 0"),
+        (lambda f: f.assign(value=float("nan")), "'a' has no value"),
+    ],
+)
+def test_a_trade_off_refuses_what_it_cannot_draw(change: Any, said: str) -> None:
+    frame = pd.DataFrame({"method": "a", "rank": [1, 2], "metric": "x", "value": 0.5, "seed": 0, "stored": [10, 20]})
+    with pytest.raises(ValueError, match=said):
+        plots.trade_off(change(frame))
 
 
 def test_an_axis_that_does_not_start_at_zero_is_drawn_larger_and_says_so() -> None:

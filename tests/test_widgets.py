@@ -8,6 +8,7 @@ import weakref
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -309,8 +310,43 @@ def test_texts_have_to_be_given_to_be_shown(reviews: tuple[dk.Adapters, Task, li
     assert "✓" not in " ".join(svg(plain).itertext())
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"collate": None}, "different lengths, so batches of them need collate"),
+        ({"texts": "one text"}, "texts must be a list of texts"),
+        ({"texts": [1, 2]}, "texts must be a list of texts"),
+        ({"classes": ("good",)}, "different names, one for each class from 0 to 1"),
+        ({"classes": ("x", "x")}, "different names, one for each class from 0 to 1"),
+        ({"views": ["predictions"]}, "needs data with 'pixel_values'"),
+        ({"data": []}, "the data is empty"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
+    change: dict[str, Any], said: str, reviews: tuple[dk.Adapters, Task, list[str]]
+) -> None:
+    adapters, task, first = reviews
+    adapters.rank, guess = dict.fromkeys(adapters.layers, 2), Guess("At rank 1:", rank=1)
+    options = {"data": task.test, "collate": task.collate, "texts": first, "classes": ("bad", "good")} | change
+    with pytest.raises(ValueError, match=said):
+        RankExplorer(adapters.model, adapters, options.pop("data"), guess=guess, **options)
+    guess.number.value = 40
+    assert adapters.rank == dict.fromkeys(adapters.layers, 2)
+
+
+def test_an_explorer_over_texts_trains_the_live_model(reviews: tuple[dk.Adapters, Task, list[str]]) -> None:
+    adapters, task, _ = reviews
+    lesson = {"train_data": task.train, "sampler": dk.RankSampler(dk.Uniform(1, 4), seed=0), "batch_size": 4,
+              "optimizer": dk.NestedAdamW(adapters, lr=0.1)}  # fmt: skip
+    explorer = RankExplorer(adapters.model, adapters, task.test, collate=task.collate, training=lesson)
+    before = adapters.nested_parameters()[0].detach().clone()
+    explorer.train_more(steps=2)
+    assert not torch.equal(before, adapters.nested_parameters()[0])
+    assert explorer.history["step"].max() == 2
+
+
 def test_long_texts_stay_inside_their_card() -> None:
-    examples = [cards.Example("word " * 80, "good", "bad"), *[cards.Example("short", "good", "good")] * 9]
+    examples = [cards.Example("word " * 80, "good", "bad", False), *[cards.Example("short", "good", "good", True)] * 9]
     inside = cards.texts.texts_card(
         cards.Scene(1, 8, [cards.Series("DyLoRA", {1: 0.5})], 0, "accuracy", texts=examples)
     )

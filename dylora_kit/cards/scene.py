@@ -20,10 +20,7 @@ class Example:
     shown: str  # a picture as data URI, or a text
     predicted: str
     label: str
-
-    @property
-    def right(self) -> bool:
-        return self.predicted == self.label
+    right: bool
 
 
 @dataclass

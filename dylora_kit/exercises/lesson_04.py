@@ -12,7 +12,7 @@ from dylora_kit.exercises.exercise import Exercise, random
 def _draws() -> list[tuple[Any, ...]]:
     """p, which leaves some ranks out, and a row."""
     p = {1: 0.4, 2: 0.3, 4: 0.2, 5: 0.1}
-    return [(p, row) for row in (1, 2, 3, 4, 5, 6)]
+    return [(p, row) for row in (6, 1, 2, 3, 4, 5)]
 
 
 def update_share(p: dict[int, float], row: int) -> float:
@@ -36,6 +36,9 @@ SHARE = Exercise(
         "this is how often b is exactly the row: rows 1 to b are used, not row b alone": lambda p, row: p.get(row, 0.0),
         "p may leave a rank out: go through what p has, or ask p.get(b, 0)": lambda p, row: sum(
             p[b] for b in range(row, max(p) + 1)
+        ),
+        "p[row] is how often b is exactly the row, and p may leave it out: go through p, and add up": (
+            lambda p, row: p[row]
         ),
         "you count ranks: add up their probabilities": lambda p, row: len([b for b in p if b >= row]),
         "you count ranks as if all were as likely: add up their probabilities": lambda p, row: (
@@ -108,11 +111,18 @@ def _each(rule: Callable[[float], float]) -> Callable[[list[float]], list[float]
     return lambda frequencies: [rule(frequency) for frequency in frequencies]
 
 
+def _as_list(answer: Callable[..., Any], case: tuple[Any, ...]) -> Any:
+    said = answer(*case)
+    return said.tolist() if hasattr(said, "tolist") else said
+
+
 FACTORS = Exercise(
     cases=_frequencies,
     solution=factors,
     mistakes={
-        "this is 1/f, which the next step compares with: here it is 1/√f": _each(lambda f: 1 / f),
+        "this is 1/f, which is too much: here it is 1/√f": _each(lambda f: 1 / f),
+        "f ** 1/2 is f divided by 2: write f ** 0.5, or f ** (1/2)": _each(lambda f: 1 / f**1 / 2),
+        "frequencies is a list: go through it, and make one factor of each": lambda f: 1 / f**0.5,
         "this is √f: rows that move seldom get a larger rate, so divide": _each(lambda f: f**0.5),
         "these are the frequencies: each row's factor is 1/√f": _each(lambda f: f),
         "you divide the first row's rate by the others': each row's factor is 1/√f of its own f": lambda f: [
@@ -125,4 +135,5 @@ FACTORS = Exercise(
         ],
     },
     shapes="return one number for each frequency",
+    watch=_as_list,
 )

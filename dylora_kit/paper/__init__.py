@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Table 8 lists 10, 42, 4242, 10, 1010: ten stands there twice, so a fifth one is added
 SEEDS = (10, 42, 4242, 1010, 7)
+COMMON = ("steps", "batch_size", "backbone", "data")  # settings that all methods on a task have in common
 
 
 def table(results: "pd.DataFrame", parts: list[str]) -> "pd.DataFrame":
@@ -25,6 +26,11 @@ def table(results: "pd.DataFrame", parts: list[str]) -> "pd.DataFrame":
         results: frames of `sweep` one under another, with columns that say which part each row is of.
         parts: those columns, such as `["domain"]`.
     """
+    twice = results.duplicated([*parts, "method", "rank", "seed"])
+    if twice.any():
+        row = results[twice].iloc[0]
+        raise ValueError(f"{row['method']!r} has rank {row['rank']} twice for seed {row['seed']}: name in `parts` the "
+                         "column that tells the two apart")  # fmt: skip
     groups = results.assign(value=100 * results["value"]).groupby([*parts, "method", "rank"], sort=False)["value"]
     cells = groups.agg(lambda of: f"{of.mean():.0f}" + (f" ± {of.std():.0f}" if len(of) > 1 else ""))
     return cells.unstack("rank").sort_index(axis=1).fillna("")
@@ -39,12 +45,14 @@ class Job:
         seed: the seed.
         settings: what all its results of a part must have in common.
         run: gives the rows, as `sweep` does; those of other methods that the same training gives may be among them.
+        makes: a folder that `run` writes beside the rows; without it the job is not done.
     """
 
     part: dict[str, Any]
     seed: int
     settings: dict[str, Any]
     run: Callable[[], "pd.DataFrame"]
+    makes: Path | None = None
 
 
 def keep(adapters: "Adapters", folder: Path, what: str, made_by: str, settings: dict[str, Any], results: str) -> None:
@@ -78,7 +86,8 @@ def command(parser: ArgumentParser, main: Callable[[Namespace], None]) -> None:
 def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
     """All rows of a results file, after every job that it did not hold yet; it is written after each.
 
-    Raises `ValueError`, before anything is run, if the file holds results of a part with other settings.
+    Raises `ValueError`, before anything is run, if the file holds results of a part with other settings, or of another
+    method on the same task with another budget, backbone or data.
     """
     import pandas as pd
     import torch
@@ -87,14 +96,16 @@ def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
     results = pd.read_csv(path, dtype=checksums) if path.is_file() else pd.DataFrame()
     for job in jobs:
         _check_columns(results, [*job.part, "seed"], path)
-        _check_settings(_of(results, job.part), job, path)
+        _check_settings(results, job, path)
     for job in jobs:
-        if len(_of(results, job.part | {"seed": job.seed})):
+        known = _of(results, job.part | {"seed": job.seed}).index
+        if len(known) and (job.makes is None or job.makes.is_dir()):
             continue
+        results = results.drop(known)
         new = job.run().round({"value": 6})
         lacking = {key: value for key, value in job.part.items() if key not in new}
         new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
-        results = new if results.empty else pd.concat([results, new])
+        results = new if results.empty else pd.concat([results, new], ignore_index=True)
         write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
         print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
     return results
@@ -112,10 +123,18 @@ def _check_columns(results: "pd.DataFrame", columns: list[str], path: Path) -> N
         raise ValueError(f"{path} has no column {lacking[0]!r}, so it is not a file of these results: pass --out")
 
 
-def _check_settings(rows: "pd.DataFrame", job: Job, path: Path) -> None:
+def _check_settings(results: "pd.DataFrame", job: Job, path: Path) -> None:
+    own, task = _of(results, job.part), {key: value for key, value in job.part.items() if key == "task"}
     for key, value in job.settings.items():
-        others = set(rows.get(key, ["not told"] if len(rows) else [])) - {value}
-        if others:
-            what, other = ", ".join(map(str, job.part.values())), others.pop()
-            said = f"{other:g}" if isinstance(other, float) else other  # whole numbers beside an empty cell are floats
-            raise ValueError(f"{path} has {what} with {key} = {said}, now it is {value}: pass --out")
+        found = {"not told"} if len(own) and key not in own else set(own.get(key, ())) - {value}
+        _raise_if(found, job.part, key, value, path)
+        if key in COMMON and task and key in results:
+            _raise_if(set(_of(results, task)[key].dropna()) - {value}, task, key, value, path)
+
+
+def _raise_if(others: set[Any], part: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    if others:
+        other = others.pop()
+        said = f"{other:g}" if isinstance(other, float) else other  # whole numbers beside an empty cell are floats
+        what = ", ".join(map(str, part.values()))
+        raise ValueError(f"{path} has {what} with {key} = {said}, now it is {value}: pass --out")

@@ -45,8 +45,8 @@ UPDATES: dict[str, dict[str, Any]] = {
     "exact, lr / √frequency": {"evening": 0.5},
     "exact, lr / frequency": {"evening": 1.0},
     "exact, twice the steps": {"longer": 2},
-    "exact, 2 lr": {"faster": 2},
-    "as the authors, 2 lr": {"update": "authors", "faster": 2},
+    "exact, rows at 2 lr": {"faster": 2},
+    "as the authors, rows at 2 lr": {"update": "authors", "faster": 2},
 }
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "updates": {
@@ -111,11 +111,12 @@ def trained_by(
     """A training as a choice says it.
 
     Arguments:
-        choice: arguments of `trained`, and perhaps `"longer"` and `"faster"`: how many times the steps and the rate.
+        choice: arguments of `trained`, and perhaps `"longer"`, how many times the steps, and `"faster"`, how many times
+            the learning rate of the adapters, while that of the head stays.
     """
     how: dict[str, Any] = {"method": DYLORA, "longer": 1, "faster": 1} | choice
-    steps, lr = steps * how.pop("longer"), lr * how.pop("faster")
-    return trained(build, task, seed=seed, steps=steps, lr=lr, **how, **settings)
+    steps, rate = steps * how.pop("longer"), lr * how.pop("faster")
+    return trained(build, task, seed=seed, steps=steps, lr=rate, head_lr=lr, **how, **settings)
 
 
 def run(name: str, choice: dict[str, Any], seed: int, **settings: Any) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from dylora_kit.train import train
 DYLORA, FROZEN, LORA = "DyLoRA", "DyLoRA, frozen", "LoRA, cut to b"
 HELD, SVD, ONE = "LoRA, cut, scale α/r", "LoRA, cut by SVD", "LoRA, one per rank"
 FULL, HEAD = "full fine-tuning", "head only"
+FLOP, GATED, ADALORA = "FLOP on the weights", "FLOP on a LoRA", "AdaLoRA"
 
 R = 8  # the maximum rank
 Build = Callable[[], nn.Module]
@@ -29,6 +30,7 @@ def trained(
     r: int = R,
     steps: int = 500,
     lr: float = 1e-3,
+    head_lr: float | None = None,
     batch_size: int = 32,
     distribution: RankDistribution | None = None,
     objective: Objective = individual_loss,
@@ -41,6 +43,7 @@ def trained(
     zero, and the whole model, or only what is outside the pretrained part, is trained by AdamW.
 
     Arguments:
+        head_lr: the learning rate of what is trained along with adapters; default is `lr`.
         distribution: how b is drawn instead.
         objective: as in `train`.
         update: as in `NestedAdamW`.
@@ -68,7 +71,7 @@ def trained(
     optimizer = (
         torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
         if plain
-        else NestedAdamW(adapters, lr=lr, update=update, row_lr=row_lr)
+        else NestedAdamW(adapters, lr=lr, head_lr=head_lr if head_of(model) else None, update=update, row_lr=row_lr)
     )
     train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
           objective=objective, seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip

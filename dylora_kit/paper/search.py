@@ -27,13 +27,26 @@ from dylora_kit.baselines.flop import Gates, flop, flop_lora
 from dylora_kit.evaluate import sweep
 from dylora_kit.paper import SEEDS, Job, collect, command, table
 from dylora_kit.paper.design import SETTINGS, load, made_of
-from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, LORA, ONE, Build, R, built, head_of, trained
+from dylora_kit.paper.methods import (
+    ADALORA,
+    DYLORA,
+    FLOP,
+    FROZEN,
+    FULL,
+    GATED,
+    LORA,
+    ONE,
+    Build,
+    R,
+    built,
+    head_of,
+    trained,
+)
 from dylora_kit.rank import RankHandle
 from dylora_kit.sampling import Fixed, RankSampler
 from dylora_kit.tasks import Task
 from dylora_kit.train import train
 
-FLOP, GATED, ADALORA = "FLOP on the weights", "FLOP on a LoRA", "AdaLoRA"
 WHOLE = {FULL: 1e-3, FLOP: 1e-3}  # learning rates of what trains the whole model
 SEARCHED = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 KEPT = {FLOP: 0.64, GATED: 0.5, ADALORA: 0.5}  # shares of the size: of Table 3's 80 of 125 million, and of r = 8
@@ -127,7 +140,7 @@ def _main(arguments: argparse.Namespace) -> None:
                 job = partial(run, name, method, r, seed, **settings)
                 jobs.append(Job({"task": name, "method": method, "r": r}, seed, settings | made, job))
         frames.append(collect(folder / f"search-{name}.csv", jobs))
-    print(table(pd.concat(frames), ["task", "metric"]).to_string())
+    print(table(pd.concat(frames), ["task", "metric", "r"]).to_string())
 
 
 if __name__ == "__main__":

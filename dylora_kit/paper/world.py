@@ -150,7 +150,7 @@ def _jobs(name: str, methods: list[str], adapters: Path) -> list[Job]:
             settings = SETTINGS[name] | {"lr": rate(name, method)}
             kept = adapters / f"world-{name}-dylora" if method == DYLORA and seed == SEEDS[0] else None
             job = partial(run, name, method, seed, kept=kept, **settings)
-            found.append(Job({"task": name, "method": method}, seed, settings | made, job))
+            found.append(Job({"task": name, "method": method}, seed, settings | made, job, makes=kept))
     return found
 
 
