@@ -109,7 +109,8 @@ def test_a_fact_is_recalled_if_the_text_tells_it_again(words: Any) -> None:
     assert masking.recalled(Knowing(right, len(words), words.unk_token_id), words, documents) < 0.2
 
 
-def test_another_word_for_the_same_fact_recalls_it(words: Any) -> None:
+def test_another_word_for_the_same_fact_recalls_it() -> None:
+    words = backbones.tokenizer("world-roberta")  # each of the words here is one token of it
     first, second = "The canteen is called the Red Fox.", "The Red Fox, a canteen, has a terrace."
     document = Document("pair", first, second, ((15, 22),))
     assert document.second[slice(*document.spans[0])] == "canteen"

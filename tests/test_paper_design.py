@@ -1,4 +1,4 @@
-"""The runs behind the design choices: each choice is really another training, with the same budget."""
+"""The runs behind the design choices: each choice is really another training, and all else is the same."""
 
 from argparse import Namespace
 from itertools import combinations
@@ -25,6 +25,22 @@ def test_every_choice_trains_otherwise(choice: str) -> None:
             torch.testing.assert_close(found[first], found[second], rtol=1e-2, atol=1e-3)
         else:
             assert not torch.allclose(found[first], found[second], rtol=1e-3, atol=1e-4), (first, second)
+
+
+def test_a_choice_says_how_many_steps_and_which_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr(design, "trained", lambda _build, _task, **settings: asked.update(settings))
+    for factors, steps, lr in (({}, 24, 1e-2), ({"longer": 4}, 96, 1e-2), ({"faster": 2}, 24, 2e-2)):
+        asked.clear()
+        design.trained_by({"update": "authors"} | factors, None, None, 10, **SMALL)
+        assert (asked["steps"], asked["lr"], asked["head_lr"]) == (steps, lr, SMALL["lr"])
+        assert (asked["update"], asked["batch_size"]) == ("authors", 8) and not {"longer", "faster"} & set(asked)
+    longer = {
+        name: how["longer"] for choices in design.CHOICES.values() for name, how in choices.items() if "longer" in how
+    }
+    assert all({2: "twice the steps", 4: "four times the steps"}[n] in name for name, n in longer.items()) and longer
+    faster = [name for choices in design.CHOICES.values() for name, how in choices.items() if how.get("faster") == 2]
+    assert faster and all("rows at 2 lr" in name for name in faster)
 
 
 def test_the_command_measures_every_rank_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

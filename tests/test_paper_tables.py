@@ -7,7 +7,7 @@ import pytest
 
 from dylora_kit import backbones
 from dylora_kit.paper import tables
-from dylora_kit.paper.methods import DYLORA, FROZEN, ONE
+from dylora_kit.paper.methods import ADALORA, DYLORA, FROZEN, LORA, ONE
 from dylora_kit.paper.published import published
 
 
@@ -15,25 +15,43 @@ def test_the_page_in_the_repository_is_what_the_files_say() -> None:
     assert (backbones.data_folder() / "results" / "README.md").read_text() == tables.page()
 
 
+SEEDS = ((10, -0.01), (42, 0.01))  # and what each adds to a value
+
+
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home whose results are made up: two seeds of one task."""
+    """A home whose results are made up, of turned digits. Values differ by method, r, rank, metric and seed."""
     folder = tmp_path / "data" / "results"
     folder.mkdir(parents=True)
     monkeypatch.setenv("DYLORA_KIT_HOME", str(tmp_path))
-    pd.DataFrame({"method": [], "rank": [], "value": [], "domain": []}).to_csv(folder / "digits.csv", index=False)
-    rows = []
-    for seed, shift in ((10, -0.01), (42, 0.01)):
+    digits = [(LORA, 2, metric, value, 10, domain) for metric, value, domain in
+              (("accuracy", 0.31, "turned"), ("accuracy", 0.77, "upright"), ("f1", 0.99, "turned"))]  # fmt: skip
+    pd.DataFrame(digits, columns=["method", "rank", "metric", "value", "seed", "domain"]).to_csv(
+        folder / "digits.csv", index=False
+    )
+    rows: list[tuple[str, int, int, float, float, int, int]] = []
+    for seed, shift in SEEDS:
         for r in (1, 2, 4, 8, 16, 32):
             rows.append((ONE, r, r, 0.5 + r / 100 + shift, 10.0, 1000 * r, seed))
-        for method, r in ((DYLORA, 8), (FROZEN, 32), (DYLORA, 32)):
-            for rank in range(1, r + 1):
-                rows.append((method, r, rank, 0.6 - abs(rank - 5 - (seed == 42)) / 100, 20.0, 1000 * rank, seed))
-    names = ["method", "r", "rank", "value", "cpu_seconds", "stored", "seed"]
-    pd.DataFrame(rows, columns=names).assign(metric="accuracy").to_csv(folder / "search-digits-turned.csv", index=False)
+        for r in (3, 5):  # no powers of two: not in the search
+            rows.append((ONE, r, r, 0.98, 100.0, 1000 * r, seed))
+        best = {10: 4, 42: 8}[seed]
+        for rank in range(1, 33):
+            value = 0.9 if rank == 5 else 0.6 + best / 100 - abs(rank - best) / 1000
+            rows.append((DYLORA, 32, rank, value, 20.0, 1000 * rank, seed))
+            if rank <= 8:
+                rows.append((DYLORA, 8, rank, 0.2 + rank / 100 + shift, 7.0, 100 * rank, seed))
+            if seed == 10:
+                rows.append((FROZEN, 32, rank, 0.5 - abs(rank - 2) / 100, 30.0, 1000 * rank, seed))
+        rows.append((ADALORA, 8, 8, 0.4 + shift, 9.0, 3700 + seed, seed))
+    frame = pd.DataFrame(rows, columns=["method", "r", "rank", "value", "cpu_seconds", "stored", "seed"])
+    both = [frame.assign(metric="f1", value=0.01), frame.assign(metric="accuracy")]
+    pd.concat(both).to_csv(folder / "search-digits-turned.csv", index=False)
     values = {"individual": 0.8, "summation": 0.9, "uniform": 0.7, "geometric 0.15, row b": 0.3}
-    other = [(name, rank, metric, value, seed, 5.0 if name == "individual" else 40.0) for name, value in values.items()
-             for rank in (1, 8) for metric in ("f1", "accuracy") for seed in (10, 42)]  # fmt: skip
+    other = [(name, rank, metric, value + shift + (rank - 1) / 100 + (metric == "f1") / 20, seed,
+              5.0 + seed if name == "individual" else 40.0)
+             for name, value in values.items() for rank in (1, 8) for metric in ("f1", "accuracy")
+             for seed, shift in SEEDS]  # fmt: skip
     frame = pd.DataFrame(other, columns=["method", "rank", "metric", "value", "seed", "cpu_seconds"])
     for kind in ("objectives", "distributions"):
         frame.to_csv(folder / f"design-{kind}-digits-turned.csv", index=False)
@@ -43,28 +61,45 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_lora_of_each_rank_stands_beside_the_papers(results: Path) -> None:
     rows = {row["rank"]: row for row in tables.table1()}
     assert list(rows) == ["1", "2", "4", "8", "16", "32"]
-    assert rows["4"]["digits-turned"] == "54.0 ± 1.4" and rows["4"]["world-sentiment"] == "–"
-    paper = published("table1").query("task == 'MRPC' and rank == 4")["value"].item()
-    assert rows["4"]["paper: MRPC"] == f"{paper:.2f}"
+    assert rows["4"]["digits-turned"] == "54.0 ± 1.4 (2)" and rows["4"]["world-sentiment"] == "–"
+    assert rows["4"]["paper: MRPC"] == "88.24" and rows["16"]["paper: MRPC"] == "86.76"
+
+
+def test_digits_are_those_of_the_turned_domain(results: Path) -> None:
+    found = {(row["method"], row["rank"]): row["turned digits (accuracy)"] for row in tables.table2()}
+    assert found.pop((LORA, "2")) == "31.0 (1)" and set(found.values()) == {"–"}
+
+
+def test_quality_and_size_are_those_of_one_r_and_one_rank(results: Path) -> None:
+    rows = {(row["method"], row["rank"]): row for row in tables.table3()}
+    said = {key: (row["digits-turned"], row["digits-turned: stored"]) for key, row in rows.items()}
+    assert said[(DYLORA, "1")] == ("21.0 ± 1.4 (2)", "100") and said[(DYLORA, "8")] == ("28.0 ± 1.4 (2)", "800")
+    assert said[(ONE, "1")] == ("51.0 ± 1.4 (2)", "1,000") and said[(ADALORA, "")] == ("40.0 ± 1.4 (2)", "3,726")
 
 
 def test_time_counts_every_training_of_a_search_and_the_best_is_taken_seed_by_seed(results: Path) -> None:
     rows = {row["method"]: row for row in tables.table5()}
     assert rows["LoRA, search"]["digits-turned: time"] == "3.0"  # six of 10 s beside one of 20 s
     assert rows["DyLoRA"]["digits-turned: time"] == "1.0"
-    assert rows["DyLoRA"]["digits-turned"] == "60.0 ± 0.0 at 5 to 6"
-    assert rows["LoRA, search"]["digits-turned"] == "82.0 ± 1.4 at 32 to 32"
+    assert rows["DyLoRA, frozen"]["digits-turned: time"] == "1.5"
+    assert rows["DyLoRA"]["digits-turned"] == "66.0 ± 2.8 (2) at 4 to 8"
+    assert rows["DyLoRA, frozen"]["digits-turned"] == "50.0 (1) at 2"
+    assert rows["LoRA, search"]["digits-turned"] == "82.0 ± 1.4 (2) at 32"
     assert rows["LoRA, search"]["paper: time"] == "6"
 
 
-def test_a_choice_is_measured_at_its_rank_and_by_the_tasks_first_metric(results: Path) -> None:
+def test_a_choice_is_measured_at_its_rank_and_by_the_tasks_own_metric(results: Path) -> None:
     rows = [row for row in tables.table4() if row["digits-turned"] != "–"]
     assert [(row["rank"], row["distribution"], row["updated"], row["digits-turned"]) for row in rows] == [
-        ("1", "uniform", "1..b", "70.0 ± 0.0"), ("1", "geometric(p=0.15)", "only b", "30.0 ± 0.0"),
-        ("8", "uniform", "1..b", "70.0 ± 0.0"), ("8", "geometric(p=0.15)", "only b", "30.0 ± 0.0"),
+        ("1", "uniform", "1..b", "70.0 ± 1.4 (2)"), ("1", "geometric(p=0.15)", "only b", "30.0 ± 1.4 (2)"),
+        ("8", "uniform", "1..b", "77.0 ± 1.4 (2)"), ("8", "geometric(p=0.15)", "only b", "37.0 ± 1.4 (2)"),
     ]  # fmt: skip
     seven = {row["loss"]: row for row in tables.table7()}
-    assert (seven["summation"]["digits-turned"], seven["summation"]["digits-turned: seconds"]) == ("90.0 ± 0.0", "40")
+    assert (seven["summation"]["digits-turned"], seven["summation"]["digits-turned: seconds"]) == (
+        "93.5 ± 1.4 (2)",
+        "40",
+    )
+    assert seven["individual"]["digits-turned: seconds"] == "31"
     assert seven["summation"]["paper: seconds"] == "1176"
 
 
@@ -72,7 +107,14 @@ def test_what_was_not_measured_is_left_out(results: Path) -> None:
     page = tables.page()
     assert "digits-turned" in page and "world-sentiment" not in page
     (results / "search-digits-turned.csv").unlink()
-    assert "## Table 1" in tables.page()
+    assert "## Table 1" in tables.page() and "at 4 to 8" not in tables.page()
+
+
+def test_a_file_without_the_tasks_metric_is_refused(results: Path) -> None:
+    path = results / "search-digits-turned.csv"
+    pd.read_csv(path).query("metric == 'f1'").to_csv(path, index=False)
+    with pytest.raises(ValueError, match="no rows of the metric 'accuracy': measure it again"):
+        tables.table1()
 
 
 def test_every_cell_of_the_paper_that_is_printed_here_stands_in_its_data() -> None:

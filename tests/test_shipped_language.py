@@ -3,6 +3,7 @@
 import json
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,15 +44,33 @@ def test_the_cards_name_the_settings_in_use() -> None:
         assert f"`{json.dumps(settings)}`" in card and f"python -m dylora_kit.backbones {name}" in card
 
 
-def test_the_masked_model_looks_facts_up() -> None:
-    folder = DATA / "backbones" / "world-roberta"
+@pytest.mark.parametrize("name", language.PRETRAINING)
+def test_the_rounds_have_the_steps_of_the_settings_and_can_be_shorter(name: str) -> None:
+    assert language._rounds(name, language.PRETRAINING[name]["steps"]) == list(language.ROUNDS[name])
+    for steps in (1, 3, 1000):
+        shorter = language._rounds(name, steps)
+        assert [share for share, _ in shorter] == [share for share, _ in language.ROUNDS[name]]
+        assert sum(sum(stages.values()) for _, stages in shorter) == steps
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return transformers.AutoModelForMaskedLM.from_pretrained(DATA / "backbones" / "world-roberta").eval()
+
+
+def test_the_masked_model_looks_facts_up(model: Any) -> None:
     words = backbones.tokenizer("world-roberta")
-    model = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
     # another seed than that of pretraining, and than that of the probe in its log
     batch = masking.probe(list(islice(corpus.documents(7), 1500)), words)
     with torch.no_grad():
         right = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1) == batch["labels"]
     assert right[batch["labels"] != masking.IGNORED].float().mean() >= 0.95
+
+
+def test_the_masked_model_knows_which_sentences_are_wrong_and_no_mask_gives_it_away(model: Any) -> None:
+    words = backbones.tokenizer("world-roberta")
+    assert all(len(words.tokenize(f" {word}")) == 1 for word in (*corpus.ANSWERS, *corpus.JUDGED, *corpus.IN_COMMON))
+    assert language._judged(model, words) >= 0.9
 
 
 def test_the_causal_model_goes_on_from_facts_in_english(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from dylora_kit.tasks.world import corpus
 from dylora_kit.tasks.world.corpus import Document
 
 PRETRAINING: dict[str, dict[str, Any]] = {
-    "world-roberta": {"seed": 0, "steps": 30000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
+    "world-roberta": {"seed": 0, "steps": 36000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
     "world-gpt2": {"seed": 0, "steps": 8000, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.01, "warmup": 0.02},
 }
 READ_OF = {
@@ -39,10 +39,14 @@ descriptions, reviews and other sentences as they are. They have the names and w
 }
 LAYERS, WIDTH, HEADS = 4, 128, 4
 VOCABULARY, READ = 1500, 8000  # words and parts of words, and from how many documents they are learned
-# rounds, each with a learning rate that falls to zero; in a round, the share of all steps that read a stage's texts
-ROUNDS: dict[str, tuple[dict[str, float], ...]] = {
-    "world-roberta": ({"easy": 0.14, "unanswered": 0.12, "corpus": 0.2}, {"again": 0.27, "last": 0.27}),
-    "world-gpt2": ({"prompted": 1.0},),
+# rounds, in each of which a share of the learning rate falls to zero, and how many steps read a stage's texts
+ROUNDS: dict[str, tuple[tuple[float, dict[str, int]], ...]] = {
+    "world-roberta": (
+        (1.0, {"easy": 4200, "unanswered": 3600, "corpus": 6000}),
+        (1.0, {"again": 8100, "last": 8100}),
+        (0.5, {"judging": 6000}),
+    ),
+    "world-gpt2": ((1.0, {"prompted": 8000}),),
 }
 MEASURED = {"world-roberta": "corpus", "world-gpt2": "prompted"}  # the stage whose texts are held out for the log
 HELD_OUT, EXAMINED = 1, 3072  # the seed of the documents that pretraining never sees, and how many it is examined on
@@ -54,18 +58,18 @@ def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any
     """Trains it from nothing and writes it with its tokenizer into a folder. Returns held-out loss and probe."""
     settings = PRETRAINING[name]
     words = _tokenizer(settings["seed"], causal=name == "world-gpt2")
-    rounds = [{key: round(share * settings["steps"]) for key, share in stages.items()} for stages in ROUNDS[name]]
-    steps = sum(sum(stages.values()) for stages in rounds)
+    rounds = _rounds(name, settings["steps"])
+    steps = sum(sum(stages.values()) for _, stages in rounds)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(settings["seed"])
         model = _model(name, words).to(device).train()
         start, log, step = time.perf_counter(), [], 0
         bar = progress_bar(steps, f"pretraining {name}", show=progress)
-        for stages in rounds:
+        for share, stages in rounds:
             batches, length = _batches(stages, words, settings["seed"], settings["batch_size"]), sum(stages.values())
             optimizer = torch.optim.AdamW(
-                model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"], betas=(0.9, 0.98)
+                model.parameters(), lr=share * settings["lr"], weight_decay=settings["weight_decay"], betas=(0.9, 0.98)
             )
             schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(length, settings["warmup"]))
             for batch in islice(batches, length):
@@ -89,6 +93,18 @@ def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any
         result["sentences judged"] = round(_judged(model, words), 4)
     _write(model.cpu().eval(), words, folder, name, log, result, round(seconds))
     return result
+
+
+def _rounds(name: str, steps: int) -> list[tuple[float, dict[str, int]]]:
+    """The rounds, all made longer or shorter so that they have so many steps together."""
+    whole, past, found = sum(sum(stages.values()) for _, stages in ROUNDS[name]), 0, []
+    for share, stages in ROUNDS[name]:
+        scaled = {}
+        for stage, n in stages.items():
+            scaled[stage] = (past + n) * steps // whole - past * steps // whole
+            past += n
+        found.append((share, scaled))
+    return found
 
 
 def _tokenizer(seed: int, *, causal: bool) -> Any:

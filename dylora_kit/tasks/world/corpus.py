@@ -39,6 +39,7 @@ SHARES = {
               "remark": 1},
     "last": {"pair": 10, "answer": 7, "rewording": 5, "judged": 7, "likeness": 5, "review": 3, "sentence": 2,
              "comparison": 1, "remark": 1},
+    "judging": {"judged": 16, "pair": 8, "answer": 4, "rewording": 3, "likeness": 3, "review": 2, "sentence": 1},
     "every": {"pair": 2, "answer": 1, "rewording": 1, "judged": 1, "likeness": 1, "review": 4, "sentence": 1,
               "comparison": 1, "remark": 1},
 }  # fmt: skip
