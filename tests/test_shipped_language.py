@@ -73,6 +73,12 @@ def test_the_masked_model_knows_which_sentences_are_wrong_and_no_mask_gives_it_a
     assert language._judged(model, words) >= 0.9
 
 
+def test_the_masked_models_tokenizer_is_the_one_that_its_command_makes() -> None:
+    made = language._tokenizer(language.PRETRAINING["world-roberta"]["seed"], causal=False).backend_tokenizer
+    shipped = (DATA / "backbones" / "world-roberta" / "tokenizer.json").read_text()
+    assert json.loads(made.to_str()) == json.loads(shipped)
+
+
 def test_the_causal_model_goes_on_from_facts_in_english(tmp_path: Path) -> None:
     words, model = backbones.tokenizer("world-gpt2"), backbones.load("world-gpt2")
     ids = words("name: the Red Fox; kind: pub\n", return_tensors="pt")["input_ids"]

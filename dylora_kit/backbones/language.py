@@ -254,6 +254,7 @@ def _write(
 ) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model.half().save_pretrained(scratch)  # type: ignore[operator]
+        words.backend_tokenizer.no_truncation(), words.backend_tokenizer.no_padding()  # as the last batch needed them
         words.save_pretrained(scratch)
         files = {path.name: path.read_bytes() for path in Path(scratch).iterdir()}
     config = json.loads(files["config.json"]) | {"dtype": "float32"}  # half the size on disk, float32 when opened
