@@ -2,7 +2,7 @@
 what is minimised.
 
     python -m dylora_kit.paper.design updates            # into data/results/; goes on where it stopped
-    python -m dylora_kit.paper.design distributions --tasks world-sentiment
+    python -m dylora_kit.paper.design distributions --tasks world-acceptability
 
 Each choice has the same steps and batches, and the same learning rate, where that is not the choice; what a training
 costs is measured in `cpu_seconds`.
@@ -75,7 +75,8 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits-turned": {"steps": 1000, "batch_size": 32, "lr": 4e-3},
     **{
-        f"world-{part}": world.SETTINGS[part] | {"lr": world.rate(part, DYLORA)} for part in ("sentiment", "entailment")
+        f"world-{part}": world.SETTINGS[part] | {"lr": world.rate(part, DYLORA)}
+        for part in ("sentiment", "entailment", "acceptability")
     },
 }
 
