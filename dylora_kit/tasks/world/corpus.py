@@ -23,9 +23,9 @@ from dylora_kit.tasks.world.examples import (
     TEST,
     paraphrase,
     rows,
-    similarity,
+    two,
 )
-from dylora_kit.tasks.world.facts import VALUES, belongs, choose_attributes, sample
+from dylora_kit.tasks.world.facts import VALUES, another, belongs, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
@@ -217,13 +217,25 @@ def _judged(rng: Random, _: bool) -> Document:
 
 
 def _likeness(rng: Random, _: bool) -> Document:
-    """Descriptions of two restaurants, and how many facts they share."""
-    row, shared = None, rng.randrange(len(IN_COMMON))
-    while row is None:
-        row = similarity(rng, "train", shared)
-    start = len(row["second"]) + len(" In common: ")
-    said = f"{row['second']} In common: {IN_COMMON[shared]}."
-    return Document("likeness", row["first"], said, ((start, start + len(IN_COMMON[shared])),))
+    """Descriptions of two restaurants, and how many facts they share, whatever these are about."""
+    texts, shared = None, rng.randrange(len(IN_COMMON))
+    while texts is None:
+        texts = _sharing(rng, shared)
+    start = len(texts[1]) + len(" In common: ")
+    said = f"{texts[1]} In common: {IN_COMMON[shared]}."
+    return Document("likeness", texts[0], said, ((start, start + len(IN_COMMON[shared])),))
+
+
+def _sharing(rng: Random, shared: int) -> tuple[str, str] | None:
+    """Descriptions of two restaurants that share so many of four facts; none if they would be of a test."""
+    first, second = two(rng, "train")
+    keys = choose_attributes(rng, len(IN_COMMON) - 1)
+    facts = first.told(keys)
+    same, order = rng.sample(keys, shared), rng.sample(keys, len(keys))
+    others = {key: facts[key] if key in same else another(rng, key, facts[key]) for key in order}
+    if not belongs(others, "train"):
+        return None
+    return describe(rng, first.name, facts), describe(rng, second.name, others)
 
 
 _MAKERS: dict[str, Callable[[Random, bool], Document]] = {

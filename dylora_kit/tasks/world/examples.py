@@ -19,6 +19,10 @@ NEIGHBOUR = 0.35  # share of premises that also describe a second restaurant
 DISTRACTING = 0.6  # share of those in which it is the second one that the statement's fact is told of as well
 TWO_FACTS = 0.15  # share of hypotheses that state two facts
 PAIRS = 0.2  # share of paraphrases about two restaurants
+COUNTED = ("kind", "food", "price", "stars", "terrace", "seats", "owner", "music")  # in similarity: what a guest gets
+GRADED = ("stars", "seats")  # those whose neighbouring values are half alike; one of them is always told
+# by how alike two restaurants are, how alike each of the two facts that count can be: of a graded one, of any
+DEGREES = (((0.0, 0.0),), ((0.5, 0.0),), ((1.0, 0.0), (0.0, 1.0)), ((0.5, 1.0),), ((1.0, 1.0),))
 REPEATED = 0.5  # share of rewordings that may use the same words again
 
 
@@ -74,7 +78,7 @@ def _used(text: str) -> tuple[str, ...]:
     return tuple(one.words for one in find(text))
 
 
-def _two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
+def two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
     first, second = sample(rng, split), sample(rng, split)
     while second.name == first.name:
         second = sample(rng, split)
@@ -85,7 +89,7 @@ def paraphrase(rng: Random, split: str, index: int, *, pairs: float = PAIRS) -> 
     """Two texts and whether they tell the same (1). If not, one fact is another, or two restaurants are exchanged."""
     label, held_out = index % 2, split == "test"
     if rng.random() < pairs:
-        pair = _two(rng, split)
+        pair = two(rng, split)
         differing = [key for key in VALUES if getattr(pair[0], key) != getattr(pair[1], key)]
         chosen = rng.sample(differing, 2)
         changed = pair if label else _exchanged(pair, rng.choice(chosen))
@@ -122,22 +126,38 @@ def acceptability(rng: Random, split: str, index: int) -> Row:
     return {"first": right if label else wrong, "label": label, "correct": right}
 
 
+def alike(attribute: str, one: str, other: str) -> float:
+    """How alike two values are: 1 if equal, a half if they are neighbours and graded, else 0.
+
+    >>> alike("stars", "two", "two"), alike("stars", "two", "three"), alike("price", "cheap", "moderate")
+    (1.0, 0.5, 0.0)
+    """
+    apart = abs(VALUES[attribute].index(one) - VALUES[attribute].index(other))
+    return 1.0 if apart == 0 else 0.5 if apart == 1 and attribute in GRADED else 0.0
+
+
 def similarity(rng: Random, split: str, index: int) -> Row | None:
-    """Descriptions of two restaurants and what they share, from 0 (nothing) to 5 (all but the name)."""
-    held_out, size = split == "test", 4
-    shared = index % (size + 1)
-    first, second = _two(rng, split)
-    keys = choose_attributes(rng, size)
-    facts = first.told(keys)
-    same = rng.sample(keys, shared)
-    order = rng.sample(keys, size)
-    others = {key: facts[key] if key in same else another(rng, key, facts[key]) for key in order}
-    if not belongs(others, split):
+    """Descriptions of two restaurants and how alike these are, from 0 to 5, by two facts that count.
+
+    Two more facts that are told of both do not count: where it is, when it is open, what its rules are.
+    """
+    held_out, (first, second) = split == "test", two(rng, split)
+    graded = rng.choice(GRADED)
+    counted = [graded, rng.choice([key for key in COUNTED if key != graded])]
+    degrees = rng.choice(DEGREES[index % len(DEGREES)])
+    rest = choose_attributes(rng, 2, avoid=COUNTED)
+    wanted = dict(zip(counted, degrees, strict=True)) | {key: float(rng.random() < 0.5) for key in rest}
+    facts = first.told(rng.sample(list(wanted), len(wanted)))
+    others = {
+        key: rng.choice([value for value in VALUES[key] if alike(key, facts[key], value) == wanted[key]])
+        for key in rng.sample(list(wanted), len(wanted))
+    }
+    if not (belongs(facts, split) and belongs(others, split)):
         return None
     return {
         "first": describe(rng, first.name, facts, held_out=held_out),
         "second": describe(rng, second.name, others, held_out=held_out),
-        "label": 5.0 * shared / size,
+        "label": 5.0 * sum(degrees) / len(degrees),
     }
 
 
