@@ -28,7 +28,7 @@ def draws(distribution: RankDistribution, other: RankDistribution, names: tuple[
         pairs = enumerate(zip(*shares, strict=True), 1)
         return [cards.Bar(f"{word} {n}", here, f"{100 * here:.0f} %", there) for n, (here, there) in pairs]
 
-    finding = f"Row {r} is updated in {100 * moved[0][-1]:.0f} % of the steps, {names[1]}: {100 * moved[1][-1]:.0f} %."
+    finding = f"Row {r} is updated in {100 * moved[0][-1]:.1f} % of the steps, {names[1]}: {100 * moved[1][-1]:.1f} %."
     return View(
         finding,
         [

@@ -9,6 +9,7 @@ import torch
 
 from dylora_kit import backbones
 from dylora_kit.paper import table
+from dylora_kit.tasks import world
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -128,6 +129,29 @@ def test_the_table_of_glue_says_what_was_measured() -> None:
     for (task, method), cells in said.items():
         of_task = frame[frame["task"] == f"glue-{task.lower().replace('-', '')}"]
         assert cells == measured(of_task, method), (task, method)
+
+
+IN_WORLD = {"F1": "f1", "Matthews": "matthews", "Pearson": "pearson", "BLEU": "bleu"}
+
+
+def world_rows(task: str, metric: str) -> pd.DataFrame:
+    frame = pd.read_csv(RESULTS / f"world-{task}.csv")
+    return frame[frame["metric"] == metric]
+
+
+def test_the_tables_of_the_world_say_what_was_measured() -> None:
+    said = rows_of(rf"({'|'.join(world.NAMES)}) \| .*")
+    assert len(said) == 5 * len(world.NAMES)
+    for (task, method), cells in said.items():
+        metric = "slot error rate" if task == "describe" else world.METRICS[task]
+        assert cells == measured(world_rows(task, metric), method), (task, method)
+    summaries = re.findall(rf"^\| ({'|'.join(world.NAMES)}) \| ([\w ]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \| "
+                           r"([^|]+) \|$", README, re.MULTILINE)  # fmt: skip
+    assert len(summaries) == len(world.NAMES) + 1  # two metrics of `describe`
+    for task, metric, *cells in summaries:
+        frame = world_rows(task, IN_WORLD.get(metric, metric))
+        methods = ["bag of words", "head only", "full fine-tuning", "LoRA, cut to b", "DyLoRA"]
+        assert cells == [measured(frame, method)[7] if (frame["method"] == method).any() else "–" for method in methods]
 
 
 def test_every_link_into_the_repository_leads_somewhere() -> None:

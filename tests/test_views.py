@@ -18,7 +18,7 @@ def test_a_distribution_is_shown_by_what_it_draws_and_updates() -> None:
     for share in dk.Geometric(0.5, 1, 3).probabilities.values():
         assert f">{100 * share:.0f} %<" in shown
     assert ">rank 4<" in shown and ">row 4<" in shown and ">geometric<" in shown
-    assert view.finding == "Row 4 is updated in 0 % of the steps, uniform: 25 %."
+    assert view.finding == "Row 4 is updated in 0.0 % of the steps, uniform: 25.0 %."
 
 
 @pytest.mark.parametrize(("tolerance", "rank"), [(0.0, 3), (0.01, 2), (0.2, 1)])
