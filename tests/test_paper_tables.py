@@ -1,18 +1,49 @@
 """The page with the paper's tables: it says what the files say, and leaves out what was not measured."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from dylora_kit import backbones
 from dylora_kit.paper import tables
-from dylora_kit.paper.methods import ADALORA, DYLORA, FROZEN, LORA, ONE
+from dylora_kit.paper.methods import ADALORA, DYLORA, FLOP, FROZEN, FULL, LORA, ONE, SVD
 from dylora_kit.paper.published import published
+from dylora_kit.tasks import world
 
 
 def test_the_page_in_the_repository_is_what_the_files_say() -> None:
     assert (backbones.data_folder() / "results" / "README.md").read_text() == tables.page()
+
+
+def means(kind: str, task: str, *columns: str) -> Any:
+    return tables.measured(kind, task).groupby(list(columns))["value"].mean()
+
+
+def test_what_is_said_beside_the_tables_was_measured() -> None:
+    alone = means("search", "digits-turned", "method", "r")[ONE]
+    assert round(100 * (alone[32] - alone[1])) == 6 and alone[8] - alone[1] > 0.9 * (alone[32] - alone[1])
+    ranks = published("table1").pivot(index="rank", columns="task", values="value")
+    assert (ranks.loc[32] - ranks.loc[1]).max() < 2.05
+    spoken = {name: means("world", name, "method", "rank") for name in world.NAMES if name != "describe"}
+    assert round(100 * (spoken["sentiment"][LORA][8] - spoken["sentiment"][LORA][1])) == 4
+    assert all(at[LORA][8] - at[SVD][b] < 0.02 for at in spoken.values() for b in range(2, 9))
+    assert all(at[DYLORA].min() > at[LORA][8] - 0.06 for at in spoken.values())
+    three = tables.measured("search", "digits-turned").query("r == 8").groupby("method")[["value", "stored"]].mean()
+    assert abs(three["value"][FLOP] - three["value"][FULL]) < 0.005 < 0.02 < three["value"][FULL] - alone[8]
+    assert (
+        three["stored"][FLOP] < 2 / 3 * three["stored"][FULL] and three["stored"][ADALORA] < three["stored"][FLOP] / 20
+    )
+    five = means("design-distributions", "digits-turned", "method", "rank")
+    assert five["geometric 0.15", 1] > five["uniform", 1] and five["geometric 0.15", 8] < five["uniform", 8]
+    assert five["uniform", 8] - five["uniform, row b", 8] > 0.04
+    assert means("design-updates", "digits-turned", "method", "rank")["row b, exact, four times the steps", 8] > 0.93
+    rows = {row["method"]: float(row["digits-turned"].split()[0]) for row in tables.table5()}
+    assert rows["LoRA, search"] - rows["DyLoRA"] < 1 and rows["DyLoRA, frozen"] < rows["DyLoRA"] - 10
+    seconds = tables.measured("design-objectives", "digits-turned").groupby("method")["cpu_seconds"].mean()
+    assert round(seconds["summation"] / seconds["individual"]) == 7
+    assert seconds["one rank for each example"] < 1.1 * seconds["individual"]
 
 
 SEEDS = ((10, -0.01), (42, 0.01))  # and what each adds to a value
