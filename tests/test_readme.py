@@ -154,6 +154,33 @@ def test_the_tables_of_the_world_say_what_was_measured() -> None:
         assert cells == [measured(frame, method)[7] if (frame["method"] == method).any() else "–" for method in methods]
 
 
+def test_what_is_said_of_the_world_was_measured() -> None:
+    at = {
+        task: world_rows(task, world.METRICS[task]).groupby(["method", "rank"])["value"].mean() for task in world.NAMES
+    }
+    labelled = [task for task in world.NAMES if task != "describe"]
+    gains = {task: 100 * (at[task]["full fine-tuning", 8] - at[task]["head only", 8]) for task in labelled}
+    assert round(gains.pop("paraphrase")) == 6
+    assert (round(min(gains.values())), round(max(gains.values()))) == (12, 38)
+    assert all(at[task]["LoRA, cut to b"][8] - at[task]["DyLoRA"].min() < 0.045 for task in labelled)
+    assert all(at[task]["LoRA, cut to b"][8] - at[task]["LoRA, cut by SVD"][2] < 0.02 for task in labelled)
+    wrong = world_rows("describe", "slot error rate").groupby(["method", "rank"])["value"].mean()
+    better = [wrong["DyLoRA", b] < wrong["LoRA, cut to b", b] for b in range(1, 9)]
+    assert better == [True] * 5 + [False] * 3
+    assert wrong["LoRA, cut to b", 1] > 1 and wrong["LoRA, cut by SVD", 2] - wrong["LoRA, cut by SVD", 8] > 0.1
+    falls = {task: at[task]["LoRA, cut to b", 1] - at[task]["LoRA, cut, scale α/r", 1] for task in labelled}
+    assert min(falls[task] for task in ("sentiment", "acceptability", "similarity")) > 0.02
+    assert wrong["LoRA, cut, scale α/r", 1] < wrong["LoRA, cut to b", 1] - 0.1
+    frozen = {task: 100 * (at[task]["DyLoRA"].mean() - at[task]["DyLoRA, frozen"].mean()) for task in labelled}
+    assert round(frozen["sentiment"]) == round(frozen["paraphrase"]) == 1
+    assert (
+        round(frozen["entailment"])
+        == min(round(frozen[task]) for task in ("acceptability", "similarity", "entailment"))
+        == 5
+    )
+    assert round(100 * (wrong["DyLoRA, frozen"].mean() - wrong["DyLoRA"].mean())) == 19
+
+
 def test_every_link_into_the_repository_leads_somewhere() -> None:
     root = Path(__file__).parent.parent
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]

@@ -16,7 +16,7 @@ from transformers import BertTokenizerFast
 from dylora_kit.baselines import bag_of_words
 from dylora_kit.tasks import world
 from dylora_kit.tasks.world import corpus, errors, facts, grammar, read, reviews, statements
-from dylora_kit.tasks.world.examples import COUNTED, LABELS, MAKERS, METRICS, TEST, alike, rows, text_of
+from dylora_kit.tasks.world.examples import COUNTED, LABELS, MAKERS, METRICS, OMITTED, TEST, alike, rows, text_of
 from dylora_kit.tasks.world.lexicon import PHRASES
 
 BOUNDS = {"sentiment": 0.75, "entailment": 0.45, "paraphrase": 0.62, "acceptability": 0.3, "similarity": 0.45}
@@ -131,6 +131,18 @@ def test_entailment_follows_from_the_facts_that_are_read(slices: Any):
     found = [(follows(row["first"], row["second"]), row["label"]) for row in slices["entailment"]["train"]]
     checked = [(expected, label) for expected, label in found if expected is not None]
     assert len(checked) > 200 and all(expected == label for expected, label in checked)
+
+
+def test_paraphrases_tell_the_same_facts_and_others_all_but_one(slices: Any):
+    missing = 0
+    for row in [*slices["paraphrase"]["train"], *slices["paraphrase"]["test"]]:
+        first, second = (
+            {(key, min(values)) for key, values in read.read(row[which]).items()} for which in ("first", "second")
+        )
+        assert (first == second) == row["label"], row
+        assert len(first - second) <= 1 and len(second - first) <= 1
+        missing += len(first) != len(second)
+    assert missing == pytest.approx(OMITTED * 1500 / 2, rel=0.1)
 
 
 def test_similarity_is_how_alike_the_facts_that_count_are(slices: Any):

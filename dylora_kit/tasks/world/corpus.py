@@ -6,7 +6,7 @@ what it means.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from functools import cache
 from itertools import count
@@ -21,11 +21,12 @@ from dylora_kit.tasks.world.examples import (
     NEIGHBOUR,
     NEUTRAL,
     TEST,
-    paraphrase,
+    Row,
+    reworded,
     rows,
     two,
 )
-from dylora_kit.tasks.world.facts import VALUES, another, belongs, choose_attributes, sample
+from dylora_kit.tasks.world.facts import VALUES, Restaurant, another, belongs, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find, find_names
 
@@ -135,9 +136,29 @@ def _rewording(rng: Random, _: bool) -> Document:
     """A description, another one of the same or nearly the same facts, and in a word whether they agree."""
     label, row = rng.choice((ENTAILMENT, CONTRADICTION)), None
     while row is None:
-        row = paraphrase(rng, "train", int(label == ENTAILMENT), pairs=PAIRS)
+        same = int(label == ENTAILMENT)
+        row = _compared(rng, same) if rng.random() < PAIRS else reworded(rng, "train", same)
     start, answer = len(row["second"]) + 1, ANSWERS[label]
     return Document("answer", row["first"], f"{row['second']} {answer}.", ((start, start + len(answer)),))
+
+
+def _compared(rng: Random, label: int) -> Row | None:
+    """Two comparisons of two restaurants; if they are not to tell the same, a fact is exchanged."""
+    pair = two(rng, "train")
+    chosen = rng.sample([key for key in VALUES if getattr(pair[0], key) != getattr(pair[1], key)], 2)
+    changed = pair if label else _exchanged(pair, rng.choice(chosen))
+    if not all(belongs(one.told(chosen), "train") for one in changed):
+        return None
+    texts = [comparing.compare(rng, who, keys) for who, keys in ((pair, chosen), (changed, rng.sample(chosen, 2)))]
+    return {"first": texts[0], "second": texts[1], "label": label}
+
+
+def _exchanged(pair: tuple[Restaurant, Restaurant], attribute: str) -> tuple[Restaurant, Restaurant]:
+    first, second = pair
+    return (
+        replace(first, **{attribute: getattr(second, attribute)}),
+        replace(second, **{attribute: getattr(first, attribute)}),
+    )
 
 
 def _answers(rng: Random) -> Document:

@@ -1,12 +1,11 @@
 """The rows of the six tasks, with the knobs that set how hard each is."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import count
 from random import Random
 from typing import Any
 
-from dylora_kit.tasks.world import comparing, errors, reviews, statements
+from dylora_kit.tasks.world import errors, reviews, statements
 from dylora_kit.tasks.world.facts import VALUES, Restaurant, another, belongs, choose_attributes, sample
 from dylora_kit.tasks.world.grammar import describe
 from dylora_kit.tasks.world.read import find
@@ -18,7 +17,8 @@ PREMISE = (2, 3, 3, 4)  # facts of the restaurant that a premise tells
 NEIGHBOUR = 0.35  # share of premises that also describe a second restaurant
 DISTRACTING = 0.6  # share of those in which it is the second one that the statement's fact is told of as well
 TWO_FACTS = 0.15  # share of hypotheses that state two facts
-PAIRS = 0.2  # share of paraphrases about two restaurants
+TOLD = (3, 4, 5)  # facts that a paraphrase tells
+OMITTED = 0.85  # share of texts that do not tell the same in which one leaves a fact out
 COUNTED = ("kind", "food", "price", "stars", "terrace", "seats", "owner", "music")  # in similarity: what a guest gets
 GRADED = ("stars", "seats")  # those whose neighbouring values are half alike; one of them is always told
 # by how alike two restaurants are, how alike each of the two facts that count can be: of a graded one, of any
@@ -85,38 +85,41 @@ def two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
     return first, second
 
 
-def paraphrase(rng: Random, split: str, index: int, *, pairs: float = PAIRS) -> Row | None:
-    """Two texts and whether they tell the same (1). If not, one fact is another, or two restaurants are exchanged."""
-    label, held_out = index % 2, split == "test"
-    if rng.random() < pairs:
-        pair = two(rng, split)
-        differing = [key for key in VALUES if getattr(pair[0], key) != getattr(pair[1], key)]
-        chosen = rng.sample(differing, 2)
-        changed = pair if label else _exchanged(pair, rng.choice(chosen))
-        if not all(belongs(one.told(chosen), split) for one in changed):
-            return None
-        texts = [comparing.compare(rng, who, keys, held_out=held_out)
-                 for who, keys in ((pair, chosen), (changed, rng.sample(chosen, 2)))]  # fmt: skip
-        return {"first": texts[0], "second": texts[1], "label": label}
-    where = sample(rng, split)
-    facts = where.told(choose_attributes(rng, rng.choice((2, 3, 3))))
+def paraphrase(rng: Random, split: str, index: int) -> Row | None:
+    """Two descriptions of a restaurant and whether they tell the same (1).
+
+    If not, mostly one of them leaves a fact out, and else tells another.
+    """
+    return reworded(rng, split, index % 2, sizes=TOLD, omitted=OMITTED)
+
+
+def reworded(
+    rng: Random, split: str, label: int, *, sizes: tuple[int, ...] = (2, 3, 3), omitted: float = 0.0
+) -> Row | None:
+    """Two descriptions of a restaurant and whether they tell the same (1): if not, of one fact they do not.
+
+    Arguments:
+        sizes: how many facts there may be.
+        omitted: the share of those that do not in which one text leaves the fact out; in the others it is another.
+    """
+    held_out, where, missing = split == "test", sample(rng, split), False
+    facts = where.told(choose_attributes(rng, rng.choice(sizes)))
     first = describe(rng, where.name, facts, held_out=held_out)
     if not label:
         key = rng.choice(list(facts))
-        facts = facts | {key: another(rng, key, facts[key])}
+        missing = omitted > 0 and rng.random() < omitted
+        if missing:
+            facts = {other: value for other, value in facts.items() if other != key}
+        else:
+            facts = facts | {key: another(rng, key, facts[key])}
         if not belongs(facts, split):
             return None
     used = _used(first) if label == 0 or rng.random() >= REPEATED else ()
     facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
-    return {"first": first, "second": describe(rng, where.name, facts, held_out=held_out, used=used), "label": label}
-
-
-def _exchanged(pair: tuple[Restaurant, Restaurant], attribute: str) -> tuple[Restaurant, Restaurant]:
-    first, second = pair
-    return (
-        replace(first, **{attribute: getattr(second, attribute)}),
-        replace(second, **{attribute: getattr(first, attribute)}),
-    )
+    second = describe(rng, where.name, facts, held_out=held_out, used=used)
+    if missing and rng.random() < 0.5:
+        first, second = second, first
+    return {"first": first, "second": second, "label": label}
 
 
 def acceptability(rng: Random, split: str, index: int) -> Row:
