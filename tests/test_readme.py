@@ -1,6 +1,7 @@
 """The README's script, as it stands there, and the numbers in its tables."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -158,26 +159,26 @@ def test_what_is_said_of_the_world_was_measured() -> None:
     at = {
         task: world_rows(task, world.METRICS[task]).groupby(["method", "rank"])["value"].mean() for task in world.NAMES
     }
-    labelled = [task for task in world.NAMES if task != "describe"]
-    gains = {task: 100 * (at[task]["full fine-tuning", 8] - at[task]["head only", 8]) for task in labelled}
-    assert round(gains.pop("paraphrase")) == 6
-    assert (round(min(gains.values())), round(max(gains.values()))) == (12, 38)
-    assert all(at[task]["LoRA, cut to b"][8] - at[task]["DyLoRA"].min() < 0.045 for task in labelled)
-    assert all(at[task]["LoRA, cut to b"][8] - at[task]["LoRA, cut by SVD"][2] < 0.02 for task in labelled)
     wrong = world_rows("describe", "slot error rate").groupby(["method", "rank"])["value"].mean()
+    labelled = {task: found for task, found in at.items() if task != "describe"}
+    best = {task: found["LoRA, cut to b", 8] for task, found in labelled.items()}
+
+    def points(values: Iterable[float]) -> tuple[int, int]:
+        found = [round(100 * value) for value in values]
+        return min(found), max(found)
+
+    assert points(found["full fine-tuning", 8] - found["head only", 8] for found in labelled.values()) == (12, 38)
+    assert max(best[task] - found["DyLoRA"].min() for task, found in labelled.items()) < 0.045
     better = [wrong["DyLoRA", b] < wrong["LoRA, cut to b", b] for b in range(1, 9)]
     assert better == [True] * 5 + [False] * 3
-    assert wrong["LoRA, cut to b", 1] > 1 and wrong["LoRA, cut by SVD", 2] - wrong["LoRA, cut by SVD", 8] > 0.1
-    falls = {task: at[task]["LoRA, cut to b", 1] - at[task]["LoRA, cut, scale α/r", 1] for task in labelled}
-    assert min(falls[task] for task in ("sentiment", "acceptability", "similarity")) > 0.02
-    assert wrong["LoRA, cut, scale α/r", 1] < wrong["LoRA, cut to b", 1] - 0.1
-    frozen = {task: 100 * (at[task]["DyLoRA"].mean() - at[task]["DyLoRA, frozen"].mean()) for task in labelled}
-    assert round(frozen["sentiment"]) == round(frozen["paraphrase"]) == 1
-    assert (
-        round(frozen["entailment"])
-        == min(round(frozen[task]) for task in ("acceptability", "similarity", "entailment"))
-        == 5
-    )
+    falls = {task: best[task] - found["LoRA, cut to b", 1] for task, found in labelled.items()}
+    assert points(falls.values()) == points((falls["sentiment"], falls["acceptability"])) == (4, 20)
+    assert points(best[task] - found["LoRA, cut, scale α/r", 1] for task, found in labelled.items())[1] == 42
+    assert wrong["LoRA, cut to b", 1] > 1
+    assert max(best[task] - found["LoRA, cut by SVD"].loc[2:].min() for task, found in labelled.items()) < 0.011
+    assert wrong["LoRA, cut by SVD", 2] - wrong["LoRA, cut by SVD", 8] > 0.1
+    frozen = {task: found["DyLoRA"].mean() - found["DyLoRA, frozen"].mean() for task, found in labelled.items()}
+    assert round(100 * frozen.pop("sentiment")) == 1 and points(frozen.values()) == (5, 11)
     assert round(100 * (wrong["DyLoRA, frozen"].mean() - wrong["DyLoRA"].mean())) == 19
 
 

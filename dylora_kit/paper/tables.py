@@ -211,10 +211,10 @@ COMPARED = {
         "little room in query and value, and turned digits need no more than two thirds of its weights."
     ),
     "table4": (
-        "*Agrees:* the geometric distribution is ahead at rank 1 and behind at rank 8, and at rank 8 it is "
-        "better to train rows 1 to b. *Differs:* on turned digits the price of row b alone is larger. A "
-        "likely reason: 1,000 steps are few for a row that learns in every eighth of them; with four times "
-        "the steps it is as good."
+        "*Agrees:* the geometric distribution is ahead at rank 1 and, on turned digits, behind at rank 8; at "
+        "rank 8 it is better to train rows 1 to b. *Differs:* row b alone costs 5 points and more here, in "
+        "the paper 1. A likely reason: 1,000 steps and fewer are few for a row that learns in every eighth of "
+        "them; on turned digits four times the steps make it as good."
     ),
     "table5": (
         "*Agrees:* the search takes as many trainings as it has ranks, and finds hardly more than one DyLoRA. "
