@@ -113,6 +113,14 @@ def test_what_is_said_of_choices_was_measured() -> None:
     assert mean["row b, exact, twice the steps"] - alone > lost
 
 
+def test_what_is_said_of_choices_on_a_task_in_words_was_measured() -> None:
+    frame = pd.read_csv(RESULTS / "design-distributions-world-acceptability.csv")
+    at = frame.groupby(["method", "rank"])["value"].mean()
+    assert [round(100 * at[name, 1]) for name in ("geometric 0.15", "uniform", "uniform 4 … 8")] == [81, 80, 69]
+    costs = [round(100 * (at["uniform", b] - at["uniform, row b", b])) for b in range(1, 9)]
+    assert (min(costs), max(costs)) == (4, 8)
+
+
 def test_what_is_said_of_a_rank_for_each_layer_was_measured() -> None:
     layers = pd.read_csv(RESULTS / "layers-digits-turned.csv").query("metric == 'accuracy'")
     found = layers.groupby(["method", "cut"])[["value", "parameters"]].mean()
