@@ -123,8 +123,9 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_table_has_methods_down_and_ranks_across() -> None:
-    rows = [("a", "DyLoRA", b, value) for b in (10, 2) for value in (0.5, 0.7)] + [("a", "LoRA", 2, 0.25)] * 2
-    frame = pd.DataFrame(rows, columns=["task", "method", "rank", "value"])
+    rows = [("a", "DyLoRA", b, value, seed) for b in (10, 2) for seed, value in enumerate((0.5, 0.7))]
+    rows += [("a", "LoRA", 2, 0.25, seed) for seed in (0, 1)]
+    frame = pd.DataFrame(rows, columns=["task", "method", "rank", "value", "seed"])
     found = table(frame, ["task"])
     assert list(found.columns) == [2, 10]
     assert found.loc[("a", "DyLoRA")].tolist() == ["60 ± 14", "60 ± 14"]
