@@ -133,6 +133,20 @@ def test_texts_come_in_stages_and_the_last_goes_on(words: Any) -> None:
         assert read == int((masking.encoded(given, words)[0] != words.pad_token_id).sum())
 
 
+def test_each_round_has_its_share_of_the_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates, adamw = [], torch.optim.AdamW
+    monkeypatch.setattr(torch.optim, "AdamW", lambda *of, lr, **how: (rates.append(lr), adamw(*of, lr=lr, **how))[1])
+    language.pretrain("world-roberta", tmp_path / "made", progress=False)
+    whole = language.PRETRAINING["world-roberta"]["lr"]
+    assert rates == [share * whole for share, _ in language.ROUNDS["world-roberta"]] and len(set(rates)) > 1
+
+
+def test_the_written_tokenizer_neither_cuts_nor_pads_by_itself(made: tuple[str, Path, Any, Any]) -> None:
+    name, home, _, _ = made
+    written = json.loads((home / "data" / "backbones" / name / "tokenizer.json").read_text())
+    assert written["truncation"] is None and written["padding"] is None
+
+
 def test_of_a_masked_model_the_loss_is_the_mean_over_documents(words: Any) -> None:
     model = language._model("world-roberta", words)
     batch = masking.masked(list(islice(corpus.documents(3), 8)), words, torch.Generator().manual_seed(0))
