@@ -79,6 +79,7 @@ def _used(text: str) -> tuple[str, ...]:
 
 
 def two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
+    """Two restaurants of a split, with names of their own."""
     first, second = sample(rng, split), sample(rng, split)
     while second.name == first.name:
         second = sample(rng, split)
