@@ -154,7 +154,9 @@ def predict(
     device = next(model.parameters()).device
     outputs: dict[int, list[Tensor]] = {rank: [] for rank in wanted}
     labels: list[Tensor] = []
-    order = _by_length(data) if collate else list(range(len(data)))
+    order = list(range(len(data)))
+    if collate:
+        order.sort(key=token_counts(data).__getitem__)
     loader: DataLoader[Any] = DataLoader(
         data, batch_size, sampler=order, collate_fn=collate, generator=torch.Generator()
     )
@@ -174,14 +176,17 @@ def predict(
     return {rank: torch.cat(parts)[back].numpy() for rank, parts in outputs.items()}, torch.cat(labels)[back].numpy()
 
 
-def _by_length(data: Any) -> list[int]:
-    """The indices of examples, those with few tokens first."""
-    if "input_ids" not in data[0]:
-        return list(range(len(data)))
+def token_counts(data: Any) -> list[int]:
+    """How many tokens each example has; 0 where the data has no texts.
+
+    >>> token_counts([{"input_ids": [5, 6, 7]}, {"input_ids": [5]}])
+    [3, 1]
+    """
+    if len(data) == 0 or "input_ids" not in data[0]:
+        return [0] * len(data)
     columns = getattr(data, "column_names", ())  # of a datasets.Dataset, whose rows are slow to read
     ids = data["input_ids"] if "input_ids" in columns else (data[index]["input_ids"] for index in range(len(data)))
-    lengths = [len(one) for one in ids]
-    return sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [len(one) for one in ids]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from torch import nn
 
 from dylora_kit import cards
 from dylora_kit.adapt import Adapters
+from dylora_kit.evaluate import token_counts
 from dylora_kit.rank import RankHandle
 
 if TYPE_CHECKING:
@@ -59,11 +60,7 @@ def check_texts(data: Any, views: Sequence[str], collate: Any, texts: Sequence[s
         raise ValueError(f"texts must be a list of texts, one for each of the first examples: got {texts!r}")
     if "predictions" in views and "pixel_values" not in first:
         raise ValueError("the view 'predictions' needs data with 'pixel_values': for texts take views=['texts', …]")
-    if (
-        "input_ids" in first
-        and collate is None
-        and len({len(data[index]["input_ids"]) for index in range(len(data))}) > 1
-    ):
+    if collate is None and len(set(token_counts(data))) > 1:
         raise ValueError("texts have different lengths, so batches of them need collate=…, such as task.collate")
     if classes:
         most = max(int(data[index]["labels"]) for index in range(min(len(data), SHOWN)))
