@@ -3,13 +3,14 @@
     python -m dylora_kit.paper.digits            # five seeds, into data/results/; goes on where it stopped
     python -m dylora_kit.paper.digits --adapters # the adapters that notebook 00 opens, into data/adapters/
 
-Every method has the same steps, batches, learning rate and head. The learning rate was chosen on validation images.
-Where a head is trained anew, it has 500 steps more.
+Every method has the same steps, batches, learning rate and head; full fine-tuning alone has a smaller rate. They were
+chosen on validation images. Where a head is trained anew, it has 500 steps more.
 `digits.csv` has the accuracies, `digits-ordering.csv` how well the rows of the two adapters are ordered.
 """
 
 import argparse
-import sys
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,10 @@ from dylora_kit.adapt import Adapters, attach
 from dylora_kit.baselines.svd_cut import refit_head, svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
-from dylora_kit.optim import NestedAdamW
 from dylora_kit.ordering import ordering
-from dylora_kit.paper import SEEDS, keep, table
-from dylora_kit.paper.methods import DYLORA, HELD, LORA, ONE, SVD
-from dylora_kit.sampling import Fixed, RankSampler, Uniform
+from dylora_kit.paper import SEEDS, keep, methods, table
+from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, ONE, SVD, R
 from dylora_kit.tasks import digits
-from dylora_kit.train import train
 
 ADAPTERS: dict[str, Any] = {
     "r": 8,
@@ -36,25 +34,29 @@ ADAPTERS: dict[str, Any] = {
     "target_modules": ["q_proj", "v_proj"],
     "modules_to_save": ["classifier"],
 }
-TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32, "schedule": "linear", "warmup": 0.06}
-LR = 4e-3
+TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32}
+LR, FULL_LR = 4e-3, 1e-3
 NEW_HEAD, NO_ADAPTER, DYLORA_HELD = "LoRA, cut by SVD, new head", "no adapter, new head", "DyLoRA, scale α/r"
 
 
-def trained(method: str, domain: str, seed: int, r: int = 8, *, progress: bool = False) -> tuple[nn.Module, Adapters]:
-    """The mini ViT with adapters trained on one domain. A DyLoRA draws b uniformly from 1 … r, others are LoRA."""
-    model = backbones.load("digits-vit")
-    scaling = "alpha/r" if method == DYLORA_HELD else "alpha/b"
-    adapters = attach(model, **(ADAPTERS | {"r": r, "seed": seed, "scaling": scaling}))
-    sampler = RankSampler(Uniform(1, r) if method in (DYLORA, DYLORA_HELD) else Fixed(r), seed=seed)
-    optimizer = NestedAdamW(adapters, lr=LR)
-    data = digits.load(domain).train
-    train(model, adapters, data, sampler=sampler, optimizer=optimizer, seed=seed, progress=progress, **TRAINING)
-    return model, adapters
+def trained(method: str, domain: str, seed: int, r: int = R) -> tuple[nn.Module, Adapters]:
+    """The mini ViT, trained on one domain by a method."""
+    held = method == DYLORA_HELD
+    return methods.trained(
+        partial(backbones.load, "digits-vit"),
+        digits.load(domain),
+        DYLORA if held else method,
+        seed,
+        r=r,
+        lr=FULL_LR if method == FULL else LR,
+        scaling="alpha/r" if held else "alpha/b",
+        max_grad_norm=None,
+        **TRAINING,
+    )
 
 
 def run(domain: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All methods on one domain with one seed: accuracy on the test images, and the ordering of both adapters."""
+    """LoRA and DyLoRA on one domain with one seed: accuracy on the test images, and the ordering of their adapters."""
     test, train_data = digits.load(domain).test, digits.load(domain).train
     frames, orders = [], []
 
@@ -74,26 +76,41 @@ def run(domain: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     adapters.scaling = "alpha/r"
     measure(HELD, model, adapters)
     for r in (1, 2, 4):
-        measure(ONE, *trained("LoRA", domain, seed, r), ranks=[r])
+        measure(ONE, *trained(ONE, domain, seed, r), ranks=[r])
     whole = frames[2][frames[2]["rank"] == ADAPTERS["r"]]  # a LoRA of rank 8 cut to 8 is a LoRA of rank 8
     frames.append(whole.assign(method=ONE))
     return pd.concat(frames).assign(domain=domain), pd.concat(orders).assign(seed=seed, domain=domain)
 
 
+def run_others(domain: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What stands beside them in Table 2: a frozen DyLoRA, full fine-tuning and the head alone, without orderings."""
+    frames = []
+    for method in (FROZEN, FULL, HEAD):
+        model, adapters = trained(method, domain, seed)
+        ranks = None if method == FROZEN else [R]  # their adapters are zero: every rank is the same
+        test = digits.load(domain).test
+        frames.append(sweep(model, adapters, test, ranks=ranks, method=method, seed=seed, progress=False))
+    return pd.concat(frames).assign(domain=domain), pd.DataFrame()
+
+
+PARTS = {DYLORA: run, FROZEN: run_others}  # by the method whose rows tell that they were done
+
+
 def _all(domains: list[str], path: Path) -> None:
     order_path = path.with_name(f"{path.stem}-ordering.csv")
     results, orders = (
-        pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["domain", "seed"]) for file in (path, order_path)
+        pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["domain", "seed", "method"])
+        for file in (path, order_path)
     )
-    for seed in SEEDS:
-        for domain in domains:
-            if not ((results["domain"] == domain) & (results["seed"] == seed)).any():
-                new, order = run(domain, seed)
-                results = new if results.empty else pd.concat([results, new])
-                orders = order if orders.empty else pd.concat([orders, order])
-                tables = {path.name: results, order_path.name: orders}
-                write_files(path.parent, {name: _as_csv(frame) for name, frame in tables.items()})
-                print(f"{domain}, seed {seed}: done", flush=True)
+    for seed, domain, first in product(SEEDS, domains, PARTS):
+        done = (results["domain"] == domain) & (results["seed"] == seed) & (results["method"] == first)
+        if not done.any():
+            new, order = PARTS[first](domain, seed)
+            results = new if results.empty else pd.concat([results, new])
+            orders = order if orders.empty else pd.concat([orders, order])
+            tables = {path.name: results, order_path.name: orders}
+            write_files(path.parent, {name: _as_csv(frame) for name, frame in tables.items()})
+            print(f"{domain}, {first} and others, seed {seed}: done", flush=True)
     print(table(results[results["domain"].isin(domains)], ["domain"]).to_string())
 
 
@@ -103,7 +120,7 @@ def _as_csv(frame: pd.DataFrame) -> bytes:
 
 def _adapters(folder: Path) -> None:
     for method, name in ((DYLORA, "dylora"), (LORA, "lora")):
-        _, adapters = trained(method, "turned", SEEDS[0], progress=sys.stdout.isatty())
+        _, adapters = trained(method, "turned", SEEDS[0])
         what = "DyLoRA, ranks 1 to 8" if method == DYLORA else "Plain LoRA of rank 8"
         keep(
             adapters,

@@ -28,6 +28,7 @@ def trained(
     seed: int,
     *,
     r: int = R,
+    scaling: str = "alpha/b",
     steps: int = 500,
     lr: float = 1e-3,
     head_lr: float | None = None,
@@ -36,6 +37,7 @@ def trained(
     objective: Objective = individual_loss,
     update: str = "exact",
     evening: float = 0.0,
+    max_grad_norm: float | None = 1.0,
 ) -> tuple[nn.Module, Adapters]:
     """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
 
@@ -43,16 +45,18 @@ def trained(
     zero, and the whole model, or only what is outside the pretrained part, is trained by AdamW.
 
     Arguments:
+        scaling: as in `attach`.
         head_lr: the learning rate of what is trained along with adapters; default is `lr`.
         distribution: how b is drawn instead.
-        objective: as in `train`.
+        objective, max_grad_norm: as in `train`.
         update: as in `NestedAdamW`.
         evening: a row's learning rate is lr / frequency^evening, by the share of steps that update it.
     """
     model = built(build, seed)
     base = getattr(model, str(model.base_model_prefix))
     inside = set(base.parameters())
-    adapters = attach(model, r=r, lora_alpha=16, target_modules="attention", modules_to_save=head_of(model), seed=seed)
+    adapters = attach(model, r=r, lora_alpha=16, scaling=scaling, target_modules="attention",
+                      modules_to_save=head_of(model), seed=seed)  # fmt: skip
     adapters.frozen = method == FROZEN
     nested = method in (DYLORA, FROZEN)
     drawn = distribution or (Uniform(1, r) if nested else Fixed(r))
@@ -74,7 +78,8 @@ def trained(
         else NestedAdamW(adapters, lr=lr, head_lr=head_lr if head_of(model) else None, update=update, row_lr=row_lr)
     )
     train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
-          objective=objective, seed=seed, collate=task.collate, max_grad_norm=1.0, progress=False)  # fmt: skip
+          objective=objective, seed=seed, collate=task.collate, max_grad_norm=max_grad_norm,
+          progress=False)  # fmt: skip
     return model, adapters
 
 

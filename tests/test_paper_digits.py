@@ -1,0 +1,58 @@
+"""The runs behind the tables of digits: two parts for each seed, each of which is done once."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from dylora_kit import backbones
+from dylora_kit.paper import digits as runs
+
+EVERY = list(range(1, 9))
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where results are written, a seed's LoRA and DyLoRA among them already."""
+    monkeypatch.setattr(runs, "SEEDS", (10,))
+    monkeypatch.setitem(runs.TRAINING, "steps", 3)
+    for name in ("digits.csv", "digits-ordering.csv"):
+        frame = pd.read_csv(backbones.data_folder() / "results" / name)
+        others = (runs.FROZEN, runs.FULL, runs.HEAD)
+        kept = frame[(frame["seed"] == 10) & ~frame["method"].isin(others)]
+        (tmp_path / name).write_bytes(runs._as_csv(kept))
+    return tmp_path / "digits.csv"
+
+
+def test_what_is_missing_of_a_seed_is_measured_and_nothing_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, orders = pd.read_csv(path), path.with_name("digits-ordering.csv").read_bytes()
+    monkeypatch.setitem(runs.PARTS, runs.DYLORA, lambda *_: pytest.fail("was measured again"))
+    runs._all(["turned"], path)
+    after = pd.read_csv(path)
+    pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
+    new = after.iloc[len(before) :]
+    assert {key: part["rank"].tolist() for key, part in new.groupby("method")} == {
+        runs.FROZEN: EVERY, runs.FULL: [8], runs.HEAD: [8],
+    }  # fmt: skip
+    assert set(new["domain"]) == {"turned"} and set(new["metric"]) == {"accuracy"}
+    assert path.with_name("digits-ordering.csv").read_bytes() == orders
+    monkeypatch.setitem(runs.PARTS, runs.FROZEN, lambda *_: pytest.fail("was measured again"))
+    runs._all(["turned"], path)
+    pd.testing.assert_frame_equal(pd.read_csv(path), after)
+
+
+@pytest.mark.parametrize("method", [runs.DYLORA, runs.DYLORA_HELD, runs.FROZEN, runs.LORA, runs.FULL, runs.HEAD])
+def test_each_method_trains_what_its_name_says(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(runs.TRAINING, "steps", 3)
+    before = backbones.load("digits-vit").state_dict()
+    model, adapters = runs.trained(method, "turned", 10)
+    state: dict[str, Any] = model.state_dict()
+    moved = {name for name in before if name in state and not torch.equal(before[name], state[name])}
+    assert any(name.startswith("vit.") for name in moved) == (method == runs.FULL)
+    assert {name for name in moved if not name.startswith("vit.")} == {"classifier.weight", "classifier.bias"}
+    zero = all(not layer.lora_B.any() for layer in adapters.layers.values())
+    assert zero == (method in (runs.FULL, runs.HEAD)) and adapters.r == 8
+    assert adapters.scaling == ("alpha/r" if method == runs.DYLORA_HELD else "alpha/b")
+    assert adapters.frozen == (method == runs.FROZEN)
