@@ -39,7 +39,9 @@ STEPS = {  # as many as train a DyLoRA in less than 40 s on two cores
     "similarity": 250,
     "describe": 400,
 }
-SETTINGS: dict[str, dict[str, Any]] = {name: {"steps": steps, "batch_size": 32} for name, steps in STEPS.items()}
+SETTINGS: dict[str, dict[str, Any]] = {
+    name: {"steps": steps, "batch_size": 16 if name == "describe" else 32} for name, steps in STEPS.items()
+}
 FULL_RATE, RATES = 1e-3, {"describe": 1e-2}  # of full fine-tuning; of adapters and heads, where it is not 3e-3
 CANDIDATES = (3e-4, 1e-3, 3e-3, 1e-2)
 REPEATS = {"sentiment": 5, "entailment": 5}  # how many seeds; three for the others

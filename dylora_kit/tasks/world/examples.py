@@ -17,7 +17,7 @@ PREMISE = (2, 3, 3, 4)  # facts of the restaurant that a premise tells
 NEIGHBOUR = 0.35  # share of premises that also describe a second restaurant
 DISTRACTING = 0.6  # share of those in which it is the second one that the statement's fact is told of as well
 TWO_FACTS = 0.15  # share of hypotheses that state two facts
-TOLD = (3, 4, 5)  # facts that a paraphrase tells
+TOLD = (3, 4)  # facts that a paraphrase tells
 OMITTED = 0.85  # share of texts that do not tell the same in which one leaves a fact out
 COUNTED = ("kind", "food", "price", "stars", "terrace", "seats", "owner", "music")  # in similarity: what a guest gets
 GRADED = ("stars", "seats")  # those whose neighbouring values are half alike; one of them is always told
@@ -102,13 +102,14 @@ def reworded(
     Arguments:
         sizes: how many facts there may be.
         omitted: the share of those that do not in which one text leaves the fact out; in the others it is another.
+            The text without it has no fewer facts than others have, so that a short text tells nothing.
     """
-    held_out, where, missing = split == "test", sample(rng, split), False
-    facts = where.told(choose_attributes(rng, rng.choice(sizes)))
+    held_out, where = split == "test", sample(rng, split)
+    missing = not label and omitted > 0 and rng.random() < omitted
+    facts = where.told(choose_attributes(rng, rng.choice(sizes[1:] if missing else sizes)))
     first = describe(rng, where.name, facts, held_out=held_out)
     if not label:
         key = rng.choice(list(facts))
-        missing = omitted > 0 and rng.random() < omitted
         if missing:
             facts = {other: value for other, value in facts.items() if other != key}
         else:
@@ -143,13 +144,13 @@ def alike(attribute: str, one: str, other: str) -> float:
 def similarity(rng: Random, split: str, index: int) -> Row | None:
     """Descriptions of two restaurants and how alike these are, from 0 to 5, by two facts that count.
 
-    Two more facts that are told of both do not count: where it is, when it is open, what its rules are.
+    One more fact that is told of both does not count: where it is, when it is open, or what its rules are.
     """
     held_out, (first, second) = split == "test", two(rng, split)
     graded = rng.choice(GRADED)
     counted = [graded, rng.choice([key for key in COUNTED if key != graded])]
     degrees = rng.choice(DEGREES[index % len(DEGREES)])
-    rest = choose_attributes(rng, 2, avoid=COUNTED)
+    rest = choose_attributes(rng, 1, avoid=COUNTED)
     wanted = dict(zip(counted, degrees, strict=True)) | {key: float(rng.random() < 0.5) for key in rest}
     facts = first.told(rng.sample(list(wanted), len(wanted)))
     others = {
