@@ -3,8 +3,8 @@
     python -m dylora_kit.paper.digits            # five seeds, into data/results/; goes on where it stopped
     python -m dylora_kit.paper.digits --adapters # the adapters that notebook 00 opens, into data/adapters/
 
-Every method has the same steps, batches, learning rate and head; full fine-tuning alone has a smaller rate. They were
-chosen on validation images. Where a head is trained anew, it has 500 steps more.
+Every method has the same steps, batches, learning rate and head. The learning rate was chosen on validation images.
+Where a head is trained anew, it has 500 steps more.
 `digits.csv` has the accuracies, `digits-ordering.csv` how well the rows of the two adapters are ordered.
 """
 
@@ -35,7 +35,7 @@ ADAPTERS: dict[str, Any] = {
     "modules_to_save": ["classifier"],
 }
 TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32}
-LR, FULL_LR = 4e-3, 1e-3
+LR = 4e-3
 NEW_HEAD, NO_ADAPTER, DYLORA_HELD = "LoRA, cut by SVD, new head", "no adapter, new head", "DyLoRA, scale α/r"
 
 
@@ -48,7 +48,7 @@ def trained(method: str, domain: str, seed: int, r: int = R) -> tuple[nn.Module,
         DYLORA if held else method,
         seed,
         r=r,
-        lr=FULL_LR if method == FULL else LR,
+        lr=LR,
         scaling="alpha/r" if held else "alpha/b",
         max_grad_norm=None,
         **TRAINING,
