@@ -31,7 +31,7 @@ from dylora_kit.tasks import digits
 ADAPTERS: dict[str, Any] = {
     "r": 8,
     "lora_alpha": 16,
-    "target_modules": ["q_proj", "v_proj"],
+    "target_modules": "attention",
     "modules_to_save": ["classifier"],
 }
 TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32}
