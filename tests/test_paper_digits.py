@@ -1,5 +1,6 @@
 """The runs behind the tables of digits: two parts for each seed, each of which is done once."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from dylora_kit import backbones
 from dylora_kit.paper import digits as runs
+from dylora_kit.paper import methods
 
 EVERY = list(range(1, 9))
 
@@ -43,16 +45,43 @@ def test_what_is_missing_of_a_seed_is_measured_and_nothing_twice(path: Path, mon
     pd.testing.assert_frame_equal(pd.read_csv(path), after)
 
 
-@pytest.mark.parametrize("method", [runs.DYLORA, runs.DYLORA_HELD, runs.FROZEN, runs.LORA, runs.FULL, runs.HEAD])
+def test_the_first_part_of_a_seed_has_every_method_at_its_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(runs.TRAINING, "steps", 40)
+    monkeypatch.setattr(runs, "refit_head", partial(runs.refit_head, steps=2))
+    found, orders = runs.run("turned", 10)
+    assert {key: part["rank"].tolist() for key, part in found.groupby("method")} == dict.fromkeys(
+        (runs.DYLORA, runs.DYLORA_HELD, runs.LORA, runs.SVD, runs.HELD, runs.NEW_HEAD), EVERY
+    ) | {runs.NO_ADAPTER: [1], runs.ONE: [1, 2, 4, 8]}
+    at = found.set_index(["method", "rank"])["value"]
+    assert at[runs.LORA, 8] == at[runs.HELD, 8] == at[runs.ONE, 8] == pytest.approx(at[runs.SVD, 8], abs=0.005)
+    assert at[runs.LORA].tolist() != at[runs.HELD].tolist() and at[runs.LORA, 8] > at[runs.LORA, 1]
+    assert set(orders["method"]) == {runs.DYLORA, runs.DYLORA_HELD, runs.LORA}
+
+
+NESTED = (runs.DYLORA, runs.DYLORA_HELD, runs.FROZEN)
+
+
+@pytest.mark.parametrize("method", [*NESTED, runs.LORA, runs.ONE, runs.FULL, runs.HEAD])
 def test_each_method_trains_what_its_name_says(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(runs.TRAINING, "steps", 3)
-    before = backbones.load("digits-vit").state_dict()
-    model, adapters = runs.trained(method, "turned", 10)
+    used: dict[str, Any] = {}
+    real = methods.train
+
+    def listening(*args: Any, **settings: Any) -> Any:
+        used.update(settings)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(methods, "train", listening)
+    before, r = backbones.load("digits-vit").state_dict(), 2 if method == runs.ONE else 8
+    model, adapters = runs.trained(method, "turned", 10, r)
+    drawn = set(used["sampler"].draw_many(200).tolist())
+    assert drawn == (set(EVERY) if method in NESTED else {r}) and adapters.r == r
+    assert used["max_grad_norm"] is None and used["steps"] == 3
     state: dict[str, Any] = model.state_dict()
     moved = {name for name in before if name in state and not torch.equal(before[name], state[name])}
     assert any(name.startswith("vit.") for name in moved) == (method == runs.FULL)
     assert {name for name in moved if not name.startswith("vit.")} == {"classifier.weight", "classifier.bias"}
     zero = all(not layer.lora_B.any() for layer in adapters.layers.values())
-    assert zero == (method in (runs.FULL, runs.HEAD)) and adapters.r == 8
+    assert zero == (method in (runs.FULL, runs.HEAD))
     assert adapters.scaling == ("alpha/r" if method == runs.DYLORA_HELD else "alpha/b")
     assert adapters.frozen == (method == runs.FROZEN)

@@ -4,7 +4,7 @@
     python -m dylora_kit.paper.digits --adapters # the adapters that notebook 00 opens, into data/adapters/
 
 Every method has the same steps, batches, learning rate and head. The learning rate was chosen on validation images.
-Where a head is trained anew, it has 500 steps more.
+Where a head is trained anew, it has 500 steps more. Gradients are not clipped.
 `digits.csv` has the accuracies, `digits-ordering.csv` how well the rows of the two adapters are ordered.
 """
 
@@ -28,12 +28,6 @@ from dylora_kit.paper import SEEDS, keep, methods, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, ONE, SVD, R
 from dylora_kit.tasks import digits
 
-ADAPTERS: dict[str, Any] = {
-    "r": 8,
-    "lora_alpha": 16,
-    "target_modules": "attention",
-    "modules_to_save": ["classifier"],
-}
 TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32}
 LR = 4e-3
 NEW_HEAD, NO_ADAPTER, DYLORA_HELD = "LoRA, cut by SVD, new head", "no adapter, new head", "DyLoRA, scale α/r"
@@ -71,13 +65,14 @@ def run(domain: str, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     measure(SVD, svd_model, svd)
     for rank in range(1, svd.r + 1):
         measure(NEW_HEAD, *refit_head(svd, train_data, rank=rank, seed=seed), ranks=[rank])
-    bare = attach(backbones.load("digits-vit"), **ADAPTERS)  # its ΔW is zero
+    as_it_was = backbones.load("digits-vit")
+    bare = attach(as_it_was, r=R, target_modules="attention", modules_to_save=["classifier"])  # its ΔW is zero
     measure(NO_ADAPTER, *refit_head(bare, train_data, rank=1, seed=seed), ranks=[1])
     adapters.scaling = "alpha/r"
     measure(HELD, model, adapters)
     for r in (1, 2, 4):
         measure(ONE, *trained(ONE, domain, seed, r), ranks=[r])
-    whole = frames[2][frames[2]["rank"] == ADAPTERS["r"]]  # a LoRA of rank 8 cut to 8 is a LoRA of rank 8
+    whole = frames[2][frames[2]["rank"] == R]  # a LoRA of rank 8 cut to 8 is a LoRA of rank 8
     frames.append(whole.assign(method=ONE))
     return pd.concat(frames).assign(domain=domain), pd.concat(orders).assign(seed=seed, domain=domain)
 
@@ -127,7 +122,7 @@ def _adapters(folder: Path) -> None:
             folder / f"digits-turned-{name}",
             f"{what}, for the backbone `digits-vit`, trained on digits turned by 90°",
             "python -m dylora_kit.paper.digits --adapters",
-            ADAPTERS | TRAINING | {"lr": LR, "seed": SEEDS[0]},
+            TRAINING | {"lr": LR, "seed": SEEDS[0]},
             "digits.csv",
         )
 

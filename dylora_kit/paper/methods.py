@@ -41,8 +41,8 @@ def trained(
 ) -> tuple[nn.Module, Adapters]:
     """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
 
-    `DYLORA` and `FROZEN` draw b uniformly from 1 … r, `LORA` trains at r. With `FULL` and `HEAD` the adapters stay
-    zero, and the whole model, or only what is outside the pretrained part, is trained by AdamW.
+    `DYLORA` and `FROZEN` draw b uniformly from 1 … r, `LORA` and `ONE` train at r. With `FULL` and `HEAD` the adapters
+    stay zero, and the whole model, or only what is outside the pretrained part, is trained by AdamW.
 
     Arguments:
         scaling: as in `attach`.

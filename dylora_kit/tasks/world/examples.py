@@ -102,11 +102,11 @@ def reworded(
     Arguments:
         sizes: how many facts there may be.
         omitted: the share of those that do not in which one text leaves the fact out; in the others it is another.
-            The text without it has no fewer facts than others have, so that a short text tells nothing.
+            The text without it has still one of these sizes, so that a short text alone tells nothing.
     """
     held_out, where = split == "test", sample(rng, split)
     missing = not label and omitted > 0 and rng.random() < omitted
-    facts = where.told(choose_attributes(rng, rng.choice(sizes[1:] if missing else sizes)))
+    facts = where.told(choose_attributes(rng, rng.choice([size for size in sizes if not missing or size > min(sizes)])))
     first = describe(rng, where.name, facts, held_out=held_out)
     if not label:
         key = rng.choice(list(facts))
