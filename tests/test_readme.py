@@ -121,6 +121,21 @@ def test_what_is_said_of_choices_on_a_task_in_words_was_measured() -> None:
     assert [round(100 * at[name, 1]) for name in ("geometric 0.15", "uniform", "uniform 4 … 8")] == [81, 80, 69]
     costs = [round(100 * (at["uniform", b] - at["uniform, row b", b])) for b in range(1, 9)]
     assert (min(costs), max(costs)) == (4, 8)
+    losses = pd.read_csv(RESULTS / "design-objectives-world-acceptability.csv").query("metric == 'matthews'")
+    assert round(100 * losses.query("method == 'summation' and rank == 1")["value"].mean()) == 84
+    updates = pd.read_csv(RESULTS / "design-updates-world-acceptability.csv").query("metric == 'matthews'")
+    mean = (100 * updates.groupby("method")["value"].mean()).round()
+    assert mean["rows 1 … b, exact"] == mean["rows 1 … b, as the authors"] == 83
+    ways = ("as the authors", "exact", "exact, rows at 2 lr", "exact, twice the steps")
+    authors, exact, faster, longer = (int(mean[f"row b, {way}"]) for way in ways)
+    assert (
+        f"it has {authors} and the exact one {exact}, at twice the rate {faster}, with twice the steps {longer}"
+        in README
+    )
+    search = pd.read_csv(RESULTS / "search-world-acceptability.csv").drop_duplicates(["method", "r", "seed"])
+    spent = search.groupby(["method", "r"])["cpu_seconds"].mean()
+    times = [sum(spent["LoRA, one per rank", r] for r in ranks) for ranks in (range(1, 9), (1, 2, 4, 8))]
+    assert [round(time / spent["DyLoRA", 8]) for time in times] == [8, 4]
 
 
 def test_what_is_said_of_a_rank_for_each_layer_was_measured() -> None:
