@@ -24,6 +24,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         frame = pd.read_csv(backbones.data_folder() / "results" / name)
         others = (runs.FROZEN, runs.FULL, runs.HEAD)
         kept = frame[(frame["seed"] == 10) & ~frame["method"].isin(others)]
+        kept = kept.assign(steps=3) if "steps" in kept else kept
         (tmp_path / name).write_bytes(runs._as_csv(kept))
     return tmp_path / "digits.csv"
 
@@ -39,6 +40,7 @@ def test_what_is_missing_of_a_seed_is_measured_and_nothing_twice(path: Path, mon
         runs.FROZEN: EVERY, runs.FULL: [8], runs.HEAD: [8],
     }  # fmt: skip
     assert set(new["domain"]) == {"turned"} and set(new["metric"]) == {"accuracy"}
+    assert new[["steps", "batch_size", "lr"]].drop_duplicates().to_numpy().tolist() == [[3, 32, runs.LR]]
     assert path.with_name("digits-ordering.csv").read_bytes() == orders
     monkeypatch.setitem(runs.PARTS, runs.FROZEN, lambda *_: pytest.fail("was measured again"))
     runs._all(["turned"], path)
@@ -56,6 +58,17 @@ def test_the_first_part_of_a_seed_has_every_method_at_its_ranks(monkeypatch: pyt
     assert at[runs.LORA, 8] == at[runs.HELD, 8] == at[runs.ONE, 8] == pytest.approx(at[runs.SVD, 8], abs=0.005)
     assert at[runs.LORA].tolist() != at[runs.HELD].tolist() and at[runs.LORA, 8] > at[runs.LORA, 1]
     assert set(orders["method"]) == {runs.DYLORA, runs.DYLORA_HELD, runs.LORA}
+
+
+def test_trainings_with_other_settings_are_refused_before_anything_is_run(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = path.read_bytes()
+    monkeypatch.setitem(runs.TRAINING, "steps", 4)
+    monkeypatch.setitem(runs.PARTS, runs.FROZEN, lambda *_: pytest.fail("was run"))
+    with pytest.raises(ValueError, match="has trainings with steps = 3, now it is 4: name another file"):
+        runs._all(["turned"], path)
+    assert path.read_bytes() == before
 
 
 NESTED = (runs.DYLORA, runs.DYLORA_HELD, runs.FROZEN)

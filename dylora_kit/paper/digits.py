@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import nn
 
 from dylora_kit import backbones
@@ -24,7 +23,7 @@ from dylora_kit.baselines.svd_cut import refit_head, svd_cut
 from dylora_kit.evaluate import sweep
 from dylora_kit.files import write_files
 from dylora_kit.ordering import ordering
-from dylora_kit.paper import SEEDS, keep, methods, table
+from dylora_kit.paper import SEEDS, command, keep, methods, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, ONE, SVD, R
 from dylora_kit.tasks import digits
 
@@ -97,10 +96,17 @@ def _all(domains: list[str], path: Path) -> None:
         pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["domain", "seed", "method"])
         for file in (path, order_path)
     )
+    settings = TRAINING | {"lr": LR}
+    for key, value in settings.items():
+        other = results[key][results[key] != value].unique().tolist() if key in results else []
+        if other:
+            raise ValueError(f"{path} has trainings with {key} = {other[0]}, now it is {value}: name another file to "
+                             "write to by --out, or move this one away")  # fmt: skip
     for seed, domain, first in product(SEEDS, domains, PARTS):
         done = (results["domain"] == domain) & (results["seed"] == seed) & (results["method"] == first)
         if not done.any():
             new, order = PARTS[first](domain, seed)
+            new = new.assign(**settings)
             results = new if results.empty else pd.concat([results, new])
             orders = order if orders.empty else pd.concat([orders, order])
             tables = {path.name: results, order_path.name: orders}
@@ -127,14 +133,16 @@ def _adapters(folder: Path) -> None:
         )
 
 
+def _main(arguments: argparse.Namespace) -> None:
+    if arguments.adapters:
+        _adapters(arguments.out or backbones.data_folder() / "adapters")
+    else:
+        _all(arguments.domains, arguments.out or backbones.data_folder() / "results" / "digits.csv")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train and compare on digits.")
     parser.add_argument("--adapters", action="store_true", help="make the shipped adapters")
     parser.add_argument("--domains", nargs="+", choices=list(digits.DOMAINS)[1:], default=["turned"])
     parser.add_argument("--out", type=Path, help="another place to write to")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)  # the fastest for matrices this small, and the same sums on every machine size
-    if arguments.adapters:
-        _adapters(arguments.out or backbones.data_folder() / "adapters")
-    else:
-        _all(arguments.domains, arguments.out or backbones.data_folder() / "results" / "digits.csv")
+    command(parser, _main)
