@@ -27,7 +27,7 @@ def test_what_is_said_beside_the_tables_was_measured() -> None:
     ranks = published("table1").pivot(index="rank", columns="task", values="value")
     assert (ranks.loc[32] - ranks.loc[1]).max() < 2.05
     words = means("search", "world-acceptability", "method", "r")
-    assert round(100 * (words[ONE][32] - words[ONE][1])) == 1
+    assert max(words[ONE][r] for r in (2, 4, 8, 16, 32)) - min(words[ONE][r] for r in (2, 4, 8, 16, 32)) < 0.01
     spoken = {name: means("world", name, "method", "rank") for name in world.NAMES if name != "describe"}
     assert round(100 * (spoken["sentiment"][LORA][8] - spoken["sentiment"][LORA][1])) == 4
     assert all(at[LORA][8] - at[SVD][b] < 0.02 for at in spoken.values() for b in range(2, 9))
@@ -39,20 +39,24 @@ def test_what_is_said_beside_the_tables_was_measured() -> None:
     )
     final = tables.measured("search", "world-acceptability").query("r == 8 and rank == 8")
     final = final.groupby("method")[["value", "stored"]].mean()
-    assert final["value"].idxmin() == FLOP and final["value"][FULL] - final["value"][FLOP] > 0.09
-    assert final["value"][FULL] - 0.03 < final["value"][ONE] < final["value"][FULL]
+    assert final["value"].idxmin() == FLOP and round(100 * (final["value"][FULL] - final["value"][FLOP])) == 10
+    assert round(100 * (final["value"][FULL] - words[ONE][1])) == 3
     assert final["stored"][ONE] < final["stored"][FLOP] / 20
     five = means("design-distributions", "digits-turned", "method", "rank")
     assert five["geometric 0.15", 1] > five["uniform", 1] and five["geometric 0.15", 8] < five["uniform", 8]
     words = means("design-distributions", "world-acceptability", "method", "rank")
-    assert words["geometric 0.15", 1] > words["uniform", 1]
+    assert words["geometric 0.15", 1] > words["uniform", 1] and words["geometric 0.15", 8] >= words["uniform", 8]
+    for task, cost in (("digits-turned", 4), ("world-acceptability", 1)):
+        at = means("design-updates", task, "method", "rank")
+        assert round(100 * (at["rows 1 … b, as the authors", 8] - at["row b, as the authors", 8])) == cost
+    costs = {name: at[DYLORA].mean() - at[FROZEN].mean() for name, at in spoken.items()}
+    assert round(100 * max(costs.values())) == 7
     assert min(at["uniform", 8] - at["uniform, row b", 8] for at in (five, words)) > 0.05
     paper = published("table4").query("task == 'average' and rank == 8").set_index(["distribution", "updated"])["mean"]
     assert round(paper["uniform", "1..b"] - paper["uniform", "only b"]) == 1
-    assert means("design-updates", "digits-turned", "method", "rank")["row b, exact, four times the steps", 8] > 0.93
     for task in ("digits-turned", "world-acceptability"):
         rows = {row["method"]: float(row[task].split()[0]) for row in tables.table5()}
-        assert 0 < rows["LoRA, search"] - rows["DyLoRA"] < 2 and rows["DyLoRA, frozen"] < rows["DyLoRA"] - 10
+        assert round(rows["LoRA, search"] - rows["DyLoRA"]) in (1, 2) and rows["DyLoRA, frozen"] < rows["DyLoRA"] - 10
         took = {row["method"]: float(row[f"{task}: time"]) for row in tables.table5()}
         assert took["LoRA, search"] == pytest.approx(6, abs=0.5) and took["DyLoRA"] == 1
     seconds = tables.measured("design-objectives", "digits-turned").groupby("method")["cpu_seconds"].mean()
