@@ -153,7 +153,8 @@ def test_what_a_lora_of_its_own_is_ahead_was_measured() -> None:
         ahead = {b: 100 * (alone["LoRA, one per rank", b, b] - alone["DyLoRA", 8, b]) for b in range(1, 9)}
         assert (round(ahead[1]), round(ahead[2])) == (second, 3)
         assert 1 <= ahead[8] <= 2 and round(max(ahead[b] for b in range(3, 9))) <= 2
-    assert "a LoRA of rank 1 alone is ten points better there, one of rank 2 three, and one of rank 8 one or two" in README
+    assert "a LoRA of rank 1 alone is ten points better there, one of rank 2 three" in README
+    assert "and one of rank 8 one or two" in README
     assert "a LoRA of its own is three points better at ranks 1 and 2, and up to two at others" in README
 
 
