@@ -6,7 +6,7 @@ DyLoRA, Valipour, Rezagholizadeh, Kobyzev and Ghodsi, arXiv 2210.07558. Start wi
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dylora_kit.adapt import Adapters, attach
+from dylora_kit.adapt import Adapters, attach, load
 from dylora_kit.layer import DyLoRALinear
 from dylora_kit.objectives import individual_loss, mixed_loss, summation_in_one, summation_loss
 from dylora_kit.optim import NestedAdamW
@@ -21,20 +21,16 @@ if TYPE_CHECKING:
     from dylora_kit.evaluate import predict, sweep
     from dylora_kit.exchange import import_peft
     from dylora_kit.guess import Guess
-    from dylora_kit.io import load
     from dylora_kit.nest import nest_peft
     from dylora_kit.select import smallest_rank
-    from dylora_kit.train import train
     from dylora_kit.widgets import RankExplorer
 
 __version__ = "0.1.0"
 
 # imported when first used, so that `import dylora_kit` costs little more than `import torch`
 _LAZY = {
-    "train": "train",
     "sweep": "evaluate",
     "predict": "evaluate",
-    "load": "io",
     "import_peft": "exchange",
     "nest_peft": "nest",
     "smallest_rank": "select",

@@ -2,15 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dylora_kit.adapter import LowRankAdapter, check_scaling
-from dylora_kit.layer import DyLoRAFused, DyLoRALinear, Wrapper
+from dylora_kit.layer import DyLoRAFused, DyLoRALinear, Wrapper, stores_transposed
 from dylora_kit.rank import ActiveRank, RankHandle, check_rank
-from dylora_kit.targets import by_module, ends_with, match_saved, match_targets
+from dylora_kit.storage.adapter_files import WEIGHTS, difference, read_adapter, write_adapter
+from dylora_kit.storage.peft_files import BaseModel, Block, write_peft_adapter
+from dylora_kit.targets import (
+    by_module,
+    ends_with,
+    holders_of_same_weights,
+    match_saved,
+    match_targets,
+    saved_by_peft,
+)
 
 
 def attach(
@@ -115,6 +125,25 @@ def attach(
     return Adapters(model, layers, wrappers, saved, config, requires_grad)
 
 
+def load(model: nn.Module, path: str | PathLike[str]) -> "Adapters":
+    """Attaches the adapters that `adapters.save` wrote into a folder. Returns the handle, with the rank set to r.
+
+    Raises `FileNotFoundError` for a missing file and `ValueError` for one that is damaged, foreign or made for
+    another model: every tensor must be there, have the right shape and be finite. The model is then as it was.
+    """
+    config, tensors = read_adapter(path)
+    adapters = attach(model, **config)
+    expected = adapters.tensors()
+    problem = difference(expected, tensors)
+    if problem:
+        adapters.detach()
+        raise ValueError(f"{Path(path) / WEIGHTS} does not fit this model: {problem}")
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(tensors[name])
+    return adapters
+
+
 class Adapters(RankHandle):
     """The handle on a model's adapters, made by `attach` or `load`.
 
@@ -145,7 +174,7 @@ class Adapters(RankHandle):
             layer.name, layer.active = name, self._active
         for wrapper in wrappers:
             wrapper.train(wrapper.base_layer.training)
-            _replace(model, wrapper.base_layer, wrapper)
+            replace_module(model, wrapper.base_layer, wrapper)
 
     @property
     def frozen(self) -> bool:
@@ -165,8 +194,7 @@ class Adapters(RankHandle):
     @scaling.setter
     def scaling(self, value: str) -> None:
         self.check_usable()
-        if self.merged:
-            raise ValueError("the adapters are merged into the base weights: call unmerge() before changing the scale")
+        self.check_unmerged("changing the scale")
         self.config["scaling"] = check_scaling(value)
         for layer in self.layers.values():
             layer._scaling = value
@@ -224,7 +252,7 @@ class Adapters(RankHandle):
         if self.merged:
             self.unmerge()
         for wrapper in self.wrappers:
-            _replace(self.model, wrapper, wrapper.base_layer)
+            replace_module(self.model, wrapper, wrapper.base_layer)
         for parameter, flag in self._requires_grad.items():
             parameter.requires_grad_(flag)
         self._attached = False
@@ -249,26 +277,98 @@ class Adapters(RankHandle):
             "frozen": self.frozen,
         }
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes `adapter_config.json` and `adapter_model.safetensors` into a folder; see `dylora_kit.load`."""
-        from dylora_kit import io
+    def tensors(self) -> dict[str, Tensor]:
+        """The model's own tensors that belong into a file, by name: lora_A, lora_B, and modules trained along."""
+        tensors: dict[str, Tensor] = {}
+        for name, layer in self.layers.items():
+            tensors[f"{name}.lora_A.weight"] = layer.lora_A
+            tensors[f"{name}.lora_B.weight"] = layer.lora_B
+        for name, module in self.saved_modules.items():
+            tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()}
+        return tensors
 
-        io.save(self, path)
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes adapters at their full rank, and the modules trained along, into a folder; see `dylora_kit.load`.
+
+        The files are `adapter_config.json` and `adapter_model.safetensors`; both are written or neither is. Under
+        `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
+        was split; `export_peft` writes one in any case. Raises `ValueError` while the adapters are merged, and for a
+        weight that is not finite.
+        """
+        self.check_usable()
+        self.check_unmerged("saving")
+        write_adapter(path, self.config, self.tensors(), list(self.saved_modules))
 
     def export_peft(
         self, path: str | PathLike[str], rank: int | Mapping[str, int] | None = None, *, serving: bool = False
     ) -> None:
-        """Writes an ordinary PEFT LoRA adapter of one rank; see `dylora_kit.exchange.export_peft`."""
-        from dylora_kit import exchange
+        """Writes adapters, cut to one rank, as an ordinary PEFT LoRA adapter, with the modules trained along.
 
-        exchange.export_peft(self, path, rank, serving=serving)
+        PEFT scales by α/r, so each scaling finds its α: at rank b, `"alpha/b"` keeps it, `"alpha/r"` writes α·b/r, and
+        `"alpha/sqrt(b)"` sets `use_rslora`. The adapters of one fused projection become one adapter of block structure,
+        whose rank and α are so many times larger.
+
+        Arguments:
+            path: a folder; `adapter_config.json` and `adapter_model.safetensors` go there, both or neither.
+            rank: an int, or `{layer: rank}` for every layer; default is the active rank.
+            serving: for engines that want one rank and one scale: the scale is folded into `lora_B`, ranks are padded
+                with zeros to the largest, and nothing but adapters is written.
+
+        Raises `ValueError` for a rank out of range, while merged, and for a weight that is not finite.
+        """
+        self.check_usable()
+        self.check_unmerged("exporting")
+        if isinstance(rank, Tensor) or (rank is None and isinstance(self.rank, Tensor)):
+            raise ValueError("each example has its own rank: say which rank to export, as in export_peft(path, rank=3)")
+        self._check_exportable()
+        base = self._base_model()
+        with self.at(self.rank if rank is None else rank):
+            blocks = self._blocks()
+        write_peft_adapter(
+            path,
+            blocks,
+            BaseModel(
+                class_name=type(base).__name__,
+                library=type(base).__module__,
+                name=getattr(self.model, "name_or_path", None) or None,
+                transposed=any(stores_transposed(wrapper.base_layer) for wrapper in self.wrappers),
+            ),
+            rslora=self.scaling == "alpha/sqrt(b)" and not serving,
+            lora_dropout=self.config["lora_dropout"],
+            saved={} if serving else {name: module.state_dict() for name, module in self._saved_for_peft().items()},
+            serving=serving,
+        )
+
+    def _base_model(self) -> nn.Module:
+        """The model as PEFT would open it."""
+        return self.model
+
+    def _check_exportable(self) -> None:
+        """Raises `ValueError` for what an adapter of PEFT would not bring back."""
+        names: dict[nn.Module, str] = {}
+        for name, module in self.model.named_modules(remove_duplicate=False):
+            if isinstance(module, Wrapper) and names.setdefault(module, name) != name:
+                raise ValueError(
+                    f"cannot export: {names[module]!r} and {name!r} are one module, of which PEFT would adapt one name "
+                    "alone"
+                )
+
+    def _blocks(self) -> dict[str, Block]:
+        """One block for each layer that PEFT would adapt, by name, at the active rank."""
+        return {name: module.block() for name, module in self.model.named_modules() if isinstance(module, Wrapper)}
+
+    def _saved_for_peft(self) -> dict[str, nn.Module]:
+        """The modules that PEFT would save of these, by name."""
+        saved = saved_by_peft(self.model, list(self.saved_modules))
+        # PEFT trains copies: each holder of a shared weight needs its own
+        return saved | holders_of_same_weights(self.model, saved)
 
     def __repr__(self) -> str:
         size = f"{self.num_parameters(self.r):,} parameters"
         return f"Adapters({len(self.layers)} layers, r={self.r}, rank={self.rank}, {size})"
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Puts `new` wherever `old` stands, also where one module is registered under several names."""
     places = [
         (parent, key)

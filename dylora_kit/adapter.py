@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dylora_kit.lowrank import LowRank
 from dylora_kit.rank import ActiveRank, Rank, check_rank
+from dylora_kit.storage.peft_files import Block
 
 SCALINGS: dict[str, Callable[[float, int, int], float]] = {
     "alpha/b": lambda alpha, b, r: alpha / b,
@@ -157,6 +158,11 @@ class LowRankAdapter(nn.Module):
             raise ValueError("each example has its own rank: say at which rank to compute ΔW")
         b = self.active.of(self.name) if rank is None else check_rank(rank, self.r)
         return self.scale(b) * (self.lora_B[:, :b] @ self.lora_A[:b])  # (d_out, b) · (b, d_in) → (d_out, d_in)
+
+    def block(self) -> Block:
+        """A (b, d_in), B (d_out, b) and the scale at the active rank b: ΔW = scale · B·A."""
+        b = self.active.of(self.name)
+        return self.lora_A.detach()[:b], self.lora_B.detach()[:, :b], self.scale(b)
 
     def extra_repr(self) -> str:
         return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"

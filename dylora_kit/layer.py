@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
 from dylora_kit.adapter import LowRankAdapter, new_matrices
-from dylora_kit.rank import check_rank
+from dylora_kit.rank import ActiveRank, check_rank
+from dylora_kit.storage.peft_files import Block
 
 
 class Wrapper(nn.Module):
@@ -29,6 +30,10 @@ class Wrapper(nn.Module):
 
     def delta_as_weight(self) -> Tensor:
         """ΔW at the active rank in the layout of the base layer's weight."""
+        raise NotImplementedError
+
+    def block(self) -> Block:
+        """A (n, d_in), B (d_out, n) and a scale at the active rank: ΔW = scale · B·A."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -212,6 +217,22 @@ class DyLoRAFused(Wrapper):
             h = h.index_copy(-1, where, self.part(name).add_to(h.index_select(-1, where), x))
         return h
 
+    def block(self) -> Block:
+        """A, B and the scale of all parts as one adapter: A (Σ b, d_in), B (d_out, Σ b), zero where a part has no row.
+
+        The scale is the largest of the parts; columns of B make up for the others.
+        """
+        parts = {name: self.part(name).block() for name in self.parts}
+        scale = max(part_scale for _, _, part_scale in parts.values())
+        _, d_out = sizes_of(self.base_layer)
+        A = torch.cat([part_A for part_A, _, _ in parts.values()])  # (Σ b, d_in)
+        B, start = A.new_zeros(d_out, len(A)), 0
+        for name, (part_A, part_B, part_scale) in parts.items():
+            stop = start + len(part_A)
+            B[self.parts[name], start:stop] = part_B * (part_scale / scale)  # 1 where all parts have one rank
+            start = stop
+        return A, B, scale
+
     def delta_as_weight(self) -> Tensor:
         """ΔW of all parts at the active rank in the layout of the base layer's weight; zero elsewhere."""
         first = self.part(next(iter(self.parts)))
@@ -238,10 +259,10 @@ def stores_transposed(module: nn.Module) -> bool:
 def runs_merged(layer: nn.Module, *adapters: Any) -> bool:
     """Whether the base layer alone is to be run; `RuntimeError` for training in that state."""
     first: Any = adapters[0] if adapters else layer
-    merged: bool = first.active.merged
-    if merged and layer.training and torch.is_grad_enabled():
-        raise RuntimeError("the adapters are merged into the base weights: call unmerge() before training")
-    return merged
+    active: ActiveRank = first.active
+    if active.merged and layer.training and torch.is_grad_enabled():
+        active.check_unmerged("training", RuntimeError)
+    return active.merged
 
 
 def _is_run(outputs: list[int]) -> bool:

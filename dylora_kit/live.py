@@ -121,8 +121,7 @@ class Moments:
 
         Raises `ValueError`, and changes nothing, while merged, and if other parameters are trained now than then.
         """
-        if self._handle.merged:
-            raise ValueError("the adapters are merged into the base weights: call unmerge() before going back")
+        self._handle.check_unmerged("going back")
         now, then = dict(_changing(self._handle)), self.all[index].tensors
         if now.keys() != then.keys():
             odd = sorted(now.keys() ^ then.keys())[0]

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from dylora_kit.adapt import Adapters
 from dylora_kit.adapter import LowRankAdapter
 from dylora_kit.layer import Wrapper
+from dylora_kit.storage.adapter_files import PREFIX
+from dylora_kit.storage.peft_files import LEAVES_BASE, Block
 
 # PEFT's layers that read the two weights without calling the modules which hold them
 BYPASSING = ("ParamWrapper", "MultiheadAttention")
-LEAVES_BASE = (True, False, "gaussian", "orthogonal", "eva")  # PEFT's starts of lora_A that don't change base weights
 
 
 def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters":
@@ -64,7 +65,7 @@ def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters"
         kind = scaling or ("alpha/sqrt(b)" if rslora else "alpha/b")
         power = 0.5 if kind == "alpha/sqrt(b)" else 1.0
         alpha = layer.scaling[adapter] * layer.r[adapter] ** power
-        layers[name.removeprefix("base_model.model.")] = LowRankAdapter(down.weight, up.weight, alpha, kind, 0.0)
+        layers[name.removeprefix(PREFIX)] = LowRankAdapter(down.weight, up.weight, alpha, kind, 0.0)
     return PeftAdapters(model, layers, found, adapter)
 
 
@@ -79,7 +80,7 @@ class PeftAdapters(Adapters):
         first_peft = next(layer for layer in peft_layers.values() if adapter in layer.lora_A)
         r = max(layer.r for layer in layers.values())
         saved = {
-            name.removeprefix("base_model.model."): module.modules_to_save[adapter]
+            name.removeprefix(PREFIX): module.modules_to_save[adapter]
             for name, module in model.named_modules()
             if isinstance(module, ModulesToSaveWrapper) and adapter in module.modules_to_save
         }
@@ -102,7 +103,7 @@ class PeftAdapters(Adapters):
         self._pairs: list[tuple[nn.Linear, nn.Linear]] = []
         self._places: list[tuple[nn.Module, str, Any]] = []  # where each of PEFT's layers stands
         for name, layer in peft_layers.items():
-            short = name.removeprefix("base_model.model.")
+            short = name.removeprefix(PREFIX)
             if short in layers:
                 down, up = layer.lora_A[adapter], layer.lora_B[adapter]
                 down.__class__, up.__class__ = _Down, _Up
@@ -122,7 +123,16 @@ class PeftAdapters(Adapters):
             if layer.disable_adapters or self._adapter not in layer.active_adapters:
                 raise ValueError(f"the adapter {self._adapter!r} is not active in PEFT: call its set_adapter first")
 
-    def check_original_base(self) -> None:
+    def _base_model(self) -> nn.Module:
+        return self.model.get_base_model()  # type: ignore[operator]
+
+    def _blocks(self) -> dict[str, Block]:
+        return {name: layer.block() for name, layer in self.layers.items()}
+
+    def _saved_for_peft(self) -> dict[str, nn.Module]:
+        return self.saved_modules
+
+    def _check_exportable(self) -> None:
         """Raises `ValueError` if PEFT changed the model itself, so that the adapter alone would not bring it back."""
         config = getattr(self.model, "peft_config", {}).get(self._adapter)
         for field, unused in (("init_lora_weights", LEAVES_BASE), ("layer_replication", (None,))):
@@ -145,7 +155,7 @@ class PeftAdapters(Adapters):
         Raises `ValueError` for what only PEFT's own format holds.
         """
         self.check_usable()
-        self.check_original_base()
+        self._check_exportable()
         large = [name for name, layer in self.layers.items() if layer.r > min(layer.in_features, layer.out_features)]
         if large:
             raise ValueError(f"{large[0]!r} has a rank above its size, which only PEFT reads: use save_pretrained")

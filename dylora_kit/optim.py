@@ -130,8 +130,7 @@ class NestedAdamW(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update from the gradients at hand."""
         self._adapters.check_usable()
-        if self._adapters.merged:
-            raise ValueError("the adapters are merged into the base weights: call unmerge() before training")
+        self._adapters.check_unmerged("training")
         loss = None
         if closure is not None:
             with torch.enable_grad():

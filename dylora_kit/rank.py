@@ -73,8 +73,7 @@ class ActiveRank:
 
     @value.setter
     def value(self, value: Rank) -> None:
-        if self.merged:
-            raise ValueError("the adapters are merged into the base weights: call unmerge() before setting a rank")
+        self.check_unmerged("setting a rank")
         if isinstance(value, Mapping):
             per_layer = self._check_mapping(value)
             self.b, self.per_layer, self.per_example = max(per_layer.values()), per_layer, None
@@ -89,6 +88,11 @@ class ActiveRank:
         if self.per_layer is not None:
             return self.per_layer[layer]
         return min(self.b, self.limits[layer])
+
+    def check_unmerged(self, purpose: str, error: type[Exception] = ValueError) -> None:
+        """Raises an error that names the purpose, such as `"saving"`, while ΔW is added to the base weights."""
+        if self.merged:
+            raise error(f"the adapters are merged into the base weights: call unmerge() before {purpose}")
 
     def _check_mapping(self, value: Mapping[str, int]) -> dict[str, int]:
         unknown = [name for name in value if name not in self.limits]
@@ -152,6 +156,10 @@ class RankHandle:
     def merged(self) -> bool:
         """Whether ΔW is at present added to the base weights."""
         return self._active.merged
+
+    def check_unmerged(self, purpose: str) -> None:
+        """Raises `ValueError` that names the purpose, such as `"saving"`, while ΔW is added to the base weights."""
+        self._active.check_unmerged(purpose)
 
     @contextmanager
     def at(self, rank: Rank) -> Iterator[Self]:

@@ -133,6 +133,33 @@ def _no_match(model: nn.Module, target: str) -> ValueError:
     return ValueError(f"target_modules: {target!r} matches no module: {hint}linear layers here: {', '.join(ends)}")
 
 
+def unfused_targets(model: nn.Module, target_modules: str | Sequence[str], method: str) -> dict[str, nn.Module]:
+    """The linear layers that are meant, by name; `ValueError` that names the method for a fused projection."""
+    targets = match_targets(model, target_modules if isinstance(target_modules, str) else list(target_modules))
+    for target in targets.values():
+        if target.part is not None:
+            raise ValueError(
+                f"{target.module!r} is several projections in one: {method} here takes plain linear layers only"
+            )
+    return {name: model.get_submodule(name) for name in targets}
+
+
+def saved_by_peft(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    """What PEFT takes for the modules of these names: all whose name ends so; `pre_classifier` for `classifier`."""
+    return {name: module for name, module in model.named_modules() if name and any(name.endswith(end) for end in names)}
+
+
+def holders_of_same_weights(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules outside of `modules` that hold a parameter of theirs."""
+    parameters = {parameter for module in modules.values() for parameter in module.parameters()}
+    inside = {module for outer in modules.values() for module in outer.modules()}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if module not in inside and any(parameter in parameters for parameter in module.parameters(recurse=False))
+    }
+
+
 def match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: Sequence[str]) -> dict[str, nn.Module]:
     if isinstance(modules_to_save, str):
         raise ValueError(f"modules_to_save must be a list of names, such as [{modules_to_save!r}]")

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.adapt import Adapters
-from dylora_kit.files import read_tensors, tensors_as_bytes, write_files
 from dylora_kit.objectives import Objective, individual_loss
 from dylora_kit.optim import NestedAdamW
 from dylora_kit.progress import progress_bar
 from dylora_kit.rank import Rank, RankHandle
 from dylora_kit.sampling import RankSampler
+from dylora_kit.storage.files import read_tensors, tensors_as_bytes, write_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +79,7 @@ def train(
     import pandas as pd
 
     adapters.check_usable(model)
-    if adapters.merged:
-        raise ValueError("the adapters are merged into the base weights: call unmerge() before training")
+    adapters.check_unmerged("training")
     if sampler.distribution.hi > adapters.r:
         raise ValueError(f"the sampler draws ranks up to {sampler.distribution.hi}, but r = {adapters.r}")
     for what, number in {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from toys import assert_same
 
 import dylora_kit as dk
-from dylora_kit.io import CONFIG, WEIGHTS
+from dylora_kit.storage.adapter_files import CONFIG, WEIGHTS
 
 R = 3
 SCALINGS = ["alpha/b", "alpha/r", "alpha/sqrt(b)"]

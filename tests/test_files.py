@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dylora_kit.files import read_json, read_tensors, tensors_as_bytes, write_files
+from dylora_kit.storage.files import read_json, read_tensors, tensors_as_bytes, write_files
 
 OLD = {"a.json": b"old a", "b.json": b"old b"}
 NEW = {"a.json": b"new a", "b.json": b"new b"}

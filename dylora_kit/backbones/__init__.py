@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from dylora_kit.files import data_folder
+from dylora_kit.storage.files import data_folder
 
 # where each is made, what transformers opens it as, and whether it has a tokenizer
 _KNOWN = {

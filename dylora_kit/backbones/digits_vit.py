@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from dylora_kit.evaluate import accuracy, evaluating
-from dylora_kit.files import write_files
 from dylora_kit.progress import progress_bar
+from dylora_kit.storage.files import write_files
 from dylora_kit.tasks import digits
 
 PRETRAINING = {"seed": 0, "steps": 3000, "batch_size": 64, "lr": 2e-3, "weight_decay": 0.05}

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from dylora_kit.backbones import masking
 from dylora_kit.backbones.masking import IGNORED, LENGTH
 from dylora_kit.evaluate import evaluating
-from dylora_kit.files import write_files
 from dylora_kit.progress import progress_bar
+from dylora_kit.storage.files import write_files
 from dylora_kit.tasks.world import corpus
 from dylora_kit.tasks.world.corpus import Document
 

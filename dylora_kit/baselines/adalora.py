@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dylora_kit.rank import ActiveRank, RankHandle
-from dylora_kit.targets import by_module, match_saved, match_targets
+from dylora_kit.targets import match_saved, unfused_targets
 
 START = 1.5  # ranks at the start for each one of the budget, as in PEFT's defaults
 BEFORE, AFTER, EVERY = 0.1, 0.5, 10  # shares of the steps before and after the shrinking, and how often it shrinks
@@ -95,13 +95,9 @@ def adalora(
         raise ValueError(f"AdaLoRA shrinks every {EVERY} steps and needs at least 40: got {steps}")
     if not (isinstance(r, int) and r >= 1) or not lora_alpha > 0:
         raise ValueError(f"r must be a whole number from 1 and lora_alpha greater than 0: got {r!r} and {lora_alpha!r}")
-    names = target_modules if isinstance(target_modules, str) else list(target_modules)
-    found = by_module(match_targets(model, names))
-    fused = [name for name, parts in found.items() if parts]
-    if fused:
-        raise ValueError(f"{fused[0]!r} is several projections in one: AdaLoRA here adapts plain linear layers only")
-    saved = list(match_saved(model, list(modules_to_save), list(found))) if modules_to_save else []
-    pattern = "|".join(re.escape(name) for name in found)  # PEFT matches a list by the ends of names, this as a whole
+    targets = unfused_targets(model, target_modules, "AdaLoRA")
+    saved = list(match_saved(model, list(modules_to_save), list(targets))) if modules_to_save else []
+    pattern = "|".join(re.escape(name) for name in targets)  # PEFT matches a list by the ends of names, this as a whole
     config = AdaLoraConfig(
         init_r=round(START * r), target_r=r, lora_alpha=lora_alpha, target_modules=pattern,
         modules_to_save=saved or None, total_step=steps, tinit=round(BEFORE * steps),
@@ -111,4 +107,4 @@ def adalora(
         torch.default_generator.manual_seed(seed)
         peft_model = get_peft_model(model, config)
     inside = peft_model.get_base_model()
-    return Allocation(peft_model, {name: inside.get_submodule(name) for name in found})
+    return Allocation(peft_model, {name: inside.get_submodule(name) for name in targets})

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dylora_kit.adapt import replace_module
 from dylora_kit.adapter import new_matrices
 from dylora_kit.layer import sizes_of, stores_transposed
 from dylora_kit.rank import ActiveRank, RankHandle
-from dylora_kit.targets import by_module, match_saved, match_targets
+from dylora_kit.targets import match_saved, unfused_targets
 
 LOW, HIGH, HEAT = -0.1, 1.1, 2 / 3  # the stretch of the hard concrete distribution, and its temperature
 DAMPING = 50.0  # where λ₂ starts; from 0 the size swings about its target for hundreds of steps
@@ -211,8 +212,8 @@ class Gates(RankHandle):
 
     def prune(self) -> nn.Module:
         """Takes out what evaluation does not use, in place; the model computes the same. Returns the model."""
-        for name, layer in self.layers.items():
-            _put(self.model, name, layer.pruned())
+        for layer in self.layers.values():
+            replace_module(self.model, layer, layer.pruned())
         return self.model
 
 
@@ -237,7 +238,7 @@ def flop(model: nn.Module, target_modules: str | Sequence[str]) -> Gates:
         u, s, v = torch.linalg.svd(weight.double(), full_matrices=False)  # (d_out, n), (n,), (n, d_in)
         q, p = (s.sqrt()[:, None] * v).to(weight.dtype), (u * s.sqrt()).to(weight.dtype)
         layers[name] = GatedLinear(q, p, bias=getattr(module, "bias", None)).train(module.training)
-        _put(model, name, layers[name])
+        replace_module(model, module, layers[name])
     return Gates(model, layers, whole)
 
 
@@ -255,33 +256,23 @@ def flop_lora(
     Arguments: as in `attach`.
     """
     generator = torch.Generator().manual_seed(seed)
-    layers, found = {}, _targets(model, target_modules)
-    saved = match_saved(model, list(modules_to_save), list(found)) if modules_to_save else {}
+    layers, targets = {}, _targets(model, target_modules)
+    saved = match_saved(model, list(modules_to_save), list(targets)) if modules_to_save else {}
     model.requires_grad_(False)
     for module in saved.values():
         module.requires_grad_(True)
-    for name, module in found.items():
+    for name, module in targets.items():
         d_in, d_out = sizes_of(module)
         q, p = new_matrices(d_in, d_out, r, generator, module.weight)  # type: ignore[arg-type]
         layers[name] = GatedLinear(q.data, p.data, scale=lora_alpha / r, base_layer=module).train(module.training)
-        _put(model, name, layers[name])
+        replace_module(model, module, layers[name])
     return Gates(model, layers, sum(r * layer.size_of_part for layer in layers.values()))
 
 
 def _targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[str, nn.Module]:
-    names = target_modules if isinstance(target_modules, str) else list(target_modules)
-    found = by_module(match_targets(model, names))
-    fused = [name for name, parts in found.items() if parts]
-    if fused:
-        raise ValueError(f"{fused[0]!r} is several projections in one: FLOP here gates plain linear layers only")
-    for name in found:
-        module = model.get_submodule(name)
+    targets = unfused_targets(model, target_modules, "FLOP")
+    for name, module in targets.items():
         others = [one for one, part in model.named_modules(remove_duplicate=False) if part is module and one != name]
         if others:
             raise ValueError(f"{name!r} is the same layer as {others[0]!r}: FLOP does not gate a layer that is shared")
-    return {name: model.get_submodule(name) for name in found}
-
-
-def _put(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, key = name.rpartition(".")
-    setattr(model.get_submodule(parent), key, module)
+    return targets

@@ -27,8 +27,7 @@ def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
     >>> cut.rank = 1
     """
     adapters.check_usable()
-    if adapters.merged:
-        raise ValueError("the adapters are merged into the base weights: call unmerge() before cutting")
+    adapters.check_unmerged("cutting")
     for name, layer in adapters.layers.items():
         if not bool(layer.lora_A.isfinite().all() and layer.lora_B.isfinite().all()):
             raise ValueError(f"the adapter of {name!r} holds values that are not finite: it cannot be cut")

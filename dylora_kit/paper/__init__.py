@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dylora_kit.files import write_files
+from dylora_kit.storage.files import write_files
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,12 +20,12 @@ from torch import nn
 from dylora_kit import backbones
 from dylora_kit.adapt import Adapters
 from dylora_kit.evaluate import sweep
-from dylora_kit.files import fingerprint
 from dylora_kit.objectives import mixed_loss, summation_in_one, summation_loss
 from dylora_kit.paper import SEEDS, Job, collect, command, table, world
 from dylora_kit.paper.methods import DYLORA, FROZEN, Build, R, trained
 from dylora_kit.rank import Rank
 from dylora_kit.sampling import Categorical, Geometric, RankSampler, Uniform
+from dylora_kit.storage.files import fingerprint
 from dylora_kit.tasks import Task, digits
 
 

@@ -21,10 +21,10 @@ from dylora_kit import backbones
 from dylora_kit.adapt import Adapters, attach
 from dylora_kit.baselines.svd_cut import refit_head, svd_cut
 from dylora_kit.evaluate import sweep
-from dylora_kit.files import write_files
 from dylora_kit.ordering import ordering
 from dylora_kit.paper import SEEDS, command, keep, methods, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, ONE, SVD, R
+from dylora_kit.storage.files import write_files
 from dylora_kit.tasks import digits
 
 TRAINING: dict[str, Any] = {"steps": 1500, "batch_size": 32}

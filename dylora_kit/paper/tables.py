@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from dylora_kit.files import data_folder, write_files
 from dylora_kit.paper import SEEDS, command
 from dylora_kit.paper.design import SETTINGS
 from dylora_kit.paper.methods import ADALORA, DYLORA, FLOP, FROZEN, FULL, GATED, HEAD, LORA, ONE, SVD, R
 from dylora_kit.paper.published import TABLES, published
+from dylora_kit.storage.files import data_folder, write_files
 from dylora_kit.tasks import world
 
 SMALL = tuple(SETTINGS)  # the tasks of Tables 1, 3, 4, 5 and 7

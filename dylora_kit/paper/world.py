@@ -25,9 +25,9 @@ from dylora_kit.adapt import Adapters
 from dylora_kit.baselines import bag_of_words
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.evaluate import sweep
-from dylora_kit.files import fingerprint
 from dylora_kit.paper import SEEDS, Job, collect, command, keep, table
 from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
+from dylora_kit.storage.files import fingerprint
 from dylora_kit.tasks import Task, world
 from dylora_kit.tasks.world.writing import scores, write
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dylora_kit.files import data_folder, read_json, write_files
+from dylora_kit.storage.files import data_folder, read_json, write_files
 from dylora_kit.tasks import Task
 from dylora_kit.tasks.world.examples import LABELS, MAKERS, METRICS, TEST, TRAIN, Row, rows
 

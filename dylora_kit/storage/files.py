@@ -19,7 +19,7 @@ def data_folder() -> Path:
 
     Raises `FileNotFoundError` if neither has it.
     """
-    home = Path(os.environ.get("DYLORA_KIT_HOME") or Path(__file__).parent.parent)
+    home = Path(os.environ.get("DYLORA_KIT_HOME") or Path(__file__).parents[2])
     if not (home / "data").is_dir():
         raise FileNotFoundError(f"there is no data folder in {home}: set DYLORA_KIT_HOME to a clone of the repository")
     return home / "data"
