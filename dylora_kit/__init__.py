@@ -1,43 +1,60 @@
 """dylora_kit: train one LoRA adapter for a whole range of ranks, and choose the rank afterwards.
 
 DyLoRA, Valipour, Rezagholizadeh, Kobyzev and Ghodsi, arXiv 2210.07558. Start with `attach`.
+
+From the ground up; each part imports only from those above it:
+
+- `progress`: the progress bar
+- `storage`: files that are whole or not there
+- `core`: the layer, the active rank, adapters on a model
+- `training`: sampling, objectives, the exact optimizer, the loop
+- `evaluation`: rank sweep, metrics, ordering, choice of a rank
+- `integrations`: PEFT and transformers' Trainer
+- `plots`: static figures
+- `widgets`: live views: the rank slider
+- `lessons`: claims and exercises of the notebooks
+- `baselines`: what DyLoRA is compared with
+- `synthetic`: the small English world, generated
+- `tasks`: data to adapt to
+- `backbones`: small pretrained models
+- `paper`: the paper's tables, measured again
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dylora_kit.adapt import Adapters, attach, load
-from dylora_kit.layer import DyLoRALinear
-from dylora_kit.objectives import individual_loss, mixed_loss, summation_in_one, summation_loss
-from dylora_kit.optim import NestedAdamW
-from dylora_kit.ordering import ordering  # as train below
-from dylora_kit.rank import ActiveRank
-from dylora_kit.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform
-from dylora_kit.train import train  # not lazily: a submodule imported later would take the name of the function
+from dylora_kit.core.adapters import Adapters, attach, load
+from dylora_kit.core.layer import DyLoRALinear
+from dylora_kit.core.rank import ActiveRank
+from dylora_kit.evaluation.ordering import ordering  # as train below
+from dylora_kit.training.loop import train  # not lazily: a submodule imported later would take the name of the function
+from dylora_kit.training.objectives import individual_loss, mixed_loss, summation_in_one, summation_loss
+from dylora_kit.training.optim import NestedAdamW
+from dylora_kit.training.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform
 
 if TYPE_CHECKING:
-    from dylora_kit.cut import ranks_per_layer
-    from dylora_kit.dial import Dial
-    from dylora_kit.evaluate import predict, sweep
-    from dylora_kit.exchange import import_peft
-    from dylora_kit.guess import Guess
-    from dylora_kit.nest import nest_peft
-    from dylora_kit.select import smallest_rank
-    from dylora_kit.widgets import RankExplorer
+    from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
+    from dylora_kit.evaluation.select_rank import smallest_rank
+    from dylora_kit.evaluation.sweep import predict, sweep
+    from dylora_kit.integrations.peft_import import import_peft
+    from dylora_kit.integrations.peft_layers import nest_peft
+    from dylora_kit.widgets.number_dial import Dial
+    from dylora_kit.widgets.prediction_box import Guess
+    from dylora_kit.widgets.rank_explorer import RankExplorer
 
 __version__ = "0.1.0"
 
 # imported when first used, so that `import dylora_kit` costs little more than `import torch`
 _LAZY = {
-    "sweep": "evaluate",
-    "predict": "evaluate",
-    "import_peft": "exchange",
-    "nest_peft": "nest",
-    "smallest_rank": "select",
-    "ranks_per_layer": "cut",
-    "RankExplorer": "widgets",
-    "Guess": "guess",
-    "Dial": "dial",
+    "sweep": "evaluation.sweep",
+    "predict": "evaluation.sweep",
+    "import_peft": "integrations.peft_import",
+    "nest_peft": "integrations.peft_layers",
+    "smallest_rank": "evaluation.select_rank",
+    "ranks_per_layer": "evaluation.rank_per_layer",
+    "RankExplorer": "widgets.rank_explorer",
+    "Guess": "widgets.prediction_box",
+    "Dial": "widgets.number_dial",
 }
 
 __all__ = [

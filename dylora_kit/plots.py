@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dylora_kit.cards.matrices import short
+from dylora_kit.core.targets import short_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,7 +253,7 @@ def ordering_map(frame: "pd.DataFrame", title: str = "") -> "Image":
     for axes, method in zip(panels, methods, strict=True):
         scores = frame[frame["method"] == method].groupby(["layer", "rank"])["score"].mean().unstack("rank")
         sns.heatmap(100 * scores.reindex(layers), annot=True, fmt=".0f", cmap="Blues", vmin=0, vmax=140, cbar=False,
-                    linewidths=1, yticklabels=short(layers), annot_kws={"size": 8}, ax=axes)  # fmt: skip
+                    linewidths=1, yticklabels=short_names(layers), annot_kws={"size": 8}, ax=axes)  # fmt: skip
         axes.set(title=method, xlabel="rank b", ylabel="")
         axes.tick_params(left=False, bottom=False, labelrotation=0)
     figure.suptitle(title)

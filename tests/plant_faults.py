@@ -13,25 +13,29 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # what goes wrong, the file, the code as it is, the code with the fault
 FAULTS = [
-    ("scale over r", "adapter", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r"),
-    ("reversed prefix", "lowrank", "_cast(A[:b], dtype).T", "_cast(A[-b:], dtype).T"),
-    ("frozen ignored", "adapter", "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)"),
-    ("every row counts as reached", "lowrank", "grad_reached[low:b] =", "grad_reached[:] ="),
-    ("unmerge by W + D - D", "layer", "self._original, weight.data = weight.data, merged",
+    ("scale over r", "core/low_rank", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r"),
+    ("reversed prefix", "core/low_rank", "_cast(A[:b], dtype).T", "_cast(A[-b:], dtype).T"),
+    ("frozen ignored", "core/low_rank",
+     "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)"),
+    ("every row counts as reached", "core/low_rank", "grad_reached[low:b] =", "grad_reached[:] ="),
+    ("unmerge by W + D - D", "core/layer", "self._original, weight.data = weight.data, merged",
      "self._original, weight.data = merged - self.delta_as_weight(), merged"),
-    ("no gradient through the adapter to x", "lowrank", "(g @ weight).addmm_(gz.T, rows)", "(g @ weight)"),
-    ("dropout skipped on the fast path", "layer", "and not (self.lora_dropout and self.training)", "and True"),
-    ("one step count for all rows", "optim", "steps += 1\n", "steps[:] = steps.max() + 1\n"),
-    ("layers of a stack mixed up", "optim", "[self.params[index] for index in members]", "self.params[: len(members)]"),
-    ("cleared gradients not noticed", "reached", "new = self._cleared or self.rows is None", "new = self.rows is None"),
-    ("rank 0 accepted", "rank", "if not 1 <= rank <= r:", "if not 0 <= rank <= r:"),
-    ("sampler draws from the global generator", "sampling", "n, generator=self._generator,", "n,"),
-    ("rank not given back", "adapt", "finally:\n            self.rank = before", "finally:\n            pass"),
-    ("rank left at the last draw", "train", "adapters.rank = before\n", "pass\n"),
-    ("random state not restored", "train", '        torch.set_rng_state(tensors["rng"])\n', ""),
-    ("partial load accepted", "io", "if name not in read:", "if False:"),
-    ("the slider does not turn the model", "widgets", "            live.handle.rank = rank\n", "            pass\n"),
-    ("stored numbers shown", "live", "if weights not in self._states:", "if not self._states:"),
+    ("no gradient through the adapter to x", "core/low_rank", "(g @ weight).addmm_(gz.T, rows)", "(g @ weight)"),
+    ("dropout skipped on the fast path", "core/layer", "and not (self.lora_dropout and self.training)", "and True"),
+    ("one step count for all rows", "training/optim", "steps += 1\n", "steps[:] = steps.max() + 1\n"),
+    ("layers of a stack mixed up", "training/optim",
+     "[self.params[index] for index in members]", "self.params[: len(members)]"),
+    ("cleared gradients not noticed", "training/reached_rows",
+     "new = self._cleared or self.rows is None", "new = self.rows is None"),
+    ("rank 0 accepted", "core/rank", "if not 1 <= rank <= r:", "if not 0 <= rank <= r:"),
+    ("sampler draws from the global generator", "training/sampling", "n, generator=self._generator,", "n,"),
+    ("rank not given back", "core/rank", "finally:\n            self.rank = before", "finally:\n            pass"),
+    ("rank left at the last draw", "training/loop", "adapters.rank = before\n", "pass\n"),
+    ("random state not restored", "training/loop", '        torch.set_rng_state(tensors["rng"])\n', ""),
+    ("partial load accepted", "storage/adapter_files", "if name not in read:", "if False:"),
+    ("the slider does not turn the model", "widgets/rank_explorer",
+     "            live.handle.rank = rank\n", "            pass\n"),
+    ("stored numbers shown", "widgets/live_model", "if weights not in self._states:", "if not self._states:"),
 ]  # fmt: skip
 
 
@@ -47,8 +51,7 @@ def planted(file: str, code: str, fault: str) -> str | None:
         text = path.read_text()
         assert text.count(code) >= 1, f"{file}.py no longer holds {code!r}"
         path.write_text(text.replace(code, fault, 1))
-        names = ("layer", "rank", "sampling", "adapt", "optim", "io", "train", "widgets")
-        tests = [f"tests/test_{name}.py" for name in names]
+        tests = [f"tests/{wing}" for wing in ("core", "storage", "training", "widgets")]
         environment = os.environ | {"PYTHONPATH": folder}
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
         run = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)

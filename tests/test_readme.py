@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score
 
 from dylora_kit import backbones
 from dylora_kit.paper import table
+from dylora_kit.synthetic.read import read
 from dylora_kit.tasks import world
-from dylora_kit.tasks.world.read import read
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import dylora_kit as dk
+from dylora_kit.tasks import Task
 
 R, WIDTHS, CLASSES = 4, (6, 10, 7), 3
 TARGETS = ["up", "down"]
@@ -80,3 +81,19 @@ def assert_same(first: Any, second: Any, where: str = "") -> None:
             assert_same(a, b, f"{where}/{index}")
     else:
         assert first == second, where
+
+
+class Texts(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Rows of seven tokens, and whether the first is above 27."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.ids = torch.randint(5, 50, (n, 7), generator=torch.Generator().manual_seed(seed))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {"input_ids": self.ids[index], "labels": (self.ids[index, 0] > 27).long()}
+
+
+TEXTS = Task("glue-toy", Texts(64, 1), Texts(20, 2), Texts(30, 3), metric="f1", also=("accuracy",))

@@ -1,6 +1,12 @@
-"""The embedded backbones: small pretrained networks that come with the kit, and the command that makes them.
+"""The embedded backbones: small pretrained networks that come with the kit. `load` opens one.
 
-python -m dylora_kit.backbones digits-vit
+    python -m dylora_kit.backbones digits-vit    # makes one again
+
+In reading order:
+
+- `pretrain_vit`: digits-vit
+- `masking`: what a masked language model is asked for
+- `pretrain_language`: world-roberta and world-gpt2
 """
 
 from importlib import import_module
@@ -13,9 +19,9 @@ from dylora_kit.storage.files import data_folder
 
 # where each is made, what transformers opens it as, and whether it has a tokenizer
 _KNOWN = {
-    "digits-vit": ("digits_vit", "AutoModelForImageClassification", False),
-    "world-roberta": ("language", "AutoModelForSequenceClassification", True),
-    "world-gpt2": ("language", "AutoModelForCausalLM", True),
+    "digits-vit": ("pretrain_vit", "AutoModelForImageClassification", False),
+    "world-roberta": ("pretrain_language", "AutoModelForSequenceClassification", True),
+    "world-gpt2": ("pretrain_language", "AutoModelForCausalLM", True),
 }
 NAMES = tuple(_KNOWN)
 _REBUILD = "rebuild it with python -m dylora_kit.backbones"

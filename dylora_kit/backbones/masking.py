@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.evaluate import evaluating
-from dylora_kit.tasks.world.corpus import Document
-from dylora_kit.tasks.world.read import read
+from dylora_kit.core.modes import evaluating
+from dylora_kit.synthetic.corpus import Document
+from dylora_kit.synthetic.read import read
 
 LENGTH = 128  # tokens that a model reads
 IGNORED = -100  # the label of a token that is not asked for

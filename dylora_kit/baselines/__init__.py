@@ -1,1 +1,10 @@
-"""What DyLoRA is compared with, and where it comes from."""
+"""What DyLoRA is compared with.
+
+In reading order:
+
+- `autoencoder`: nested dropout, and PCA
+- `svd_cut`: the closest cut of a trained LoRA, and a new head for it
+- `flop`: FLOP, gates that find a size
+- `adalora`: AdaLoRA, by PEFT
+- `bag_of_words`: the simplest classifier of texts
+"""

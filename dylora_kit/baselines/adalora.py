@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dylora_kit.rank import ActiveRank, RankHandle
-from dylora_kit.targets import match_saved, unfused_targets
+from dylora_kit.core.rank import ActiveRank, RankHandle
+from dylora_kit.core.targets import match_saved, unfused_targets
 
 START = 1.5  # ranks at the start for each one of the budget, as in PEFT's defaults
 BEFORE, AFTER, EVERY = 0.1, 0.5, 10  # shares of the steps before and after the shrinking, and how often it shrinks

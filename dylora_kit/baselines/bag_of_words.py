@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dylora_kit.evaluate import METRICS
+from dylora_kit.evaluation.metrics import METRICS
 
 
 def score(train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]], metric: str) -> float:

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dylora_kit.adapt import replace_module
-from dylora_kit.adapter import new_matrices
-from dylora_kit.layer import sizes_of, stores_transposed
-from dylora_kit.rank import ActiveRank, RankHandle
-from dylora_kit.targets import match_saved, unfused_targets
+from dylora_kit.core.adapters import replace_module
+from dylora_kit.core.layer import sizes_of, stores_transposed
+from dylora_kit.core.low_rank import new_matrices
+from dylora_kit.core.rank import ActiveRank, RankHandle
+from dylora_kit.core.targets import match_saved, unfused_targets
 
 LOW, HIGH, HEAT = -0.1, 1.1, 2 / 3  # the stretch of the hard concrete distribution, and its temperature
 DAMPING = 50.0  # where λ₂ starts; from 0 the size swings about its target for hundreds of steps

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dylora_kit.adapt import Adapters
-from dylora_kit.sampling import Fixed, RankSampler
-from dylora_kit.train import train
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.training.loop import train
+from dylora_kit.training.sampling import Fixed, RankSampler
 
 
 def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
@@ -21,7 +21,7 @@ def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
     Returns the copied model, its frozen weights included, and its handle. The original is not touched. Raises
     `ValueError` while merged, and for an adapter that is not finite.
 
-    >>> from dylora_kit.adapt import attach
+    >>> from dylora_kit.core.adapters import attach
     >>> adapters = attach(nn.Sequential(nn.Linear(6, 5)), r=3, target_modules=["0"])
     >>> model, cut = svd_cut(adapters)
     >>> cut.rank = 1

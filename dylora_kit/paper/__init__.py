@@ -1,4 +1,15 @@
-"""The paper's settings, and the runs behind the tables and the shipped adapters."""
+"""The paper's settings, and the runs behind the tables and the shipped adapters.
+
+In reading order:
+
+- `compared_methods`: the methods, and how each is trained
+- `published`: the paper's printed numbers
+- `digits`, `glue`, `world`: every method at every rank
+- `design`: how b is drawn, what is minimised, which rows move
+- `layers`: a rank for each layer
+- `search`: what it takes to find a rank
+- `tables`: the tables beside the paper's
+"""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -12,7 +23,7 @@ from dylora_kit.storage.files import write_files
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dylora_kit.adapt import Adapters
+    from dylora_kit.core.adapters import Adapters
 
 # Table 8 lists 10, 42, 4242, 10, 1010: ten stands there twice, so a fifth one is added
 SEEDS = (10, 42, 4242, 1010, 7)

@@ -18,15 +18,15 @@ import pandas as pd
 from torch import nn
 
 from dylora_kit import backbones
-from dylora_kit.adapt import Adapters
-from dylora_kit.evaluate import sweep
-from dylora_kit.objectives import mixed_loss, summation_in_one, summation_loss
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.rank import Rank
+from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper import SEEDS, Job, collect, command, table, world
-from dylora_kit.paper.methods import DYLORA, FROZEN, Build, R, trained
-from dylora_kit.rank import Rank
-from dylora_kit.sampling import Categorical, Geometric, RankSampler, Uniform
+from dylora_kit.paper.compared_methods import DYLORA, FROZEN, Build, R, trained
 from dylora_kit.storage.files import fingerprint
 from dylora_kit.tasks import Task, digits
+from dylora_kit.training.objectives import mixed_loss, summation_in_one, summation_loss
+from dylora_kit.training.sampling import Categorical, Geometric, RankSampler, Uniform
 
 
 def sandwich(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:

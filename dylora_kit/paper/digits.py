@@ -18,12 +18,12 @@ import pandas as pd
 from torch import nn
 
 from dylora_kit import backbones
-from dylora_kit.adapt import Adapters, attach
 from dylora_kit.baselines.svd_cut import refit_head, svd_cut
-from dylora_kit.evaluate import sweep
-from dylora_kit.ordering import ordering
-from dylora_kit.paper import SEEDS, command, keep, methods, table
-from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, ONE, SVD, R
+from dylora_kit.core.adapters import Adapters, attach
+from dylora_kit.evaluation.ordering import ordering
+from dylora_kit.evaluation.sweep import sweep
+from dylora_kit.paper import SEEDS, command, compared_methods, keep, table
+from dylora_kit.paper.compared_methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, ONE, SVD, R
 from dylora_kit.storage.files import write_files
 from dylora_kit.tasks import digits
 
@@ -35,7 +35,7 @@ NEW_HEAD, NO_ADAPTER, DYLORA_HELD = "LoRA, cut by SVD, new head", "no adapter, n
 def trained(method: str, domain: str, seed: int, r: int = R) -> tuple[nn.Module, Adapters]:
     """The mini ViT, trained on one domain by a method."""
     held = method == DYLORA_HELD
-    return methods.trained(
+    return compared_methods.trained(
         partial(backbones.load, "digits-vit"),
         digits.load(domain),
         DYLORA if held else method,

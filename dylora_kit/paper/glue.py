@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from dylora_kit import backbones
-from dylora_kit.adapt import Adapters
 from dylora_kit.baselines.svd_cut import svd_cut
-from dylora_kit.evaluate import sweep
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper import SEEDS, Job, collect, table
-from dylora_kit.paper.methods import DYLORA, HELD, LORA, ONE, SVD, Build, trained
+from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, ONE, SVD, Build, trained
 from dylora_kit.tasks import Task, glue
 
 OWN = (1, 4)  # the ranks for which a LoRA of its own is trained

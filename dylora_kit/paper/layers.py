@@ -15,15 +15,15 @@ from typing import Any
 import pandas as pd
 
 from dylora_kit import backbones
-from dylora_kit.adapt import attach
-from dylora_kit.cut import ranks_per_layer
-from dylora_kit.evaluate import evaluating
-from dylora_kit.objectives import Objective
+from dylora_kit.core.adapters import attach
+from dylora_kit.core.modes import evaluating
+from dylora_kit.core.rank import Rank
+from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
 from dylora_kit.paper import SEEDS, Job, collect, command, table
+from dylora_kit.paper.compared_methods import DYLORA, R, trained
 from dylora_kit.paper.design import SETTINGS, load, made_of
-from dylora_kit.paper.methods import DYLORA, R, trained
-from dylora_kit.rank import Rank
-from dylora_kit.sampling import RankSampler
+from dylora_kit.training.objectives import Objective
+from dylora_kit.training.sampling import RankSampler
 
 ONE, EACH = "drawn for all layers", "in half of the steps drawn for each layer"
 SURE = (0.0, 1.0, 2.0)  # standard errors by which a step of the cut has to lower the loss
@@ -33,7 +33,7 @@ BUDGETS = (2, 3, 4, 5, 6)  # as many parameters as these ranks in all layers
 def layerwise(layers: list[str]) -> Objective:
     """A rank of its own for each layer in about half of the steps, one for all in the others.
 
-    >>> from dylora_kit.sampling import Uniform
+    >>> from dylora_kit.training.sampling import Uniform
     >>> sampler = RankSampler(Uniform(1, 8), seed=0)
     >>> steps = [layerwise(["query", "value"])(3, sampler, 32)[0][1] for _ in range(4)]
     >>> [one if one == 3 else list(one) for one in steps]

@@ -21,13 +21,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dylora_kit import backbones
-from dylora_kit.adapt import Adapters
 from dylora_kit.baselines.adalora import adalora
 from dylora_kit.baselines.flop import Gates, flop, flop_lora
-from dylora_kit.evaluate import sweep
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.rank import RankHandle
+from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper import SEEDS, Job, collect, command, table
-from dylora_kit.paper.design import SETTINGS, load, made_of
-from dylora_kit.paper.methods import (
+from dylora_kit.paper.compared_methods import (
     ADALORA,
     DYLORA,
     FLOP,
@@ -42,10 +42,10 @@ from dylora_kit.paper.methods import (
     head_of,
     trained,
 )
-from dylora_kit.rank import RankHandle
-from dylora_kit.sampling import Fixed, RankSampler
+from dylora_kit.paper.design import SETTINGS, load, made_of
 from dylora_kit.tasks import Task
-from dylora_kit.train import train
+from dylora_kit.training.loop import train
+from dylora_kit.training.sampling import Fixed, RankSampler
 
 WHOLE = {FULL: 1e-3, FLOP: 1e-3}  # learning rates of what trains the whole model
 SEARCHED = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)

@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from dylora_kit.paper import SEEDS, command
+from dylora_kit.paper.compared_methods import ADALORA, DYLORA, FLOP, FROZEN, FULL, GATED, HEAD, LORA, ONE, SVD, R
 from dylora_kit.paper.design import SETTINGS
-from dylora_kit.paper.methods import ADALORA, DYLORA, FLOP, FROZEN, FULL, GATED, HEAD, LORA, ONE, SVD, R
 from dylora_kit.paper.published import TABLES, published
 from dylora_kit.storage.files import data_folder, write_files
 from dylora_kit.tasks import world

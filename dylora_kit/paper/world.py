@@ -21,15 +21,15 @@ import pandas as pd
 from torch import nn
 
 from dylora_kit import backbones
-from dylora_kit.adapt import Adapters
 from dylora_kit.baselines import bag_of_words
 from dylora_kit.baselines.svd_cut import svd_cut
-from dylora_kit.evaluate import sweep
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper import SEEDS, Job, collect, command, keep, table
-from dylora_kit.paper.methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
+from dylora_kit.paper.compared_methods import DYLORA, FROZEN, FULL, HEAD, HELD, LORA, SVD, R, trained
 from dylora_kit.storage.files import fingerprint
 from dylora_kit.tasks import Task, world
-from dylora_kit.tasks.world.writing import scores, write
+from dylora_kit.tasks.describe import scores, write
 
 TRAINED = (HEAD, FULL, LORA, DYLORA, FROZEN)  # the LoRA is then also cut by SVD, and cut with its scale held
 SETTINGS: dict[str, dict[str, Any]] = {  # as many steps as train a DyLoRA in less than 40 s on two cores

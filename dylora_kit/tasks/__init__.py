@@ -1,4 +1,12 @@
-"""Data to adapt to. Each module has `load(…)`, which returns a `Task`."""
+"""Data to adapt to: `load(…)` of each module returns a `Task`.
+
+In reading order:
+
+- `digits`: real handwritten digits, upright and in three altered domains
+- `glue`: the eight tasks of the paper's Table 2
+- `world`: the six tasks of the small English world, read from `data/world/`
+- `describe`: what a causal model writes of the world's facts, and how good it is
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

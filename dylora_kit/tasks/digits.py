@@ -9,11 +9,9 @@ from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dylora_kit.pictures import data_uri
 from dylora_kit.tasks import Task
 
 DOMAINS = {
@@ -48,10 +46,6 @@ class Pixels(Digits):
     def pictures(self, rows: Tensor | np.ndarray) -> Tensor:
         """Rows (n, 64) as pictures (n, 8, 8), the mean added back."""
         return (torch.as_tensor(rows) + self.mean).reshape(-1, 8, 8)
-
-    def strip(self, rows: Tensor | np.ndarray) -> str:
-        """Rows (n, 64) as one picture, side by side with gaps between, as a data URI."""
-        return data_uri(torch.cat(list(F.pad(self.pictures(rows), (0, 1), value=torch.nan)), dim=1)[:, :-1])
 
 
 def load(domain: str = "turned") -> Task:

@@ -1,0 +1,12 @@
+"""A DyLoRA layer, its active rank, and adapters on a whole model. Torch alone.
+
+In reading order:
+
+- `rank`: the active rank b, one object per model, and what every handle on it can do
+- `modes`: training and evaluation mode, changed for a block
+- `low_rank`: A, B, their product at b and its gradients (Eq. 4 to 7 and 10)
+- `layer`: a frozen linear layer with an adapter; merging
+- `fused`: query, key and value in one projection: which outputs are which, and adapters for some of them
+- `targets`: which modules the user's names mean
+- `adapters`: attach, load, and the handle on all adapters of a model
+"""

@@ -1,0 +1,170 @@
+"""Fused projections: which outputs of GPT-2's, GPT-NeoX's or Phi-3's one projection are q, k and v, and their layer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.core.layer import Wrapper, runs_merged, sizes_of, stores_transposed
+from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
+from dylora_kit.storage.peft_files import Block
+
+ADAPTED = ("q", "v")  # what is adapted when the whole projection is named, as in the paper
+FUSED_NAMES = ("c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv", "wqkv", "W_pack", "in_proj_qkv", "c_attn_qkv")
+
+Parts = dict[str, Sequence[int]]
+
+
+def _gpt2(attention: Any, d_out: int) -> Parts:
+    size = attention.split_size
+    names = "kv" if attention.is_cross_attention else "qkv"
+    return {name: range(index * size, (index + 1) * size) for index, name in enumerate(names)}
+
+
+def _gpt_neox(attention: Any, d_out: int) -> Parts:
+    size = attention.head_size  # each head has its q, its k and its v, one after another
+    heads = range(d_out // (3 * size))
+    return {
+        name: [3 * size * head + size * place + one for head in heads for one in range(size)]
+        for place, name in enumerate("qkv")
+    }
+
+
+def _phi3(attention: Any, d_out: int) -> Parts:
+    queries = attention.config.num_attention_heads * attention.head_dim
+    keys = attention.num_key_value_heads * attention.head_dim
+    return {"q": range(queries), "k": range(queries, queries + keys), "v": range(queries + keys, queries + 2 * keys)}
+
+
+SPLITS: dict[tuple[str, str], Callable[[Any, int], Parts]] = {
+    ("GPT2Attention", "c_attn"): _gpt2,
+    ("GPTNeoXAttention", "query_key_value"): _gpt_neox,
+    ("Phi3Attention", "qkv_proj"): _phi3,
+}
+
+
+def parts_of(model: nn.Module, name: str) -> Parts | None:
+    """The outputs of each part of the projection called `name`; None if it is not a fused one whose split is known.
+
+    >>> parts_of(nn.Sequential(nn.Linear(2, 6)), "0") is None
+    True
+    """
+    parent_name, _, own = name.rpartition(".")
+    parent = model.get_submodule(parent_name)
+    split = SPLITS.get((type(parent).__name__, own))
+    if split is None:
+        return None
+    module = model.get_submodule(name)
+    d_out = int(getattr(module, "nf", 0) or getattr(module, "out_features", 0))
+    parts = split(parent, d_out)
+    if sum(len(outputs) for outputs in parts.values()) != d_out:
+        raise ValueError(f"{name!r} has {d_out} outputs, which do not split into {', '.join(parts)} as they should")
+    return parts
+
+
+def check_split_known(model: nn.Module, name: str) -> None:
+    """Raises `ValueError` for a projection that is fused by its name, and whose split nobody told us."""
+    own = name.rpartition(".")[2]
+    if own in FUSED_NAMES and parts_of(model, name) is None:
+        kind = type(model.get_submodule(name.rpartition(".")[0])).__name__
+        raise ValueError(
+            f"{name!r} looks like a fused projection, and how {kind} splits it is not known here: "
+            "pass split_fused=False to adapt it as one layer"
+        )
+
+
+class DyLoRAFused(Wrapper):
+    """A frozen projection whose output is several in one, such as query, key and value, with an adapter for some.
+
+    Each adapter has matrices of its own, and adds to its own part of the output; the other parts are untouched.
+
+    Arguments:
+        base_layer: the projection, weight (d_out, d_in) or, for transformers' `Conv1D`, (d_in, d_out).
+        parts: which outputs belong to each adapted part, `{name: indices}`.
+        r: the maximum rank of each part.
+        lora_alpha, scaling, lora_dropout, generator: as in `DyLoRALinear`.
+
+    Attributes:
+        adapters: the `LowRankAdapter` of each part.
+
+    >>> fused = DyLoRAFused(nn.Linear(6, 12), {"q": range(4), "v": range(8, 12)}, {"q": 3, "v": 2})
+    >>> fused(torch.randn(5, 6)).shape
+    torch.Size([5, 12])
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        parts: Mapping[str, Sequence[int]],
+        r: Mapping[str, int],
+        lora_alpha: float = 16,
+        scaling: str = "alpha/b",
+        lora_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        d_in, _ = sizes_of(base_layer)
+        weight: Any = base_layer.weight
+        self.adapters = nn.ModuleDict(
+            {
+                name: LowRankAdapter(
+                    *new_matrices(d_in, len(outputs), r[name], generator, weight), lora_alpha, scaling, lora_dropout
+                )
+                for name, outputs in parts.items()
+            }
+        )
+        self.base_layer = base_layer.requires_grad_(False)
+        self.parts = {name: list(outputs) for name, outputs in parts.items()}
+        for name, outputs in self.parts.items():
+            indices = torch.tensor(outputs, device=weight.device)
+            self.register_buffer(f"outputs_{name}", indices, persistent=False)
+
+    def part(self, name: str) -> LowRankAdapter:
+        """The adapter of one part."""
+        return self.adapters[name]  # type: ignore[return-value]
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Maps x of shape (…, d_in) to (…, d_out), every part at the active rank."""
+        h = self.base_layer(x, *args, **kwargs)
+        if runs_merged(self, *self.adapters.values()):
+            return h
+        pieces, done = [], 0
+        if all(_is_run(outputs) for outputs in self.parts.values()):
+            for name, outputs in sorted(self.parts.items(), key=lambda part: part[1][0]):
+                part = h[..., outputs[0] : outputs[-1] + 1]
+                pieces += [h[..., done : outputs[0]], self.part(name).add_to(part, x)]
+                done = outputs[-1] + 1
+            return torch.cat([*pieces, h[..., done:]], dim=-1)
+        for name in self.parts:
+            where = getattr(self, f"outputs_{name}")
+            h = h.index_copy(-1, where, self.part(name).add_to(h.index_select(-1, where), x))
+        return h
+
+    def block(self) -> Block:
+        """A, B and the scale of all parts as one adapter: A (Σ b, d_in), B (d_out, Σ b), zero where a part has no row.
+
+        The scale is the largest of the parts; columns of B make up for the others.
+        """
+        parts = {name: self.part(name).block() for name in self.parts}
+        scale = max(part_scale for _, _, part_scale in parts.values())
+        _, d_out = sizes_of(self.base_layer)
+        A = torch.cat([part_A for part_A, _, _ in parts.values()])  # (Σ b, d_in)
+        B, start = A.new_zeros(d_out, len(A)), 0
+        for name, (part_A, part_B, part_scale) in parts.items():
+            stop = start + len(part_A)
+            B[self.parts[name], start:stop] = part_B * (part_scale / scale)  # 1 where all parts have one rank
+            start = stop
+        return A, B, scale
+
+    def delta_as_weight(self) -> Tensor:
+        """ΔW of all parts at the active rank in the layout of the base layer's weight; zero elsewhere."""
+        first = self.part(next(iter(self.parts)))
+        whole = torch.zeros(sizes_of(self.base_layer)[::-1], dtype=first.lora_A.dtype, device=first.lora_A.device)
+        for name, outputs in self.parts.items():
+            whole[outputs] = self.part(name).delta()
+        return whole.T if stores_transposed(self.base_layer) else whole
+
+
+def _is_run(outputs: list[int]) -> bool:
+    return outputs == list(range(outputs[0], outputs[0] + len(outputs)))

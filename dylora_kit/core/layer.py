@@ -1,0 +1,172 @@
+"""Adapted layers: a frozen one underneath, and the adapters that add to its output."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as module_hooks
+
+from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
+from dylora_kit.core.rank import ActiveRank, check_rank
+from dylora_kit.storage.peft_files import Block
+
+
+class Wrapper(nn.Module):
+    """What stands in a model where a frozen layer stood."""
+
+    base_layer: Any  # a linear layer, also a quantised one
+    _original: Tensor | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """The base layer's weight, for code that reads it from the module it replaced."""
+        return self.base_layer.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base layer's bias."""
+        return self.base_layer.bias
+
+    def delta_as_weight(self) -> Tensor:
+        """ΔW at the active rank in the layout of the base layer's weight."""
+        raise NotImplementedError
+
+    def block(self) -> Block:
+        """A (n, d_in), B (d_out, n) and a scale at the active rank: ΔW = scale · B·A."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """The base weight plus ΔW at the active rank, in the base weight's layout and type."""
+        weight, delta = self.weight.detach(), self.delta_as_weight()
+        if not weight.is_floating_point():
+            raise ValueError(f"cannot merge into a weight of type {weight.dtype}: merge into the unquantised model")
+        return (weight.to(delta.dtype) + delta).to(weight.dtype)
+
+    def swap_in(self, merged: Tensor) -> None:
+        """Puts a merged weight in place of the original, which is kept: W + Δ − Δ is not W in floating point."""
+        weight = self.weight
+        self._original, weight.data = weight.data, merged
+
+    def swap_out(self) -> None:
+        """Puts the original weight back."""
+        assert self._original is not None
+        weight = self.weight  # the model may have been moved meanwhile
+        weight.data, self._original = self._original.to(weight.device, weight.dtype), None
+
+
+class DyLoRALinear(LowRankAdapter, Wrapper):
+    """A frozen linear layer plus a low-rank adapter that runs at any rank from 1 to r.
+
+    At the active rank b it computes (Eq. 7)
+
+        h = base(x) + (α/b) · (x · lora_A[:b]ᵀ) · lora_B[:, :b]ᵀ
+
+    Rows of `lora_A` and columns of `lora_B` beyond b are not read. At b = r this is plain LoRA.
+
+    Arguments:
+        base_layer: an `nn.Linear` with weight (d_out, d_in), or transformers' `Conv1D` with weight (d_in, d_out). It is
+            frozen.
+        r: the maximum rank, which is what is allocated.
+        lora_alpha: α, greater than 0.
+        scaling: `"alpha/b"` (the paper), `"alpha/r"` or `"alpha/sqrt(b)"`.
+        lora_dropout: dropout on the adapter's input, in training.
+        generator: draws the start of `lora_A`; without it the global generator does.
+
+    Attributes:
+        lora_A: the paper's W_dw, shape (r, d_in); starts Gaussian with mean 0 and deviation 1/√d_in.
+        lora_B: the paper's W_up, shape (d_out, r); starts at zero.
+        rank: the active rank b; starts at r.
+        frozen: if true, gradients reach row and column b only (Eq. 10).
+
+    Raises `ValueError` for a rank, α, scaling or dropout out of range, `TypeError` for another kind of module.
+
+    >>> layer = DyLoRALinear(nn.Linear(6, 4), r=3, lora_alpha=16)
+    >>> layer.rank = 2
+    >>> layer(torch.randn(5, 6)).shape
+    torch.Size([5, 4])
+    >>> layer.delta(rank=1).shape
+    torch.Size([4, 6])
+    """
+
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        r: int,
+        lora_alpha: float = 16,
+        scaling: str = "alpha/b",
+        lora_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        d_in, d_out = sizes_of(base_layer)
+        weight: Any = base_layer.weight
+        super().__init__(*new_matrices(d_in, d_out, r, generator, weight), lora_alpha, scaling, lora_dropout)
+        self.base_layer = base_layer.requires_grad_(False)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""
+        if runs_merged(self):
+            return self.base_layer(x, *args, **kwargs)
+        if self._is_plain(x) and not (args or kwargs):
+            return self.add_to(None, x, self.base_layer.weight, self.base_layer.bias)
+        return self.add_to(self.base_layer(x, *args, **kwargs), x)
+
+    def _is_plain(self, x: Tensor) -> bool:
+        """Whether base and adapter can be computed in one go: nothing else looks at the base layer or its output."""
+        base = self.base_layer
+        return (
+            type(base) is nn.Linear
+            and type(base.weight) is nn.Parameter
+            and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
+            and x.dtype == base.weight.dtype == self.lora_A.dtype
+            and not (self.lora_dropout and self.training)
+            and not torch.is_autocast_enabled(x.device.type)
+            and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
+            and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
+            and "forward" not in base.__dict__
+        )
+
+    def delta_as_weight(self) -> Tensor:
+        """ΔW at the active rank in the layout of the base layer's weight."""
+        return self.delta().T if stores_transposed(self.base_layer) else self.delta()
+
+    def merge(self, rank: int | None = None) -> None:
+        """Adds ΔW at a rank (default: the active one) to the base weight, until `unmerge`."""
+        self._check_standalone()
+        if self.active.merged:
+            raise ValueError("the adapter is merged already: call unmerge() first")
+        if rank is not None:
+            self.active.value = check_rank(rank, self.r)
+        self.swap_in(self.merged_weight())
+        self.active.merged = True
+
+    def unmerge(self) -> None:
+        """Puts the original weight back, bit for bit."""
+        self._check_standalone()
+        if not self.active.merged:
+            raise ValueError("the adapter is not merged: call merge() first")
+        self.swap_out()
+        self.active.merged = False
+
+
+def sizes_of(module: nn.Module) -> tuple[int, int]:
+    """(d_in, d_out) of a module that an adapter can be added to; `TypeError` for any other."""
+    if stores_transposed(module):
+        return module.nx, module.nf  # type: ignore[return-value]
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    raise TypeError(f"cannot adapt a {type(module).__name__}: expected an nn.Linear, or transformers' Conv1D")
+
+
+def stores_transposed(module: nn.Module) -> bool:
+    """Whether a layer's weight is (d_in, d_out), as in transformers' `Conv1D`."""
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx")
+
+
+def runs_merged(layer: nn.Module, *adapters: Any) -> bool:
+    """Whether the base layer alone is to be run; `RuntimeError` for training in that state."""
+    first: Any = adapters[0] if adapters else layer
+    active: ActiveRank = first.active
+    if active.merged and layer.training and torch.is_grad_enabled():
+        active.check_unmerged("training", RuntimeError)
+    return active.merged

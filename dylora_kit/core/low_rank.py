@@ -1,0 +1,255 @@
+"""The low-rank part of an adapted layer: A, B and the active rank; Eq. 4–7 and 10 without the layer underneath."""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from dylora_kit.core.rank import ActiveRank, Rank, check_rank
+from dylora_kit.storage.peft_files import Block
+
+SCALINGS: dict[str, Callable[[float, int, int], float]] = {
+    "alpha/b": lambda alpha, b, r: alpha / b,
+    "alpha/r": lambda alpha, b, r: alpha / r,
+    "alpha/sqrt(b)": lambda alpha, b, r: alpha / math.sqrt(b),
+}
+
+
+def check_scaling(scaling: Any) -> str:
+    """`scaling`, or `ValueError` if there is none of this name."""
+    if scaling not in SCALINGS:
+        raise ValueError(f"unknown scaling {scaling!r}: expected one of {', '.join(map(repr, SCALINGS))}")
+    return scaling
+
+
+def new_matrices(
+    d_in: int, d_out: int, r: int, generator: torch.Generator | None, like: Tensor
+) -> tuple[nn.Parameter, nn.Parameter]:
+    """lora_A (r, d_in), Gaussian with mean 0 and deviation 1/√d_in, and lora_B (d_out, r), zero.
+
+    They are on the device of `like`, and of its type if that is float32 or float64.
+    """
+    r = check_rank(r, min(d_in, d_out))
+    # as PEFT does: adapters of a half-precision or quantised base are trained in float32
+    dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
+    start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")
+    nn.init.normal_(start, std=d_in**-0.5, generator=generator)
+    return nn.Parameter(start.to(like.device, dtype)), nn.Parameter(
+        torch.zeros(d_out, r, device=like.device, dtype=dtype)
+    )
+
+
+class LowRankAdapter(nn.Module):
+    """Two matrices whose product, cut to the active rank b and scaled, is added to a layer's output.
+
+    Arguments:
+        lora_A: the paper's W_dw, shape (r, d_in).
+        lora_B: the paper's W_up, shape (d_out, r).
+        lora_alpha, scaling, lora_dropout: see `DyLoRALinear`.
+
+    Attributes:
+        name: its name in a model, empty where it stands alone.
+        active: the rank, shared by all adapters of a model.
+    """
+
+    def __init__(
+        self, lora_A: nn.Parameter, lora_B: nn.Parameter, lora_alpha: float, scaling: str, lora_dropout: float
+    ) -> None:
+        super().__init__()
+        self.r, self.in_features = lora_A.shape
+        self.out_features = len(lora_B)
+        number = isinstance(lora_alpha, int | float) and not isinstance(lora_alpha, bool)
+        if not number or not 0 < lora_alpha < math.inf:
+            raise ValueError(f"lora_alpha must be a finite number greater than 0: got {lora_alpha!r}")
+        check_scaling(scaling)
+        if not isinstance(lora_dropout, int | float) or not 0 <= lora_dropout < 1:
+            raise ValueError(f"lora_dropout must be at least 0 and less than 1: got {lora_dropout!r}")
+        self._lora_alpha, self._scaling, self._lora_dropout = lora_alpha, scaling, float(lora_dropout)
+        self.lora_A, self.lora_B = lora_A, lora_B
+        # A leaf whose gradient says which rows a backward pass reached: a gradient of lora_A can be zero on a row
+        # that was used, so the optimizer cannot tell from the gradient. On the CPU, where the optimizer reads it.
+        self.reached = torch.zeros(self.r, dtype=torch.float32, device="cpu", requires_grad=True)
+        self.name = ""
+        self.active = ActiveRank({"": self.r})
+
+    @property
+    def lora_alpha(self) -> float:
+        """α, as it was given."""
+        return self._lora_alpha
+
+    @property
+    def lora_dropout(self) -> float:
+        """Dropout on the adapter's input, as it was given."""
+        return self._lora_dropout
+
+    @property
+    def scaling(self) -> str:
+        """How the scale depends on the rank. `adapters.scaling` changes it for a whole model."""
+        return self._scaling
+
+    @property
+    def rank(self) -> Rank:
+        """The active rank; assign to change it. A layer that belongs to a model takes it from `adapters.rank`."""
+        return self.active.of(self.name) if self.active.per_example is None else self.active.value
+
+    @rank.setter
+    def rank(self, value: Rank) -> None:
+        self._check_standalone()
+        self.active.value = value
+
+    @property
+    def frozen(self) -> bool:
+        """Whether gradients reach row and column b only (Eq. 10)."""
+        return self.active.frozen
+
+    @frozen.setter
+    def frozen(self, value: bool) -> None:
+        self._check_standalone()
+        self.active.frozen = bool(value)
+
+    def _check_standalone(self) -> None:
+        if self.name:
+            raise ValueError(f"layer {self.name!r} shares its model's rank: set it on the adapters handle")
+
+    def scale(self, rank: int) -> float:
+        """The factor before B·A at a rank, for instance α/b."""
+        return SCALINGS[self.scaling](self.lora_alpha, rank, self.r)
+
+    def add_to(self, h: Tensor | None, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """h + scale · (x · lora_A[:b]ᵀ) · lora_B[:, :b]ᵀ, (…, d_out), for x of shape (…, d_in).
+
+        Instead of h, the weight and bias of the linear layer that makes it may be given.
+        """
+        b, frozen, per_example = self.active.of(self.name), self.active.frozen, self.active.per_example
+        if per_example is None:
+            low, scale, gate, own = (b - 1 if frozen else 0), self.scale(b), None, None
+        else:
+            low, scale = 0, 1.0
+            gate, own = self._gates(x, per_example.clamp(max=self.r), b, frozen)
+        ranks = (self.lora_A, self.lora_B, self.reached, low, b, scale, gate, own)
+        if h is None:
+            return LowRank.apply(None, x, weight, bias, x.dtype, *ranks)
+        dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
+        x = F.dropout(x, self.lora_dropout, self.training)
+        return LowRank.apply(h, x, None, None, dtype, *ranks)
+
+    def _gates(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
+        """For one rank per example: what each of b rows counts in each of n = N·… inputs, and which get a gradient."""
+        if x.dim() < 2 or len(x) != len(ranks):
+            raise ValueError(
+                f"the rank tensor names {len(ranks)} examples, but the batch holds {len(x)}: pass one each"
+            )
+        scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64, device="cpu")
+        number = torch.arange(1, b + 1, device="cpu")
+        gate = (number <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
+        own = number == ranks[:, None] if frozen else None
+        every = x[..., 0].numel() // len(x)
+        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(every, 0)  # (n, b)
+        return gate, None if own is None else own.to(x.device).repeat_interleave(every, 0)
+
+    @torch.no_grad()
+    def delta(self, rank: int | None = None) -> Tensor:
+        """ΔW at a rank (default: the active one), scale included, shape (d_out, d_in), in the adapter's dtype."""
+        if rank is None and self.active.per_example is not None:
+            raise ValueError("each example has its own rank: say at which rank to compute ΔW")
+        b = self.active.of(self.name) if rank is None else check_rank(rank, self.r)
+        return self.scale(b) * (self.lora_B[:, :b] @ self.lora_A[:b])  # (d_out, b) · (b, d_in) → (d_out, d_in)
+
+    def block(self) -> Block:
+        """A (b, d_in), B (d_out, b) and the scale at the active rank b: ΔW = scale · B·A."""
+        b = self.active.of(self.name)
+        return self.lora_A.detach()[:b], self.lora_B.detach()[:, :b], self.scale(b)
+
+    def extra_repr(self) -> str:
+        return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"
+
+
+class LowRank(torch.autograd.Function):
+    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns low+1 … b only.
+
+    Without `h` it is computed here, as x · weightᵀ + bias with a frozen weight. With `gate` (n, b) each of the n inputs
+    weighs the b rows for itself, and `own` (n, b) says which get its gradient. `reached` gets a gradient of ones for
+    the rows that the backward pass reached. All in one function, so that slices, scale and sums cost no pass over
+    memory of their own, and each thin matrix stands on the fast side of its product.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h: Tensor | None,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        A: Tensor,
+        B: Tensor,
+        reached: Tensor,
+        low: int,
+        b: int,
+        scale: float,
+        gate: Tensor | None,
+        own: Tensor | None,
+    ) -> Tensor:
+        with _plain_types(x):
+            inputs = _cast(x.reshape(-1, x.shape[-1]), dtype)  # (n, d_in)
+            columns = _cast(B[:, :b], dtype).T  # (b, d_out)
+            z = inputs @ _cast(A[:b], dtype).T  # (n, d_in) · (d_in, b) → (n, b)
+            if gate is not None:
+                z = z * gate.to(dtype)
+            ctx.save_for_backward(inputs, weight, A, B, z, gate, own)
+            ctx.low, ctx.b, ctx.scale, ctx.x, ctx.dtype = low, b, scale, (x.shape, x.dtype), dtype
+            if h is None:
+                h = F.linear(x, weight, bias)  # type: ignore[arg-type]  # (…, d_in) · (d_in, d_out) → (…, d_out)
+                h.view(-1, h.shape[-1]).addmm_(z, columns, alpha=scale)  # (n, b) · (b, d_out), added in place
+                return h
+            if h.dtype == dtype:
+                return torch.addmm(h.reshape(-1, h.shape[-1]), z, columns, alpha=scale).view(h.shape)
+            return h + (z @ columns * scale).view(h.shape).to(h.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        inputs, weight, A, B, z, gate, own = ctx.saved_tensors
+        low, b, (shape, x_dtype) = ctx.low, ctx.b, ctx.x
+        needs_h, needs_x, _, _, _, needs_a, needs_b, needs_reached = ctx.needs_input_grad[:8]
+        grad_x = grad_a = grad_b = grad_reached = None
+        with _plain_types(grad):
+            g = _cast(grad.reshape(-1, grad.shape[-1]), ctx.dtype)  # (n, d_out)
+            if needs_x or needs_a:
+                gz = (_cast(B[:, :b].T.contiguous(), ctx.dtype) @ g.T).mul_(
+                    ctx.scale
+                )  # (b, d_out) · (d_out, n) → (b, n)
+                gz = gz if gate is None else gz * gate.to(ctx.dtype).T
+            if needs_x:
+                rows = _cast(A[:b], ctx.dtype)  # (n, b) · (b, d_in) → (n, d_in), beside (n, d_out) · (d_out, d_in)
+                grad_x = gz.T @ rows if weight is None else (g @ weight).addmm_(gz.T, rows)
+                grad_x = _cast(grad_x.view(shape), x_dtype)
+            if needs_a:
+                gz = gz if own is None else gz * own.T
+                new = (gz[low:] if low else gz) @ inputs  # (b − low, n) · (n, d_in) → (b − low, d_in)
+                grad_a = F.pad(_cast(new, A.dtype), (0, 0, low, A.shape[0] - b))
+            if needs_b:
+                z = z if own is None else z * own
+                new = ((z[:, low:] if low else z).T @ g).mul_(ctx.scale).T  # (b − low, n) · (n, d_out), transposed
+                grad_b = F.pad(_cast(new, B.dtype), (low, B.shape[1] - b))
+            if needs_reached:
+                grad_reached = torch.zeros(A.shape[0], dtype=torch.float32, device="cpu")
+                grad_reached[low:b] = 1.0 if own is None else own.any(0).to(grad_reached)
+        return grad if needs_h else None, grad_x, None, None, None, grad_a, grad_b, grad_reached, *[None] * 5
+
+
+def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x in a type; cheaper than `to` where it has that type."""
+    return x if x.dtype == dtype else x.to(dtype)
+
+
+def _plain_types(x: Tensor) -> AbstractContextManager[Any]:
+    """A block in which autocast changes nothing: the types are chosen before it."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()

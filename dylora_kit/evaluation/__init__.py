@@ -1,0 +1,10 @@
+"""What a trained adapter is worth at each rank, and which rank to take.
+
+In reading order:
+
+- `metrics`: accuracy, F1 and others, by name
+- `sweep`: one model, evaluated at every rank
+- `ordering`: how much of ΔW its first b rows and columns span
+- `select_rank`: a rank for all layers, with no search
+- `rank_per_layer`: a rank for each layer, within a budget
+"""

@@ -1,0 +1,195 @@
+"""Search-free choice of a rank for all layers, from one trained model and with no retraining."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dylora_kit.core.modes import evaluating
+from dylora_kit.core.rank import RankHandle
+from dylora_kit.evaluation.metrics import LOWER_IS_BETTER, METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen rank, and how sure the choice is. It can be assigned wherever a rank can.
+
+    Attributes:
+        rank: what was chosen, by the mean over seeds.
+        best: the rank with the best mean.
+        values: the mean at each rank.
+        shares: how many of the seeds, each by itself, would choose each rank: shares that add up to 1.
+        seeds: how many seeds there are. With one, the shares say nothing about how sure the choice is.
+    """
+
+    rank: int
+    best: int
+    values: dict[int, float]
+    shares: dict[int, float]
+    seeds: int
+
+    def __index__(self) -> int:
+        return self.rank
+
+    def __str__(self) -> str:
+        if self.seeds == 1:
+            sure = "from one seed, so how sure this is cannot be said"
+        else:
+            sure = f"of {self.seeds} seeds " + ", ".join(
+                f"{share * self.seeds:.0f} choose rank {rank}" for rank, share in self.shares.items()
+            )
+        return f"rank {self.rank} ({self.values[self.rank]:.4g}; the best is {self.values[self.best]:.4g} at rank "\
+               f"{self.best}); {sure}"  # fmt: skip
+
+
+def smallest_rank(frame: "pd.DataFrame", *, tolerance: float = 0.01) -> Choice:
+    """The smallest rank whose value is within a tolerance of the best.
+
+    Arguments:
+        frame: a `sweep` of one method by one metric, with one seed or with several under one another; or a
+            `bootstrap` of one model.
+        tolerance: how much worse than the best is good enough, in the metric's own unit.
+
+    A rank whose value is not a number for some seed is not chosen. Raises `ValueError` if none is left, and for a frame
+    with several metrics or methods.
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"rank": [1, 2, 3], "metric": "accuracy", "value": [0.7, 0.895, 0.9], "seed": 0})
+    >>> smallest_rank(frame).rank, smallest_rank(frame, tolerance=0).rank
+    (2, 3)
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be 0 or more: got {tolerance!r}")
+    _check(frame)
+    most = tolerance + 1e-9  # 0.90 − 0.89 is a little more than 0.01 in floating point
+    return _chosen(frame, lambda values, best: [rank for rank in values if values[best] - values[rank] <= most])
+
+
+def best_rank(frame: "pd.DataFrame", *, costs: Mapping[int, float], budget: float) -> Choice:
+    """The best rank that a budget allows; among equally good ones the smallest.
+
+    Arguments:
+        frame: as for `smallest_rank`.
+        costs: what each rank costs, in any unit: parameters, bytes, seconds; see `parameters` and `latency`.
+        budget: the most that may be spent, in the same unit.
+
+    Raises `ValueError` if no rank is cheap enough, or the costs of a rank are not given.
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"rank": [1, 2, 3], "metric": "accuracy", "value": [0.7, 0.8, 0.9], "seed": 0})
+    >>> best_rank(frame, costs={1: 100, 2: 200, 3: 300}, budget=250).rank
+    2
+    """
+    _check(frame)
+    missing = sorted(set(frame["rank"]) - set(costs))
+    if missing:
+        raise ValueError(f"the costs do not say what rank {missing[0]} costs: give one for each rank of the frame")
+    allowed = frame[[costs[rank] <= budget for rank in frame["rank"]]]
+    if allowed.empty:
+        cheapest = min(costs[rank] for rank in frame["rank"])
+        raise ValueError(f"no rank costs {budget:g} or less: the cheapest costs {cheapest:g}")
+    return _chosen(allowed, lambda values, best: [best])
+
+
+def _check(frame: "pd.DataFrame") -> None:
+    lacking = [column for column in ("rank", "metric", "value", "seed") if column not in frame]
+    if lacking:
+        raise ValueError(f"the frame has no column {lacking[0]!r}: pass the result of a sweep")
+    if frame.empty:
+        raise ValueError("the frame is empty: pass the result of a sweep")
+    for column in ("metric", "method"):
+        if column in frame and frame[column].nunique() > 1:
+            found = ", ".join(map(str, frame[column].unique()))
+            raise ValueError(f"the frame has more than one {column} ({found}): pass the rows of one")
+    twice = frame[frame.duplicated(["rank", "seed"])]
+    if len(twice):
+        raise ValueError(f"the frame has rank {twice['rank'].iloc[0]} twice for one seed: pass one sweep for each seed")
+
+
+def _chosen(frame: "pd.DataFrame", rule: Callable[[dict[int, float], int], list[int]]) -> Choice:
+    sign = -1.0 if str(frame["metric"].iloc[0]).lower() in LOWER_IS_BETTER else 1.0
+    table = frame.assign(seed=frame["seed"].fillna(-1)).pivot(index="seed", columns="rank", values="value")
+    table = sign * table.loc[:, table.notna().all()].sort_index(axis=1)
+    if table.empty:
+        raise ValueError("no rank has a value for every seed: look at what the sweep found")
+
+    def choose(row: "pd.Series[float]") -> tuple[int, int]:
+        values = {int(rank): float(value) for rank, value in row.items()}
+        best = max(values, key=lambda rank: values[rank])  # of equals the first, which is the smallest
+        return min(rule(values, best)), best
+
+    mean = table.mean()
+    rank, best = choose(mean)
+    alone = [choose(row)[0] for _, row in table.iterrows()]
+    shares = {one: alone.count(one) / len(alone) for one in sorted(set(alone))}
+    return Choice(rank, best, {int(one): sign * value for one, value in mean.items()}, shares, len(alone))
+
+
+def bootstrap(
+    outputs: Mapping[int, np.ndarray],
+    labels: np.ndarray,
+    *,
+    metric: str = "accuracy",
+    resamples: int = 200,
+    seed: int = 0,
+) -> "pd.DataFrame":
+    """A sweep's frame in which each "seed" is a resampling of the examples, the same ones at every rank.
+
+    It says how much a choice of rank owes to the examples at hand, where only one model was trained.
+
+    Arguments:
+        outputs, labels: what `predict` returns.
+        metric: a name of `METRICS`.
+
+    A rank with outputs that are not finite has no value. Raises `ValueError` for an unknown metric.
+    """
+    import pandas as pd
+
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(map(repr, METRICS))}")
+    score = METRICS[metric]
+    finite = {rank: bool(np.isfinite(values).all()) for rank, values in outputs.items()}
+    rng, rows = np.random.default_rng(seed), []
+    for number in range(resamples):
+        drawn = rng.integers(len(labels), size=len(labels))
+        rows += [
+            (rank, metric, score(values[drawn], labels[drawn]) if finite[rank] else float("nan"), number)
+            for rank, values in outputs.items()
+        ]
+    return pd.DataFrame(rows, columns=["rank", "metric", "value", "seed"])
+
+
+def parameters(adapters: RankHandle) -> dict[int, int]:
+    """How many adapter parameters each rank uses; in float32 each takes four bytes."""
+    return {rank: adapters.num_parameters(rank) for rank in range(1, adapters.r + 1)}
+
+
+def latency(model: nn.Module, adapters: RankHandle, batch: Mapping[str, Any], *, repeats: int = 20) -> dict[int, float]:
+    """Seconds that a forward pass of a batch takes at each rank: medians, the ranks taking turns."""
+    import time
+
+    times: dict[int, list[float]] = {rank: [] for rank in range(1, adapters.r + 1)}
+    device = next(model.parameters()).device
+    inputs = {key: value.to(device) for key, value in batch.items()}
+    with evaluating(model):
+        for repeat in range(repeats + 1):
+            for rank, found in times.items():
+                with adapters.at(rank):
+                    _wait(device)
+                    start = time.perf_counter()
+                    model(**inputs)
+                    _wait(device)
+                    if repeat:  # the first round warms up
+                        found.append(time.perf_counter() - start)
+    return {rank: float(np.median(found)) for rank, found in times.items()}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

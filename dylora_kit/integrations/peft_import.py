@@ -1,0 +1,100 @@
+"""PEFT's LoRA adapters, read and attached."""
+
+import math
+import re
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.core.adapters import Adapters, attach
+from dylora_kit.core.layer import sizes_of
+from dylora_kit.core.targets import saved_by_peft, sizes_fit
+from dylora_kit.storage.adapter_files import WEIGHTS, difference
+from dylora_kit.storage.peft_files import alpha_of, layers_of, read_peft_adapter
+
+
+def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | None = None) -> Adapters:
+    """Attaches a PEFT LoRA adapter from a folder. At its rank r the model does what it does under PEFT.
+
+    A fused projection stays one layer. Where PEFT gives a layer an α of its own, the difference goes into `lora_B`.
+
+    Arguments:
+        scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
+
+    Raises `ValueError`, and leaves the model as it was, for an adapter with features that are not carried here (such as
+    DoRA or biases), that is damaged, or that was made for another model.
+    """
+    folder = Path(path)
+    config, tensors = read_peft_adapter(folder)
+    names = layers_of(tensors)
+    ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
+    _check_layers(model, ranks, folder)
+    r, rslora = max(ranks.values()), bool(config.get("use_rslora"))
+    alphas = {name: alpha_of(config, name, folder) for name in names}
+    saved = [
+        name
+        for name in saved_by_peft(model, config.get("modules_to_save") or [])
+        if any(key.startswith(f"{name}.") for key in tensors)
+    ]
+    _check_shared(model, saved, tensors, folder)
+    alpha = next(alphas[name] for name in names if ranks[name] == r)
+    try:
+        adapters = attach(
+            model,
+            target_modules="|".join(map(re.escape, names)),
+            r=r,
+            lora_alpha=alpha,
+            scaling=scaling or ("alpha/sqrt(b)" if rslora else "alpha/b"),
+            lora_dropout=config.get("lora_dropout") or 0.0,
+            modules_to_save=saved,
+            rank_pattern={name: rank for name, rank in ranks.items() if rank != r},
+            split_fused=False,
+        )
+    except TypeError as error:
+        raise ValueError(f"{folder} does not fit this model: {error}") from None
+    expected = adapters.tensors()
+    problem = difference(expected, tensors)
+    if problem:
+        adapters.detach()
+        raise ValueError(f"{folder / WEIGHTS} does not fit this model: {problem}")
+    with torch.no_grad():
+        for key, tensor in expected.items():
+            tensor.copy_(tensors[key])
+        for name, layer in adapters.layers.items():
+            wanted = alphas[name] / (math.sqrt(layer.r) if rslora else layer.r)
+            layer.lora_B.mul_(wanted / layer.scale(layer.r))
+    return adapters
+
+
+def _check_layers(model: nn.Module, ranks: Mapping[str, int], folder: Path) -> None:
+    """Raises `ValueError` if the model lacks a layer of the adapter, or one is narrower than its rank."""
+    modules = dict(model.named_modules())
+    for name, r in ranks.items():
+        if name in modules and sizes_fit(modules[name]) and r > min(sizes_of(modules[name])):
+            d_in, d_out = sizes_of(modules[name])
+            raise ValueError(
+                f"{folder} has rank {r} in {name!r}, a layer of {d_in} inputs and {d_out} outputs: PEFT allows more "
+                "than the smaller of them, this kit does not"
+            )
+    lacking = [name for name in ranks if name not in modules]
+    if lacking:
+        raise ValueError(f"{folder} was made for another model: this one has no module {lacking[0]!r}")
+
+
+def _check_shared(model: nn.Module, saved: list[str], tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Raises `ValueError` if the file has its own value for one holder of a weight that this model shares."""
+    holders: dict[nn.Parameter, list[str]] = {}
+    for name, module in model.named_modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            holders.setdefault(parameter, []).append(f"{name}.{key}")
+    for keys in holders.values():
+        if len(keys) > 1 and any(key.startswith(f"{name}.") for key in keys for name in saved):
+            values = [tensors.get(key) for key in keys]
+            if any(value is None or not torch.equal(value, values[0]) for value in values):  # type: ignore[arg-type]
+                raise ValueError(
+                    f"{folder} holds a weight for {next(key for key in keys if key in tensors)!r} alone, which this "
+                    f"model shares between {' and '.join(keys)}: give each a copy of its own before importing"
+                )

@@ -1,0 +1,139 @@
+"""DyLoRA in a script that uses `transformers.Trainer`: a callback beside the optimizer."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.rank import Rank, check_rank
+from dylora_kit.training.optim import NestedAdamW
+from dylora_kit.training.sampling import RankSampler
+
+TIMES = ("_runtime", "_per_second", "_time")
+
+
+class DyLoRACallback(TrainerCallback):
+    """Draws the rank of each optimizer step, and evaluates at several ranks.
+
+        callback = DyLoRACallback(adapters, sampler)
+        trainer = Trainer(..., optimizers=(NestedAdamW(adapters, lr=1e-3), None), callbacks=[callback])
+        callback.sweep(trainer)
+
+    One b is drawn per optimizer step, for all its micro-batches. Between steps the rank is what it was before training,
+    so nothing is evaluated or saved at a drawn one; an error within a step leaves the drawn one until training starts
+    again, or until you set another. What is drawn at a step follows from the sampler's seed and
+    the number of the step alone: processes agree, and a run that resumes draws what it would have drawn.
+
+    Each checkpoint also gets a folder `adapter`, which `dylora_kit.load` reads. Callbacks that look at what the sweep
+    adds, such as transformers' `EarlyStoppingCallback`, have to stand after this one in the trainer's list.
+
+    Arguments:
+        adapters: the handle on the model that is trained.
+        sampler: draws b. It is started anew at the beginning of training.
+    """
+
+    def __init__(self, adapters: Adapters, sampler: RankSampler) -> None:
+        adapters.check_usable()
+        if sampler.distribution.hi > adapters.r:
+            raise ValueError(f"the sampler draws ranks up to {sampler.distribution.hi}, but r = {adapters.r}")
+        self.adapters, self.sampler = adapters, sampler
+        self._outside: Rank | None = None  # the rank to give back, while a step is open
+        self._trainer: Trainer | None = None
+        self._ranks: list[int] = []
+
+    def sweep(self, trainer: Trainer, ranks: Iterable[int] | None = None) -> None:
+        """From here on, every evaluation of the trainer also evaluates at these ranks (default: 1 to r).
+
+        A metric `eval_accuracy` then comes with `eval_accuracy_rank_1` and so on, and with their mean,
+        `eval_accuracy_mean`. Any of them can be the trainer's `metric_for_best_model`.
+
+        Raises `ValueError` for a trainer of another model, or without this callback.
+        """
+        if self not in trainer.callback_handler.callbacks:
+            raise ValueError("this trainer does not have the callback: make it with callbacks=[callback]")
+        self.adapters.check_usable(trainer.model)
+        self._trainer = trainer
+        wanted = range(1, self.adapters.r + 1) if ranks is None else ranks
+        self._ranks = [check_rank(rank, self.adapters.r) for rank in wanted]
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts the sampler where this step of the run has it.
+
+        Raises `ValueError` if model or optimizer are not those of the adapters, and warns of an optimizer that moves
+        rows which were not drawn.
+        """
+        self.adapters.check_usable(kwargs.get("model"))
+        _check_optimizer(self.adapters, kwargs.get("optimizer"))
+        self._give_back()
+        self.sampler.restart(state.global_step)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Draws b for the step that begins."""
+        self._give_back()
+        self._outside, self.adapters.rank = self.adapters.rank, self.sampler.draw()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Gives the rank back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._outside is not None:
+            self.adapters.rank, self._outside = self._outside, None
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        eval_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Adds the metrics at each rank to those of the trainer, on the data that it has just evaluated."""
+        if self._trainer is None or metrics is None:
+            return
+        prefix = min((key[: -len("runtime")] for key in metrics if key.endswith("_runtime")), key=len)
+        found: dict[str, float] = {}
+        names: dict[str, list[float]] = {}
+        for rank in self._ranks:
+            with self.adapters.at(rank):
+                output = self._trainer.evaluation_loop(
+                    eval_dataloader,
+                    f"Evaluation at rank {rank}",
+                    prediction_loss_only=True if self._trainer.compute_metrics is None else None,  # as in evaluate()
+                    metric_key_prefix=prefix[:-1],
+                )
+            for key, value in (output.metrics or {}).items():
+                if key.startswith(prefix) and isinstance(value, int | float | np.number) and not key.endswith(TIMES):
+                    found[f"{key}_rank_{rank}"] = float(value)
+                    names.setdefault(key, []).append(float(value))
+        found |= {f"{key}_mean": sum(values) / len(values) for key, values in names.items()}
+        metrics.update(found)
+        self._trainer.log(found)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Saves the adapters beside the trainer's own files."""
+        if state.is_world_process_zero:
+            self.adapters.save(f"{args.output_dir}/checkpoint-{state.global_step}/adapter")
+
+
+def _check_optimizer(adapters: Adapters, optimizer: Any) -> None:
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    if not hasattr(inner, "param_groups"):
+        return
+    trained = {id(parameter) for group in inner.param_groups for parameter in group["params"]}
+    if not all(id(parameter) in trained for parameter in adapters.nested_parameters()):
+        raise ValueError("the trainer's optimizer does not train these adapters: make it from the handle you pass")
+    if not isinstance(inner, NestedAdamW):
+        warnings.warn(
+            f"with {type(inner).__name__} rows move that were not drawn, as in the authors' code: for the exact update "
+            "pass optimizers=(NestedAdamW(adapters, …), None)",
+            stacklevel=2,
+        )

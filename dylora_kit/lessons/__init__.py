@@ -1,0 +1,60 @@
+"""What the notebooks call to hold their own text, and the student's code, to account: `claim` and `check`.
+
+In reading order:
+
+- `exercise`: what an exercise is, and how an answer is judged
+- `sandbox`: the tiny model on which a student's training step runs
+- `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`: the exercises
+"""
+
+from typing import Any
+
+from dylora_kit.lessons import lesson_01, lesson_02, lesson_03, lesson_04, lesson_05
+from dylora_kit.lessons.exercise import Exercise
+
+EXERCISES: dict[str, Exercise] = {
+    "01.1": lesson_01.TRUNCATE,
+    "01.2": lesson_01.SUMMATION,
+    "02.1": lesson_02.LORA,
+    "02.2": lesson_02.CUT,
+    "02.3": lesson_02.BEST,
+    "03.1": lesson_03.FORWARD,
+    "03.2": lesson_03.STEP,
+    "03.3": lesson_03.UPDATE,
+    "04.1": lesson_04.SHARE,
+    "04.2": lesson_04.DRIFT,
+    "04.3": lesson_04.FACTORS,
+    "05.1": lesson_05.SMALLEST,
+    "05.2": lesson_05.PARAMETERS,
+    "05.3": lesson_05.GREEDY,
+}
+
+
+def claim(text: str, condition: Any, **measured: float) -> None:
+    """States a finding beside the numbers that were measured for it, and raises `AssertionError` if it is false.
+
+    >>> claim("the sky is up", 3 > 2, up=3, down=2)
+    ✓ the sky is up (up = 3, down = 2)
+    """
+    numbers = ", ".join(f"{name.replace('_', ' ')} = {value:.4g}" for name, value in measured.items())
+    said = f"{text} ({numbers})" if numbers else text
+    if not bool(condition):
+        raise AssertionError(f"✗ not what was measured: {said}")
+    print(f"✓ {said}")
+
+
+def check(exercise_id: str, answer: Any) -> None:
+    """Runs an answer to an exercise, and prints "not done yet", a hint for the mistake it recognises, or "correct".
+
+    It never raises, so a notebook whose exercises are not solved runs through.
+
+    >>> check("02.2", lambda A, B, b: B[:, :b] @ A[:b])
+    02.2: correct
+    >>> check("02.2", None)
+    02.2: not done yet
+    """
+    exercise = EXERCISES.get(str(exercise_id))
+    if exercise is None:
+        print(f"there is no exercise {exercise_id!r}: the exercises are {', '.join(EXERCISES)}")
+    else:
+        print(f"{exercise_id}: {exercise.feedback(answer)}")

@@ -1,0 +1,86 @@
+"""A tiny adapted model on which a student's training step runs, and what its record says went wrong."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dylora_kit.core.adapters import attach
+from dylora_kit.lessons.exercise import random
+from dylora_kit.training.sampling import RankSampler, Uniform
+
+
+class _Two(nn.Module):
+    """Two layers, 6 → 5 → 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng([]):
+            torch.default_generator.manual_seed(3)
+            self.up, self.down = nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(torch.tanh(self.up(x)))
+
+
+class _Counting(RankSampler):
+    """A sampler that remembers what it drew."""
+
+    def __init__(self) -> None:
+        super().__init__(Uniform(1, 4), seed=2)
+        self.drawn: list[int] = []
+
+    def draw(self) -> int:
+        self.drawn.append(super().draw())
+        return self.drawn[-1]
+
+
+class _Bench:
+    """A tiny adapted model, and a record of what training steps did with it."""
+
+    def __init__(self) -> None:
+        self.model = _Two()
+        self.adapters = attach(self.model, r=4, lora_alpha=8, target_modules=["up", "down"])
+        with torch.no_grad():
+            for seed, layer in enumerate(self.adapters.layers.values()):
+                layer.lora_B.copy_(0.3 * random(*layer.lora_B.shape, seed=seed))
+        self.sampler = _Counting()
+        self.ran_at: list[float] = []  # the rank at each forward pass; 0 where layers differ
+        self.optimizer = torch.optim.SGD(self.adapters.nested_parameters(), lr=0.1)
+
+    def loss(self, x: Tensor) -> Tensor:
+        rank = self.adapters.rank
+        self.ran_at.append(float(rank) if isinstance(rank, int) else 0.0)
+        return F.mse_loss(self.model(x), x[:, :4])
+
+    def weights(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.adapters.nested_parameters()]
+
+
+def three_steps(step: Callable[..., Any], case: tuple[Any, ...]) -> list[Any] | None:
+    """What three training steps leave behind: the weights, the ranks drawn, and the ranks run at."""
+    bench = _Bench()
+    for seed in range(3):
+        step(bench.adapters, bench.sampler, bench.optimizer, bench.loss, random(8, 6, seed=seed))
+    touched = bench.sampler.drawn or bench.ran_at or bench.adapters.rank != 4
+    return [bench.weights(), list(map(float, bench.sampler.drawn)), bench.ran_at] if touched else None
+
+
+def what_went_wrong(outcome: list[Any]) -> str | None:
+    (weights, drawn, ran_at), start = outcome[0], _Bench().weights()
+    drawn, ran_at = [int(b) for b in drawn], [int(b) for b in ran_at]
+    if not ran_at:
+        return "the loss is never computed: call loss(x), then backward()"
+    if not drawn:
+        return "b does not come from the sampler: call sampler.draw() once in each step"
+    if 0 in ran_at:
+        return "each layer has a rank of its own: one b for the whole step, and every layer uses it"
+    if len(drawn) > 3:
+        return "you draw more than once: one b for each optimizer step, and every layer uses it"
+    if ran_at != drawn:
+        return "the model does not run at the rank that was drawn: set adapters.rank = b before the forward pass"
+    if all(torch.equal(now, before) for now, before in zip(weights, start, strict=True)):
+        return "no weight moves: a step needs loss(x).backward(), then optimizer.step(), then optimizer.zero_grad()"
+    return "the gradients are not those of this step: backward(), then optimizer.step(), then optimizer.zero_grad()"

@@ -1,0 +1,96 @@
+"""The methods that are compared, and how each is trained on a transformers model: same steps, batches and head."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from dylora_kit.core.adapters import Adapters, attach
+from dylora_kit.tasks import Task
+from dylora_kit.training.loop import train
+from dylora_kit.training.objectives import Objective, individual_loss
+from dylora_kit.training.optim import NestedAdamW
+from dylora_kit.training.sampling import Fixed, RankDistribution, RankSampler, Uniform
+
+DYLORA, FROZEN, LORA = "DyLoRA", "DyLoRA, frozen", "LoRA, cut to b"
+HELD, SVD, ONE = "LoRA, cut, scale α/r", "LoRA, cut by SVD", "LoRA, one per rank"
+FULL, HEAD = "full fine-tuning", "head only"
+FLOP, GATED, ADALORA = "FLOP on the weights", "FLOP on a LoRA", "AdaLoRA"
+
+R = 8  # the maximum rank
+Build = Callable[[], nn.Module]
+
+
+def trained(
+    build: Build,
+    task: Task,
+    method: str,
+    seed: int,
+    *,
+    r: int = R,
+    scaling: str = "alpha/b",
+    steps: int = 500,
+    lr: float = 1e-3,
+    head_lr: float | None = None,
+    batch_size: int = 32,
+    distribution: RankDistribution | None = None,
+    objective: Objective = individual_loss,
+    update: str = "exact",
+    evening: float = 0.0,
+    max_grad_norm: float | None = 1.0,
+) -> tuple[nn.Module, Adapters]:
+    """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
+
+    `DYLORA` and `FROZEN` draw b uniformly from 1 … r, `LORA` and `ONE` train at r. With `FULL` and `HEAD` the adapters
+    stay zero, and the whole model, or only what is outside the pretrained part, is trained by AdamW.
+
+    Arguments:
+        scaling: as in `attach`.
+        head_lr: the learning rate of what is trained along with adapters; default is `lr`.
+        distribution: how b is drawn instead.
+        objective, max_grad_norm: as in `train`.
+        update: as in `NestedAdamW`.
+        evening: a row's learning rate is lr / frequency^evening, by the share of steps that update it.
+    """
+    model = built(build, seed)
+    base = getattr(model, str(model.base_model_prefix))
+    inside = set(base.parameters())
+    adapters = attach(model, r=r, lora_alpha=16, scaling=scaling, target_modules="attention",
+                      modules_to_save=head_of(model), seed=seed)  # fmt: skip
+    adapters.frozen = method == FROZEN
+    nested = method in (DYLORA, FROZEN)
+    drawn = distribution or (Uniform(1, r) if nested else Fixed(r))
+    sampler = RankSampler(drawn, seed=seed)
+    if method in (FULL, HEAD):
+        for parameter in adapters.nested_parameters():
+            parameter.requires_grad_(False)
+        for parameter in inside if method == FULL else ():
+            parameter.requires_grad_(True)
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learned:  # a causal model has no head of its own
+        return model, adapters
+    plain = method in (FULL, HEAD)
+    frequencies = drawn.update_frequencies(r, frozen=adapters.frozen)
+    row_lr = [(frequency or 1.0) ** -evening for frequency in frequencies] if evening else None  # 0: never updated
+    optimizer = (
+        torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
+        if plain
+        else NestedAdamW(adapters, lr=lr, head_lr=head_lr if head_of(model) else None, update=update, row_lr=row_lr)
+    )
+    train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
+          objective=objective, seed=seed, collate=task.collate, max_grad_norm=max_grad_norm,
+          progress=False)  # fmt: skip
+    return model, adapters
+
+
+def built(build: Build, seed: int) -> nn.Module:
+    """A fresh model, its head drawn from the seed."""
+    with torch.random.fork_rng([]):
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+def head_of(model: nn.Module) -> list[str]:
+    """The names of what is outside the pretrained part of a transformers model."""
+    inside = set(getattr(model, str(model.base_model_prefix)).parameters())
+    return [name for name, child in model.named_children() if not inside.issuperset(child.parameters())]

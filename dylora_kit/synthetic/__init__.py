@@ -1,0 +1,15 @@
+"""A small English world of made-up restaurants: facts, a grammar that tells them, and texts whose answers are known.
+
+In reading order:
+
+- `names`: what the six tasks are called, their metrics and labels
+- `facts`: the restaurants and what can be true of them
+- `lexicon`: the ways to say each fact
+- `english`: verbs, articles, comparatives
+- `grammar`: descriptions of facts
+- `read`: the facts of a text, read back
+- `reviews`, `statements`, `comparing`, `errors`: reviews, claims, comparisons, sentences with one mistake
+- `examples`: the rows of the six tasks
+- `corpus`: what the embedded language models read
+- `build`: the command `python -m dylora_kit.synthetic`, which writes `data/world/`
+"""

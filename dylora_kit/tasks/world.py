@@ -1,0 +1,132 @@
+"""A small English world: restaurants, six text tasks about them, and text to pretrain on.
+
+python -m dylora_kit.synthetic
+
+rebuilds `data/world/`, byte for byte the same on every machine.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dylora_kit.storage.files import data_folder, read_json
+from dylora_kit.synthetic.names import LABELS, METRICS, NAMES, Row
+from dylora_kit.tasks import Task
+
+VALIDATION = 500
+REBUILD = "rebuild it with python -m dylora_kit.synthetic"
+
+
+def load(name: str, tokenizer: Any, *, max_length: int = 128, limit: int | None = None, seed: int = 0) -> Task:
+    """One task of the world, tokenised, padded batch by batch.
+
+    Arguments:
+        name: `"sentiment"`, `"entailment"`, `"paraphrase"`, `"acceptability"`, `"similarity"` or `"describe"`.
+        tokenizer: a transformers tokenizer.
+        max_length: texts are cut to so many tokens.
+        limit: only so many training examples, chosen by the seed.
+        seed: which 500 examples of train are put aside for validation.
+
+    The metric is accuracy for sentiment and entailment, F1 for paraphrase, Matthews' correlation for acceptability and
+    Pearson's for similarity. `describe` is for causal models, with labels on the text alone; what they write is scored
+    by `writing.scores` against the rows of `texts("describe")["test"]`, which stand in the order of its `test`.
+
+    Raises `ValueError` for an unknown task or a file that was changed, `FileNotFoundError` for one that is missing.
+    """
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+    splits = texts(name, seed=seed)
+    encode = partial(_encode_description if name == "describe" else _encode, tokenizer=tokenizer, max_length=max_length)
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        chosen = (splits["train"][:limit], splits["validation"], splits["test"])
+        parts = [Dataset.from_list([encode(row) for row in part]) for part in chosen]
+    finally:
+        if shown:
+            enable_progress_bar()
+    return Task(f"world-{name}", parts[0], parts[1], parts[2], metric=METRICS[name], collate=_collator(name, tokenizer))
+
+
+def num_labels(name: str) -> int:
+    """How many outputs a model for a task needs: its classes, or 1 for a score.
+
+    >>> num_labels("entailment"), num_labels("similarity")
+    (3, 1)
+    """
+    if name not in LABELS:
+        raise ValueError(f"no classes for {name!r}: expected one of {', '.join(map(repr, LABELS))}")
+    return LABELS[name]
+
+
+def texts(name: str, *, seed: int = 0) -> dict[str, list[Row]]:
+    """The rows of a task as they stand in its files: `"train"`, `"validation"`, which is put aside of it, and `"test"`.
+
+    Each has a `"first"` text, perhaps a `"second"`, and a `"label"`; those of `describe` have `"facts"` and
+    `"references"` instead of a label.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown task {name!r}: expected one of {', '.join(map(repr, NAMES))}")
+    folder = data_folder() / "world"
+    known, test = (_read(folder / f"{name}-{split}.jsonl") for split in ("train", "test"))
+    known = [known[index] for index in np.random.default_rng(seed).permutation(len(known))]
+    return {"train": known[VALIDATION:], "validation": known[:VALIDATION], "test": test}
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path.name} in {path.parent}: {REBUILD}")
+    if not (path.parent / "manifest.json").is_file():
+        raise FileNotFoundError(f"there is no manifest.json in {path.parent}: {REBUILD}")
+    known = read_json(path.parent / "manifest.json").get("sha256", {}).get(path.name)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != known:
+        raise ValueError(f"{path} is not the file that manifest.json lists, it was changed or is damaged: {REBUILD}")
+    return [json.loads(line) for line in content.decode().splitlines()]
+
+
+def _encode(row: Row, tokenizer: Any, max_length: int) -> Row:
+    pair = [row[key] for key in ("first", "second") if key in row]
+    return {**tokenizer(*pair, truncation=True, max_length=max_length), "labels": row["label"]}
+
+
+def _encode_description(row: Row, tokenizer: Any, max_length: int) -> Row:
+    """Prompt, text and an end mark, with labels on the latter two."""
+    prompt = tokenizer(prompt_of(row), add_special_tokens=False)["input_ids"]
+    text = tokenizer(row["references"][0], add_special_tokens=False)["input_ids"]
+    ids = [*prompt, *text, tokenizer.eos_token_id][:max_length]
+    labels = [*([-100] * len(prompt)), *text, tokenizer.eos_token_id][:max_length]
+    return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
+
+
+def prompt_of(row: Row) -> str:
+    """What a causal model is given of a row of `describe`; the text comes after it.
+
+    >>> prompt_of({"first": "name[the Red Fox] | kind[pub]"})
+    'name[the Red Fox] | kind[pub]\\n'
+    """
+    return f"{row['first']}\n"
+
+
+def _collator(name: str, tokenizer: Any) -> Callable[[list[Any]], dict[str, Any]]:
+    from transformers import DataCollatorWithPadding
+
+    if name != "describe":
+        return DataCollatorWithPadding(tokenizer)
+    filler = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return partial(_pad, fillers={"input_ids": filler, "attention_mask": 0, "labels": -100})
+
+
+def _pad(examples: list[Row], fillers: dict[str, int]) -> dict[str, Any]:
+    longest = max(len(one["input_ids"]) for one in examples)
+    return {
+        key: torch.tensor([[*one[key], *([filler] * (longest - len(one[key])))] for one in examples])
+        for key, filler in fillers.items()
+    }

@@ -1,0 +1,10 @@
+"""Training adapters for a whole range of ranks. Torch alone.
+
+In reading order:
+
+- `sampling`: how the rank b of a step is drawn (p_B)
+- `objectives`: individual, summation and mixed loss, as ranks and weights
+- `reached_rows`: which rows the backward passes reached
+- `optim`: AdamW that updates the rows of Algorithm 1 and no others
+- `loop`: the training itself
+"""

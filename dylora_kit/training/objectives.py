@@ -1,0 +1,65 @@
+"""What a training step minimises, as the ranks at which a batch is run and the weight of each loss.
+
+An objective is a function `(b, sampler, batch_size) -> [(weight, rank), …]`, where b is the rank drawn for this
+optimizer step. The loss is Σ weight · L(batch at rank). The training loop runs the terms one after another and
+backpropagates each at its own rank, so the memory is that of one forward pass and a recomputed forward (gradient
+checkpointing) sees the rank it had. A rank may be a tensor with one rank per example; with k times as many, the batch
+is run k times over, as one. A weight may be a tensor with one weight per example, for a loss with one value for each.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from dylora_kit.core.rank import Rank
+from dylora_kit.training.sampling import RankSampler
+
+Objective = Callable[[int, RankSampler, int], Sequence[tuple[float | Tensor, Rank]]]
+
+
+def individual_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
+    """The paper's loss, Eq. 9: the whole batch at the one rank b that was drawn for this step.
+
+    >>> from dylora_kit.training.sampling import Uniform
+    >>> individual_loss(3, RankSampler(Uniform(1, 8), seed=0), batch_size=32)
+    [(1.0, 3)]
+    """
+    return [(1.0, b)]
+
+
+def summation_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
+    """Nested dropout's loss, Eq. 2: Σ p_B(b) · L(batch at rank b) over every rank; ignores the draw.
+
+    >>> from dylora_kit.training.sampling import Uniform
+    >>> summation_loss(3, RankSampler(Uniform(1, 2), seed=0), batch_size=32)
+    [(0.5, 1), (0.5, 2)]
+    """
+    return [(p, rank) for rank, p in sampler.distribution.probabilities.items()]
+
+
+def summation_in_one(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float | Tensor, Rank]]:
+    """The summation loss as one batch: every example once at every rank. One forward pass, with its memory.
+
+    The gradients are those of `summation_loss` if an example's output does not depend on the others of its batch. If
+    the ranks are not equally probable, `train` needs a loss with one value per example.
+
+    >>> from dylora_kit.training.sampling import Uniform
+    >>> summation_in_one(3, RankSampler(Uniform(1, 2), seed=0), batch_size=3)
+    [(1.0, tensor([1, 1, 1, 2, 2, 2]))]
+    """
+    probabilities = sampler.distribution.probabilities
+    ranks = torch.tensor(list(probabilities)).repeat_interleave(batch_size)
+    weights = torch.tensor(list(probabilities.values())).repeat_interleave(batch_size) / batch_size
+    return [(1.0 if torch.allclose(weights, weights[0]) else weights, ranks)]
+
+
+def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
+    """Nested dropout's original scheme (Rippel et al. 2014): each example of the batch at a rank of its own.
+
+    >>> from dylora_kit.training.sampling import Uniform
+    >>> [(weight, ranks)] = mixed_loss(3, RankSampler(Uniform(1, 8), seed=0), batch_size=4)
+    >>> weight, ranks.shape
+    (1.0, torch.Size([4]))
+    """
+    return [(1.0, sampler.draw_many(batch_size))]

@@ -1,0 +1,268 @@
+"""AdamW that updates the rows and columns Algorithm 1 selects, and leaves every other one exactly as it is."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.training.reached_rows import RowTracker, tracker_of
+
+
+class NestedAdamW(Optimizer):
+    """AdamW for adapters that are trained at a changing rank.
+
+    With `update="exact"` a step updates the rows of `lora_A` and the columns of `lora_B` that backward passes reached
+    since the gradients were last cleared: 1 … b, or only b when the adapters are `frozen` (Eq. 10). Every other row
+    keeps its weight, moments and step count bit for bit. Bias correction counts a row's own steps.
+
+    With `update="authors"` it is plain AdamW, as in the paper's code: rows that were not reached have zero gradients,
+    and momentum and weight decay still move them.
+
+    Everything else that requires a gradient (a classifier head, layer norms) gets ordinary AdamW.
+
+    Arguments:
+        adapters: the handle from `attach` or `load`.
+        lr: learning rate.
+        betas, eps, weight_decay: as in `torch.optim.AdamW`.
+        head_lr: learning rate of everything else; `None` means `lr`.
+        update: `"exact"` or `"authors"`.
+        row_lr: for the exact update, a factor of `lr` for each row, first to last. Rows that are drawn seldom move
+            seldom; `sampler.distribution.update_frequencies(r)` says how often, and 1/√frequency evens it out.
+
+    Two parameter groups: the adapters, and, if there is any, everything else. Learning-rate schedulers and
+    `state_dict` work as usual; a row's step count is kept under `"step"`, shape (r,).
+
+    >>> from torch import nn
+    >>> from dylora_kit.core.adapters import attach
+    >>> model = nn.Sequential(nn.Linear(6, 5))
+    >>> adapters = attach(model, r=3, target_modules=["0"])
+    >>> optimizer = NestedAdamW(adapters, lr=0.01)
+    >>> adapters.rank = 1
+    >>> model(torch.randn(2, 6)).sum().backward()
+    >>> optimizer.step()
+    >>> adapters.layers["0"].lora_B.ne(0).any(0)  # only the first column moved
+    tensor([ True, False, False])
+    """
+
+    def __init__(
+        self,
+        adapters: Adapters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        head_lr: float | None = None,
+        update: str = "exact",
+        row_lr: Sequence[float] | None = None,
+    ) -> None:
+        if update not in ("exact", "authors"):
+            raise ValueError(f"unknown update {update!r}: expected 'exact' or 'authors'")
+        if row_lr is not None:
+            row_lr = [float(factor) for factor in row_lr]
+            if update != "exact":
+                raise ValueError("row_lr needs update='exact': plain AdamW has one learning rate for all rows")
+            if len(row_lr) != adapters.r or not all(0 <= factor < math.inf for factor in row_lr):
+                raise ValueError(f"row_lr must be {adapters.r} finite factors, at least 0, one per row: got {row_lr}")
+        for what, value in {"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{what} must be finite and at least 0: got {value!r}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be at least 0 and less than 1: got {betas!r}")
+        adapters.check_usable()
+        if len(betas) != 2:
+            raise ValueError(f"betas must be two numbers: got {betas!r}")
+        layers = list(adapters.layers.values())
+        rows_along = {
+            p: dim for layer in layers for dim, p in enumerate((layer.lora_A, layer.lora_B)) if p.requires_grad
+        }
+        nested = list(rows_along)
+        known = set(nested)
+        others = [p for p in adapters.model.parameters() if p.requires_grad and p not in known]
+        if not nested:
+            raise ValueError(
+                "no adapter parameter requires a gradient, so there is nothing to train: set requires_grad, or load "
+                "PEFT's adapter with is_trainable=True"
+            )
+        groups: list[dict[str, Any]] = [{"params": nested, "nested": True, "row_lr": row_lr}]
+        if others:
+            groups.append({"params": others, "nested": False, "lr": lr if head_lr is None else head_lr})
+        elif head_lr is not None:
+            raise ValueError("head_lr is given, but nothing beside the adapters is trained: see modules_to_save")
+        self.update = update
+        self._adapters = adapters
+        self._rows_along = rows_along  # the dimension along which a parameter's rows or columns are counted
+        self._trackers: dict[Tensor, RowTracker] = {}
+        if update == "exact":
+            for layer in layers:
+                self._trackers.update({p: tracker_of(layer) for p in (layer.lora_A, layer.lora_B) if p in known})
+        self._stacks: list[_Stack] | None = None
+        super().__init__(
+            groups,
+            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False, "row_lr": None},
+        )
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds other parameters. Adapters come in with the handle: `ValueError` for more of them."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["nested"] and any(p not in self._rows_along for p in group["params"]):
+            del self.param_groups[-1]
+            raise ValueError(
+                "only adapters of the handle are trained row by row: add other parameters without 'nested'"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError("this optimizer is bound to its adapters: copy or save its state_dict() instead")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears the gradients, and with them the record of which rows were reached."""
+        super().zero_grad(set_to_none)
+        for tracker in self._trackers.values():
+            tracker.forget()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update from the gradients at hand."""
+        self._adapters.check_usable()
+        self._adapters.check_unmerged("training")
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            if group["nested"] and self.update == "exact":
+                rows = {tracker: tracker.selected() for tracker in set(self._trackers.values())}
+                for stack in self._ready_stacks():
+                    stack.step(group, [rows[self._trackers[p]] for p in stack.params])
+            else:
+                self._plain_step(group)
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a saved state. `ValueError` if it was made with the other kind of update or other ranks."""
+        if self.update == "exact":
+            nested = [p for group in self.param_groups for p in group["params"] if group["nested"]]
+            for index, state in state_dict["state"].items():
+                if index < len(nested) and state["step"].shape != (self._trackers[nested[index]].r,):
+                    raise ValueError(
+                        f"the saved state counts steps in shape {tuple(state['step'].shape)}, expected "
+                        f"({self._trackers[nested[index]].r},): it comes from update='authors' or from another rank"
+                    )
+        elif any(state["step"].dim() > 0 for state in state_dict["state"].values()):
+            raise ValueError("the saved state counts steps per row: it comes from update='exact'")
+        super().load_state_dict(state_dict)
+        self._stacks = None
+
+    def _ready_stacks(self) -> list["_Stack"]:
+        if self._stacks is None:
+            alike: dict[Any, list[Tensor]] = {}
+            for p, dim in self._rows_along.items():
+                alike.setdefault((p.device, p.dtype, p.shape, dim), []).append(p)
+            self._stacks = [_Stack(params, dim, self.state) for (*_, dim), params in alike.items()]
+        return self._stacks
+
+    def _plain_step(self, group: dict[str, Any]) -> None:
+        params = [p for p in group["params"] if p.grad is not None]
+        for p in params:
+            if not self.state[p]:
+                self.state[p] = {
+                    "step": torch.zeros((), dtype=torch.float32, device="cpu"),
+                    "exp_avg": torch.zeros_like(p),
+                    "exp_avg_sq": torch.zeros_like(p),
+                }
+        states = [self.state[p] for p in params]
+        adamw(
+            params,
+            [p.grad for p in params if p.grad is not None],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+class _Stack:
+    """Adapter parameters of one shape, with their moments stacked to (layers, *shape): one kernel serves all.
+
+    The optimizer's state holds views of the stacks, in each parameter's shape. `dim` is the dimension along which rows
+    (of lora_A, 0) or columns (of lora_B, 1) are counted.
+    """
+
+    def __init__(self, params: list[Tensor], dim: int, state: dict[Any, Any]) -> None:
+        self.params, self.dim = params, dim
+        like = params[0]
+        stacks = {
+            # per row; on the CPU, as torch's own step counts
+            "step": torch.zeros(len(params), like.shape[dim], dtype=torch.float32, device="cpu"),
+            "exp_avg": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
+            "exp_avg_sq": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
+        }
+        for key, stack in stacks.items():
+            for p, view in zip(params, stack, strict=True):
+                if key in state[p]:
+                    view.copy_(state[p][key])
+                state[p][key] = view
+        self.steps, self.exp_avg, self.exp_avg_sq = stacks.values()
+
+    def step(self, group: dict[str, Any], reached: list[Tensor | None]) -> None:
+        """Updates, in each parameter, the rows that `reached` marks; parameters with the same run of rows together."""
+        runs: dict[tuple[int, int], list[int]] = {}
+        known: dict[Tensor | None, list[tuple[int, int]]] = {}
+        for index, (p, rows) in enumerate(zip(self.params, reached, strict=True)):
+            if p.grad is not None and rows is not None:
+                for run in known.setdefault(rows, _runs(rows)):
+                    runs.setdefault(run, []).append(index)
+        for (low, high), members in runs.items():
+            self._step_rows(group, low, high, members)
+
+    def _step_rows(self, group: dict[str, Any], low: int, high: int, members: list[int]) -> None:
+        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
+        params = [self.params[index] for index in members]
+        whole = len(members) == len(self.params)  # then the stacks are updated in place, else a copy of these layers
+        steps = self.steps[:, low:high] if whole else self.steps[members, low:high]
+        moments = [stack.narrow(self.dim + 1, low, high - low) for stack in (self.exp_avg, self.exp_avg_sq)]
+        mean, square = moments if whole else (moment[members] for moment in moments)
+        rows = [p.detach().narrow(self.dim, low, high - low) for p in params]
+        grads = torch.stack([p.grad.narrow(self.dim, low, high - low) for p in params])  # type: ignore[union-attr]
+
+        steps += 1
+        count = steps.double()
+        rates = torch.tensor(group["row_lr"][low:high] if group["row_lr"] else [1.0], dtype=torch.float64) * lr
+        sizes = torch.stack([rates / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
+        step_size, root = sizes.to(mean.device, mean.dtype, non_blocking=True).unsqueeze(3 - self.dim)
+        mean.lerp_(grads, 1 - beta1)
+        square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
+        change = (square.sqrt() / root).add_(group["eps"])
+        torch.div(mean, change, out=change).mul_(step_size)
+        if decay:
+            kept = (1 - decay * rates).to(mean.device, mean.dtype)  # (rows,), or (1,) for all
+            torch._foreach_mul_(rows, [kept.unsqueeze(1 - self.dim)] * len(rows))
+        torch._foreach_sub_(rows, list(change))
+        if not whole:
+            self.steps[members, low:high] = steps
+            for moment, new in zip(moments, (mean, square), strict=True):
+                moment[members] = new
+
+
+def _runs(rows: Tensor) -> list[tuple[int, int]]:
+    """The runs of marked rows, as (first, after the last).
+
+    >>> _runs(torch.tensor([1.0, 1.0, 0.0, 1.0]))
+    [(0, 2), (3, 4)]
+    """
+    marks = [0.0, *rows.tolist(), 0.0]
+    edges = [index for index in range(len(marks) - 1) if marks[index] != marks[index + 1]]
+    return list(zip(edges[::2], edges[1::2], strict=True))

@@ -1,0 +1,69 @@
+"""What does not fit together in an explorer is refused before anything is made."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.rank import RankHandle
+from dylora_kit.evaluation.sweep import token_counts
+from dylora_kit.widgets import svg_cards as cards
+
+if TYPE_CHECKING:
+    from dylora_kit.widgets.prediction_box import Guess
+
+OF_AUTOENCODERS = {"error", "reconstructions"}
+SHOWN = 10  # example pictures, or texts
+
+
+def check(
+    model: nn.Module,
+    adapters: RankHandle,
+    data: Any,
+    views: Sequence[str],
+    name: str,
+    rivals: Mapping[str, RankHandle],
+    guess: "Guess | None",
+    training: Mapping[str, Any] | None,
+) -> None:
+    """Raises `ValueError` for what does not fit together."""
+    known = [view for view in cards.VIEWS if (view in OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
+    unknown = [view for view in views if view not in known]
+    if unknown or not views:
+        raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, known))}")
+    if "reconstructions" in views and not hasattr(data, "pictures"):
+        raise ValueError("reconstructions need data that can draw itself, such as tasks.digits.load_pixels(…).test")
+    adapters.check_usable(model)
+    if training and not isinstance(adapters, Adapters) and "optimizer" not in training:
+        raise ValueError("this model has no adapters for NestedAdamW: put an optimizer into training={…}")
+    if name in rivals:
+        raise ValueError(f"a rival is called {name!r} too: give every method a name of its own")
+    if 1 + len(rivals) > 4:
+        raise ValueError(f"the explorer compares up to four methods: got {1 + len(rivals)}")
+    if guess is not None and guess.rank > adapters.r:
+        raise ValueError(f"the guess is about rank {guess.rank}, but r = {adapters.r}")
+    layers = set(getattr(adapters, "layers", ()))
+    for key, rival in rivals.items():
+        if rival.r != adapters.r or set(getattr(rival, "layers", ())) != layers:
+            raise ValueError(
+                f"{key!r} has other layers or another r: the explorer compares adapters of the same layers"
+            )
+
+
+def check_texts(data: Any, views: Sequence[str], collate: Any, texts: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises `ValueError` for words that do not fit the data."""
+    first = data[0]
+    if "texts" in views and not texts:
+        raise ValueError("the view 'texts' needs the first examples in words: pass texts=[…]")
+    if isinstance(texts, str) or not all(isinstance(one, str) for one in texts):
+        raise ValueError(f"texts must be a list of texts, one for each of the first examples: got {texts!r}")
+    if "predictions" in views and "pixel_values" not in first:
+        raise ValueError("the view 'predictions' needs data with 'pixel_values': for texts take views=['texts', …]")
+    if collate is None and len(set(token_counts(data))) > 1:
+        raise ValueError("texts have different lengths, so batches of them need collate=…, such as task.collate")
+    if classes:
+        most = max(int(data[index]["labels"]) for index in range(min(len(data), SHOWN)))
+        if isinstance(classes, str) or len(set(classes)) != len(classes) or len(classes) <= most:
+            raise ValueError(f"classes must be different names, one for each class from 0 to {most} or more: "
+                             f"got {classes!r}")  # fmt: skip

@@ -1,0 +1,99 @@
+"""The explorer's cards, each an SVG: pure functions of numbers, drawn anew at every move of the slider.
+
+Text, lines and card faces take JupyterLab's colours, so both themes work. Each method has one Okabe–Ito colour and one
+marker; the active rank is marked on every card.
+
+In reading order:
+
+- `scene`: what one state of the explorer shows, as numbers
+- `shapes`: text, boxes and markers
+- `bars`, `curves`, `matrices`, `pictures`, `texts`: the cards
+"""
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from dylora_kit.widgets.svg_cards.bars import Bar, bars_card
+from dylora_kit.widgets.svg_cards.curves import metric_card
+from dylora_kit.widgets.svg_cards.matrices import matrices_card, ordering_card, spectrum_card
+from dylora_kit.widgets.svg_cards.pictures import predictions_card, reconstructions_card
+from dylora_kit.widgets.svg_cards.scene import Example, Layer, Scene, Series
+from dylora_kit.widgets.svg_cards.texts import texts_card
+
+__all__ = [
+    "CARD_WIDTH",
+    "STYLE",
+    "VIEWS",
+    "WIDTH",
+    "Bar",
+    "Example",
+    "Layer",
+    "Scene",
+    "Series",
+    "bars_card",
+    "explorer",
+    "metric_card",
+    "page",
+]
+
+WIDTH, GAP = 960, 16
+CARD_WIDTH = (WIDTH - GAP) // 2
+
+STYLE = """<style>
+.dk-explorer {
+  padding: 2px;
+  --ink: var(--jp-ui-font-color1, #1b1b1f); --soft: var(--jp-ui-font-color2, #5b5b63);
+  --line: var(--jp-border-color2, #c9c9cf); --face: var(--jp-layout-color2, #eeeef1);
+  --dk-0: #0072b2; --dk-1: #9a5a00; --dk-2: #00734f; --dk-3: #a03a78; --dk-wrong: #b84300;
+}
+body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer, body.vscode-dark .dk-explorer {
+  --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-3: #e59bc6; --dk-wrong: #ff8a4c;
+}
+.dk-explorer .dk-cards { display: flex; flex-wrap: wrap; gap: 16px; max-width: 960px; }
+.dk-explorer svg { display: block; flex: 1 1 400px; min-width: 0; max-width: 472px; overflow: visible;
+  font-family: var(--jp-ui-font-family, system-ui, sans-serif); }
+.dk-explorer .card { fill: var(--face); fill-opacity: .45; stroke: var(--line); }
+.dk-explorer text { fill: var(--ink); font-size: 13px; }
+.dk-explorer .soft { fill: var(--soft); font-size: 12px; }
+.dk-explorer .head { font-size: 15px; font-weight: 600; }
+.dk-explorer .big { font-size: 22px; font-weight: 700; }
+.dk-explorer .tiny { font-size: 11px; }
+.dk-explorer .mid { text-anchor: middle; } .dk-explorer .end { text-anchor: end; }
+.dk-explorer .b { font-weight: 700; fill: var(--ink); }
+</style>"""
+
+
+def explorer(scene: Scene, views: Sequence[str]) -> str:
+    """The cards of `views` as HTML: two in a row, or one where the page is narrow.
+
+    The whole is one image that names its finding for screen readers.
+    """
+    drawn = [(draw(scene), height) for draw, height in (VIEWS[name] for name in views)]
+    return page(drawn, scene.finding, rank=str(scene.rank), method=scene.series[scene.active].name)
+
+
+def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
+    """Cards, each with its height, as one image that names its finding; `data` are kept as `data-…` for tests."""
+    drawn = []
+    for index, (inside, _) in enumerate(cards):
+        height = max(card_height for _, card_height in cards[index - index % 2 :][:2])  # as its neighbour
+        face = f'<rect class="card" x=".5" y=".5" rx="10" width="{CARD_WIDTH - 1}" height="{height - 1}"/>'
+        size = f'viewBox="0 0 {CARD_WIDTH} {height}"'
+        drawn.append(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{face}{inside}</svg>')
+    marks = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
+    return (
+        f'<div class="dk-explorer"><div class="dk-cards" role="img"{marks} aria-label="{escape(finding)}">'
+        f"{''.join(drawn)}</div></div>"
+    )
+
+
+VIEWS: dict[str, tuple[Callable[[Scene], str], int]] = {
+    "accuracy": (metric_card, 282),
+    "error": (metric_card, 282),
+    "matrices": (matrices_card, 282),
+    "ordering": (ordering_card, 282),
+    "reconstructions": (reconstructions_card, 282),
+    "spectrum": (spectrum_card, 196),
+    "predictions": (predictions_card, 196),
+    "texts": (texts_card, 282),
+}

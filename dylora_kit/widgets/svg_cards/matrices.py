@@ -1,0 +1,93 @@
+"""The cards about the matrices of the adapters: their parts, their singular values, their ordering."""
+
+from dylora_kit.core.targets import short_names
+from dylora_kit.widgets.svg_cards.scene import Scene
+from dylora_kit.widgets.svg_cards.shapes import box, head, text
+
+
+def matrices_card(scene: Scene) -> str:
+    layer = scene.layer
+    assert layer is not None
+    unit = 136 / max(layer.d_in, layer.d_out)
+    tall, wide, thick, used = layer.d_out * unit, layer.d_in * unit, layer.r * unit, layer.rank * unit
+    top, x = 82, 30.0
+    pale = "fill:none;stroke:var(--soft);stroke-dasharray:3 3"
+    solid = f"fill:{scene.colour};stroke:{scene.colour}"
+    out = [head("What the layer computes", "h = W₀x + scale · B[:, :b] · A[:b] · x, drawn to scale")]
+    middle, below = top + tall / 2, top + max(tall, 60) + 22
+    out.append(box(x, top, wide, tall, "fill:var(--line);fill-opacity:.5;stroke:var(--line)"))
+    out.append(text(x + wide / 2, middle + 6, "W₀", "head mid"))
+    out.append(text(x + wide / 2, below, f"{layer.d_out} × {layer.d_in}, frozen", "soft mid"))
+    x += wide + 26
+    out.append(text(x, middle + 6, "+", "head mid"))
+    x += 26
+    out += [box(x, top, thick, tall, pale), box(x, top, used, tall, solid)]
+    out.append(text(x + thick / 2, top - 9, "B", "head mid"))
+    out.append(text(x + thick / 2, below, f"{layer.d_out} × {layer.rank}", "b mid"))
+    x += thick + 24
+    out.append(text(x, middle + 6, "·", "head mid"))
+    x += 22
+    out += [box(x, middle - thick / 2, wide, thick, pale), box(x, middle - thick / 2, wide, used, solid)]
+    out.append(text(x + wide / 2, middle - thick / 2 - 9, "A", "head mid"))
+    out.append(text(x + wide / 2, below, f"{layer.rank} × {layer.d_in}", "b mid"))
+    out.append(
+        text(
+            18,
+            below + 27,
+            f"scale {layer.scaling} = {layer.scale:.2f}  ·  dashed rows and columns are not read",
+            "soft",
+        )
+    )
+    return "".join(out)
+
+
+def spectrum_card(scene: Scene) -> str:
+    layer = scene.layer
+    assert layer is not None
+    left, top, height = 40, 70, 92
+    width = min(44.0, 316 / layer.r)
+    most = max([*layer.now, *layer.full, 1e-12])
+    solid = f"fill:{scene.colour};stroke:{scene.colour}"
+    outline = "fill:none;stroke:var(--ink);stroke-dasharray:3 2;opacity:.75"
+    out = [head("Singular values of ΔW", f"layer {layer.name}")]
+    base = top + height
+    for index in range(layer.r):
+        x, here = left + index * width, index < layer.rank
+        for values, look in ((layer.now, solid), (layer.full, outline)):
+            tall = height * values[index] / most if index < len(values) else 0
+            if tall > 0:
+                out.append(box(x, base - tall, 0.68 * width, tall, look))
+        if layer.r <= 16 or index in (0, layer.r - 1):
+            out.append(text(x + 0.34 * width, base + 18, str(index + 1), "b mid" if here else "soft mid"))
+    out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{base}" y2="{base}" style="stroke:var(--line)"/>')
+    x = 372
+    out.append(box(x, top + 8, 14, 14, solid))
+    out.append(text(x + 21, top + 20, f"at rank {layer.rank}"))
+    if layer.rank < layer.r:
+        out.append(box(x, top + 34, 14, 14, outline))
+        out.append(text(x + 21, top + 46, f"at rank {layer.r}"))
+    return "".join(out)
+
+
+def ordering_card(scene: Scene) -> str:
+    left, top, width, height = 96, 84, 352, 160
+    names, across, down = short_names(list(scene.ordering)), width / scene.r, height / max(len(scene.ordering), 1)
+    out = [head("Ordering", "energy that the first b rows hold, in % of the best rank-b choice")]
+    for rank in range(1, scene.r + 1):
+        here = rank == scene.rank
+        if scene.r <= 16 or rank in (1, scene.rank, scene.r):
+            out.append(text(left + (rank - 0.5) * across, top - 8, str(rank), "b mid" if here else "soft mid"))
+    for line, (name, scores) in enumerate(zip(names, scene.ordering.values(), strict=True)):
+        y = top + line * down
+        if down >= 11:
+            out.append(text(left - 10, y + down / 2 + 4, name, "soft end"))
+        for column, score in enumerate(scores):
+            x = left + column * across
+            look = f"fill:{scene.colour};fill-opacity:{0.5 * score**2:.2f};stroke:var(--line)"
+            out.append(box(x, y, across, down, look))
+            if down >= 14 and scene.r <= 12:
+                out.append(text(x + across / 2, y + down / 2 + 4, f"{100 * score:.0f}", "tiny mid"))
+    x = left + (scene.rank - 1) * across
+    out.append(box(x, top, across, height, "fill:none;stroke:var(--ink);stroke-width:2.5"))
+    out.append(text(left, top + height + 22, "100 = as good as the best matrix of rank b", "soft"))
+    return "".join(out)

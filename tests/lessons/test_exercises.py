@@ -1,0 +1,292 @@
+"""The exercises: solutions in the notebooks pass, typical wrong answers get their hint, and nothing ever raises."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+from dylora_kit import lessons
+from dylora_kit.lessons import EXERCISES
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def texts(number: str) -> list[str]:
+    """The cells of the notebook that an exercise belongs to."""
+    (path,) = NOTEBOOKS.glob(f"{number[:2]}_*.ipynb")
+    return [cell.source for cell in nbformat.read(path, 4).cells]
+
+
+def solution_in_notebook(number: str) -> Any:
+    """The function in the first solution after the exercise's text."""
+    cells = texts(number)
+    start = next(index for index, text in enumerate(cells) if f"**Exercise {number}.**" in text)
+    text = next(text for text in cells[start:] if "<summary>Solution</summary>" in text)
+    (code,) = re.findall(r"<summary>Solution</summary>\s+```python\n(.*?)```", text, re.DOTALL)
+    return function(code)
+
+
+def function(code: str) -> Any:
+    """The function that a piece of code defines."""
+    names: dict[str, Any] = {"torch": torch}
+    exec(code, names)
+    return next(value for name, value in reversed(names.items()) if callable(value))
+
+
+@pytest.fixture(params=EXERCISES)
+def number(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_the_solution_in_the_notebook_is_correct(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lessons.check(number, solution_in_notebook(number))
+    assert capsys.readouterr().out == f"{number}: correct\n"
+
+
+def test_the_notebook_checks_each_exercise_and_starts_with_an_empty_one(number: str) -> None:
+    code = next(text for text in texts(number) if f'lessons.check("{number}"' in text)
+    assert "    ...\n" in code
+    assert EXERCISES[number].feedback(function(code.split("lessons.check")[0])).startswith("not done yet")
+
+
+def test_every_exercise_of_a_notebook_is_known() -> None:
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        asked = re.findall(r'lessons\.check\(\\"([\d.]+)\\"', path.read_text())
+        assert set(asked) == {number for number in EXERCISES if number[:2] == path.name[:2]}, path.name
+
+
+def test_every_known_mistake_gets_its_own_hint(number: str) -> None:
+    exercise = EXERCISES[number]
+    assert {hint: exercise.feedback(mistake) for hint, mistake in exercise.mistakes.items()} == {
+        hint: f"hint: {hint}" for hint in exercise.mistakes
+    }
+
+
+@pytest.mark.parametrize("nothing", [None, ..., lambda *_: None], ids=["None", "Ellipsis", "empty"])
+def test_what_is_not_written_yet_is_not_done_yet(number: str, nothing: Any) -> None:
+    assert EXERCISES[number].feedback(nothing).startswith("not done yet")
+
+
+def not_written(*_: Any) -> None:
+    raise NotImplementedError
+
+
+def test_a_stub_that_raises_is_not_done_yet(number: str) -> None:
+    assert EXERCISES[number].feedback(not_written) == "not done yet"
+
+
+class _Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def _fails(*_: Any) -> None:
+    raise _Unprintable
+
+
+WEIRD = [
+    lambda *_: sys.exit(),
+    _fails,
+    lambda *_: torch.zeros(2, 2, device="meta"),
+    lambda *_: torch.eye(2).to_sparse(),
+    lambda *_: torch.zeros(2, 2, dtype=torch.complex64),
+    lambda *_: np.zeros((2, 2)),
+    3,
+    "text",
+    torch.zeros(3),
+    lambda: 1,
+    lambda *_: "text",
+    lambda *_: {1: 2},
+    lambda *_: object(),
+    lambda *_: (1, 2, 3),
+    lambda *_: torch.full((2, 2), torch.nan),
+    lambda *_: 1 / 0,
+    lambda *_: torch.randn(2, 3) @ torch.randn(2, 3),
+    lambda *a: [one.zero_() for one in a if isinstance(one, torch.Tensor)],
+]
+
+
+@pytest.mark.parametrize("answer", WEIRD, ids=range(len(WEIRD)))
+def test_no_answer_makes_a_check_raise(number: str, answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    lessons.check(number, answer)
+    said = capsys.readouterr().out
+    assert said.startswith(f"{number}: ")
+    assert said.count("\n") == 1
+    assert "correct" not in said
+
+
+def test_an_unknown_exercise_is_named_and_the_known_ones_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    lessons.check("09.9", None)
+    assert capsys.readouterr().out.startswith("there is no exercise '09.9': the exercises are 01.1,")
+
+
+def test_an_answer_cannot_spoil_the_next_one() -> None:
+    """Cases are made anew, so an answer that writes into its arguments changes nothing for others."""
+    exercise = EXERCISES["02.2"]
+    exercise.feedback(lambda A, B, b: A.zero_())
+    assert exercise.feedback(lambda A, B, b: B[:, :b] @ A[:b]) == "correct"
+
+
+# As students write them, not as the library does.
+WRONG = {
+    "01.1": {
+        "def f(code, b): return code[:, 0:b - 1]": "one unit too few",
+        "def f(code, b): return code[:, range(b + 1)]": "one unit too many",
+        "def f(code, b): return code[:, code.shape[1] - b:]": "last b units",
+        "def f(code, b): return code[0:b, :]": "examples",
+        "def f(code, b): code[:, b:] = 0; return code": "zero",
+        "def f(code, b): return code[:, 1:b + 1]": "unit 1 out",
+    },
+    "01.2": {
+        "def f(errors, p): return sum(errors.values()) / len(errors)": "every length",
+        "def f(errors, p): return sum(errors[b] for b in p) / len(p)": "average",
+        "def f(errors, p): return sum(errors[b] for b in p.keys())": "without their probabilities",
+        "def f(errors, p): return sum(p[b] * e for b, e in errors.items())": "loop over the keys of p",
+    },
+    "02.1": {
+        "def f(x, W, A, B, alpha): return x @ W.T + alpha // len(A) * x @ A.T @ B.T": "whole number",
+        "def f(x, W, A, B, alpha): return x @ W.T + alpha / len(A) * x @ B.T @ A.T": "A first",
+        "def f(x, W, A, B, alpha): return x @ W.T + x @ A.T @ B.T": "scale is missing",
+        "def f(x, W, A, B, alpha): return x @ (W + alpha * B @ A).T": "α, and Eq. 4",
+        "def f(x, W, A, B, alpha): return alpha / A.shape[0] * x @ (B @ A).T": "W x is missing",
+        "def f(x, W, A, B, alpha): return W @ x + alpha / len(A) * B @ A @ x": "transposed",
+        "def f(x, W, A, B, alpha): return x @ W.T + alpha / len(A) * x @ A @ B": "transposed",
+        "def f(x, W, A, B, alpha): return x @ W.T + alpha / A.shape[1] * x @ A.T @ B.T": "number of rows of A",
+    },
+    "02.2": {
+        "def f(A, B, b): return B @ A": "nothing is cut",
+        "def f(A, B, b): return B[:, :b - 1] @ A[:b - 1]": "one row too few",
+        "def f(A, B, b): return (A[:b].T @ B[:, :b].T)": "transposed",
+        "def f(A, B, b): return B[:b] @ A[:b]": "wrong axis of B",
+        "def f(A, B, b): return A[:b] @ B[:, :b]": "B[:, :b]",
+        "def f(A, B, b): return B @ A[:b]": "columns of B",
+    },
+    "02.3": {
+        "def f(d, b):\n U, S, Vh = torch.linalg.svd(d, full_matrices=False)\n return U[:, :b] @ Vh[:b]": "missing",
+        "def f(d, b):\n U, S, V = torch.linalg.svd(d, full_matrices=False)\n"
+        " return U[:, :b] @ torch.diag(S[:b]) @ V[:, :b].T": "wrong axis of Vh",
+        "def f(d, b):\n U, S, Vh = torch.linalg.svd(d, full_matrices=False)\n"
+        " return U[:, :b - 1] * S[:b - 1] @ Vh[:b - 1]": "too few",
+        "def f(d, b):\n U, S, Vh = torch.linalg.svd(d)\n return U[:b] * S[:b] @ Vh[:b]": "belong together",
+    },
+    "03.1": {
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / len(A) * x @ A.T @ B.T": "LoRA of lesson 02",
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha // b * x @ A[:b].T @ B[:, :b].T": "whole number",
+        "def f(x, W, A, B, b, alpha): return x @ (W + alpha / A.shape[0] * B[:, :b] @ A[:b]).T": "α/r",
+        "def f(x, W, A, B, b, alpha): return x @ (W + alpha / b * B[:b, :] @ A[:b]).T": "",
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / b * x @ A[:b].T @ B[:b].T": "B[:, :b]",
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / b * x @ A[:b] @ B[:, :b]": "transpose",
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / b * x @ A.T @ B.T": "all rows",
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / b * x @ A[:b-1].T @ B[:, :b-1].T": "one row too few",
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / b * x @ A[-b:].T @ B[:, -b:].T": "last b rows",
+    },
+    "03.2": {
+        "def f(a, s, o, loss, x): loss(x).backward(); o.step(); o.zero_grad()": "nothing is drawn",
+        "def f(a, s, o, loss, x): s.draw(); loss(x).backward(); o.step(); o.zero_grad()": "does not know",
+        "def f(a, s, o, loss, x): a.rank = s.draw(); loss(x).backward(); o.step()": "zero_grad()",
+        "def f(a, s, o, loss, x): v = loss(x); a.rank = s.draw(); v.backward(); o.step(); o.zero_grad()": "after",
+        "def f(a, s, o, loss, x): a.rank = s.draw(); loss(x).backward()": "optimizer.step()",
+        "def f(a, s, o, loss, x): a.rank = s.draw(); v = loss(x); o.step(); v.backward(); o.zero_grad()": "no weight",
+        "def f(a, s, o, loss, x): a.rank = 2; loss(x).backward(); o.step(); o.zero_grad()": "does not come from",
+        "def f(a, s, o, loss, x):\n a.rank = {n: s.draw() for n in a.layers}\n"
+        " loss(x).backward(); o.step(); o.zero_grad()": "of its own",
+        "def f(a, s, o, loss, x):\n s.draw()\n a.rank = s.draw()\n"
+        " loss(x).backward(); o.step(); o.zero_grad()": "draw twice",
+        "def f(a, s, o, loss, x):\n a.rank = s.draw()\n s.draw()\n"
+        " loss(x).backward(); o.step(); o.zero_grad()": "more than once",
+    },
+    "03.3": {
+        "def f(A, B, gA, gB, b, lr, wd):\n m, n = gA.ne(0).any(1)[:, None], gB.ne(0).any(0)\n"
+        " return A - lr * m * (gA + wd * A), B - lr * n * (gB + wd * B)": "gradient of zero",
+        "def f(A, B, gA, gB, b, lr, wd): return A - lr * (gA + wd * A), B - lr * (gB + wd * B)": "all rows",
+        "def f(A, B, gA, gB, b, lr, wd):\n A[b - 1] -= lr * (gA[b - 1] + wd * A[b - 1])\n"
+        " B[:, b - 1] -= lr * (gB[:, b - 1] + wd * B[:, b - 1])\n return A, B": "frozen",
+        "def f(A, B, gA, gB, b, lr, wd):\n A[:b] -= lr * (gA[:b] + wd * A[:b])\n"
+        " B[:b] -= lr * (gB[:b] + wd * B[:b])\n return A, B": "wrong axis of B",
+        "def f(A, B, gA, gB, b, lr, wd): return A - lr * gA, B - lr * gB": "decay is missing",
+    },
+    "04.1": {
+        "def f(p, row): return p[row]": "exactly the row",
+        "def f(p, row): return sum(p.get(b, 0) for b in range(row + 1, 9))": "leave out b = row",
+        "def f(p, row): return sum(p[b] for b in range(1, row + 1) if b in p)": "ranks below",
+        "def f(p, row): return 1 - sum(v for b, v in p.items() if b >= row)": "leave the row out",
+        "def f(p, row): return sum(p[b] for b in range(row, max(p) + 1))": "may leave a rank out",
+        "def f(p, row): return sum(b >= row for b in p) / len(p)": "as likely",
+    },
+    "04.2": {
+        "def f(m, d, row): return m[d == row, row - 1].sum() / m[:, row - 1].sum()": "the other steps",
+        "def f(m, d, row): return m[:, row][d != row].sum() / m[:, row].sum()": "wrong column",
+        "def f(m, d, row): return (d != row).float().mean()": "share of steps",
+        "def f(m, d, row): return m[d != row, row - 1].sum()": "a distance",
+        "def f(m, d, row): return m[d != row].sum() / m.sum()": "all rows",
+    },
+    "04.3": {
+        "def f(fs): return [1 / f for f in fs]": "too much",
+        "def f(fs): return [f ** 0.5 for f in fs]": "so divide",
+        "def f(fs): return 1 / fs ** 0.5": "a list",
+        "def f(fs): return [1 / f ** 1/2 for f in fs]": "divided by 2",
+    },
+    "05.1": {
+        "def f(v, t): return min(r for r in v if v[r] >= max(v) - t)": "largest rank: the accuracies",
+        "def f(v, t): return min(r for r in v if v[r] > max(v.values()) - t)": "use >= and not >",
+        "def f(v, t): return max(v, key=v.get)": "best rank",
+        "def f(v, t): return min(r for r in v if v[r] >= v[max(v)] - t)": "largest rank: it need not be the best",
+    },
+    "05.2": {
+        "def f(s, r): return sum(r[n] * a + b for n, (a, b) in s.items())": "brackets",
+        "def f(s, r): return sum(a * b for a, b in s.values())": "size of ΔW",
+        "def f(s, r): return sum(r[n] * a * b for n, (a, b) in s.items())": "multiply",
+    },
+    "05.3": {
+        "def f(k, r, loss): return min(k, key=lambda n: loss(k | {n: k[n] + 1}))": "cannot rise",
+        "def f(k, r, loss): return min((n for n in k if k[n] < r), key=lambda n: loss(k | {n: k[n] - 1}))": "",
+        "def f(k, r, loss):\n best = {}\n for n in k:\n  if k[n] < r:\n   k[n] += 1\n   best[n] = loss(k)\n"
+        " return min(best, key=best.get)": "on a copy",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "hint"),
+    [(number, code, hint) for number, all_of in WRONG.items() for code, hint in all_of.items()],
+)
+def test_a_wrong_answer_gets_the_hint_for_its_mistake(number: str, code: str, hint: str) -> None:
+    said = EXERCISES[number].feedback(function(code))
+    assert said.startswith("hint: "), said
+    assert hint in said
+
+
+RIGHT = {
+    "04.1": "def f(p, row): return 1 - sum(p.get(b, 0) for b in range(1, row))",
+    "04.2": "def f(m, d, row): return 1 - m[d == row, row - 1].sum() / m[:, row - 1].sum()",
+    "04.3": "def f(fs): return 1 / torch.tensor(fs).sqrt()",
+    "05.1": "def f(v, t): return sorted(r for r in v if max(v.values()) - v[r] <= t)[0]",
+    "05.2": "def f(s, r): return sum(r[n] * sum(s[n]) for n in r)",
+    "05.3": "def f(k, r, loss):\n best = {n: loss({**k, n: k[n] + 1}) for n in k if k[n] < r}\n"
+    " return min(best, key=best.get)",
+    "01.1": "def f(code, b): return code.numpy()[:, :b]",
+    "01.2": "def f(errors, p): return float(sum(p[b] * errors[b] for b in p))",
+    "03.3": "def f(A, B, gA, gB, b, lr, wd):\n for i in range(b):\n  A[i] -= lr * (gA[i] + wd * A[i])\n"
+    "  B[:, i] = B[:, i] * (1 - lr * wd) - lr * gB[:, i]\n return [A, B]",
+    "02.3": "def f(d, b):\n U, S, V = torch.svd(d)\n return U[:, :b] @ torch.diag(S[:b]) @ V[:, :b].T",
+    "02.1": "def f(x, W, A, B, alpha): return x @ (W + alpha / B.shape[1] * B @ A).T",
+    "02.2": "def f(A, B, b): return sum(torch.outer(B[:, i], A[i]) for i in range(b))",
+    "03.1": "def f(x, W, A, B, b, alpha): return x @ (W + alpha / b * B[:, :b] @ A[:b]).T",
+    "03.2": "def f(a, s, o, loss, x):\n o.zero_grad()\n a.rank = s.draw()\n loss(x).backward()\n o.step()\n return 1",
+}  # fmt: skip
+
+
+def test_half_precision_is_no_mistake() -> None:
+    exercise = EXERCISES["02.2"]
+    assert exercise.feedback(lambda A, B, b: (B[:, :b] @ A[:b]).bfloat16()) == "correct"
+    assert exercise.feedback(lambda A, B, b: (B[:, : b + 1] @ A[: b + 1]).half()) != "correct"
+
+
+@pytest.mark.parametrize("number", RIGHT)
+def test_another_way_to_the_right_answer_is_correct_too(number: str) -> None:
+    assert EXERCISES[number].feedback(function(RIGHT[number])) == "correct"

@@ -1,0 +1,117 @@
+"""The runs behind the GLUE table: equal budgets, every method, and a command that goes on where it stopped."""
+
+import math
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from architectures import build
+from toys import TEXTS
+
+import dylora_kit as dk
+from dylora_kit.paper import Job, collect, table
+from dylora_kit.paper import glue as runs
+from dylora_kit.paper.compared_methods import LORA, trained
+from dylora_kit.tasks import Task, glue
+
+
+def roberta() -> Any:
+    return build("roberta")
+
+
+def test_every_method_is_measured_with_the_task_s_metrics_and_the_same_budget() -> None:
+    frame = runs.run(roberta, TEXTS, 10, steps=3)
+    ranks = {method: part["rank"].tolist() for method, part in frame[frame["metric"] == "f1"].groupby("method")}
+    every = list(range(1, 9))
+    assert ranks == {"DyLoRA": every, "LoRA, cut to b": every, "LoRA, cut by SVD": every, "LoRA, one per rank": [1, 4],
+                     "LoRA, cut, scale α/r": every}  # fmt: skip
+    assert frame["metric"].value_counts().to_dict() == {"f1": 34, "accuracy": 34}
+    at_8 = frame[(frame["rank"] == 8) & (frame["metric"] == "f1")].set_index("method")["value"]
+    assert at_8["LoRA, cut by SVD"] == pytest.approx(at_8["LoRA, cut to b"])
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    first, second = (runs.run(roberta, TEXTS, 42, steps=2)["value"].tolist() for _ in range(2))
+    assert first == second
+
+
+def test_the_kept_adapter_is_the_dylora_that_was_measured(tmp_path: Path) -> None:
+    measured = runs.run(roberta, TEXTS, 10, keep=tmp_path / "kept", steps=2)
+    model = roberta()
+    adapters = dk.load(model, tmp_path / "kept")
+    again = dk.sweep(model, adapters, TEXTS.test, metric="accuracy", batch_size=64, progress=False)
+    of_dylora = measured[(measured["method"] == "DyLoRA") & (measured["metric"] == "accuracy")]
+    assert again["value"].tolist() == of_dylora["value"].tolist()
+
+
+def test_the_learning_rate_is_chosen_on_validation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def listening(model: Any, adapters: Any, data: Any, **options: Any) -> pd.DataFrame:
+        seen.append(data)
+        return pd.DataFrame({"value": [len(seen)]})
+
+    monkeypatch.setattr(runs, "sweep", listening)
+    assert runs.choose(roberta, TEXTS, steps=1) == max(runs.CANDIDATES)
+    assert all(data is TEXTS.validation for data in seen)
+
+
+def test_a_rate_at_which_a_rank_diverges_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([[math.nan, 0.9], [0.5, 0.6], [0.5, 0.5]])
+    monkeypatch.setattr(runs, "sweep", lambda *_, **__: pd.DataFrame({"value": next(values)}))
+    assert runs.choose(roberta, TEXTS, steps=1) == runs.CANDIDATES[1]
+
+
+@pytest.mark.parametrize("name", ["bert", "deberta", "distilbert", "gpt2-score"])
+def test_whatever_is_outside_the_pretrained_part_is_trained_along(name: str) -> None:
+    model, adapters = trained(lambda: build(name), TEXTS, LORA, 10, steps=1)
+    base = {id(p) for p in getattr(model, model.base_model_prefix).parameters()}
+    for parameter in model.parameters():
+        assert parameter.requires_grad or id(parameter) in base
+    assert adapters.saved_modules
+
+
+def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+
+    def run(_: Any, task: Task, seed: int, **settings: Any) -> pd.DataFrame:
+        done.append(seed)
+        row = {"method": "DyLoRA", "rank": 1, "metric": "f1", "value": 0.5, "seed": seed, "task": task.name}
+        return pd.DataFrame([row])
+
+    roberta().save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(glue, "load", lambda *_, **__: TEXTS)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: Namespace(pad_token_id=1))
+    arguments = Namespace(model=str(tmp_path / "base"), tasks=["rte"], seeds=2, steps=3, lr=1e-3, max_length=64,
+                          batch_size=4, choose=False, out=tmp_path / "mine")  # fmt: skip
+    runs._main(arguments)
+    arguments.seeds = 3
+    runs._main(arguments)
+    assert done == [10, 42, 4242]
+    written = pd.read_csv(tmp_path / "mine" / "results" / "glue-base.csv")
+    assert written["seed"].tolist() == done
+    assert set(written["model"]) == {"base"}
+    arguments.lr = 3e-3
+    with pytest.raises(ValueError, match=r"has glue-toy with lr = 0.001, now it is 0.003: pass --out"):
+        runs._main(arguments)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("rank,value\n1,0.5\n")
+    job = Job({"task": "rte"}, 10, {}, lambda: pytest.fail("was run"))
+    with pytest.raises(ValueError, match=r"mine.csv has no column 'task', so it is not a file of these results"):
+        collect(tmp_path / "mine.csv", [job])
+
+
+def test_a_table_has_methods_down_and_ranks_across() -> None:
+    rows = [("a", "DyLoRA", b, value, seed) for b in (10, 2) for seed, value in enumerate((0.5, 0.7))]
+    rows += [("a", "LoRA", 2, 0.25, seed) for seed in (0, 1)]
+    frame = pd.DataFrame(rows, columns=["task", "method", "rank", "value", "seed"])
+    found = table(frame, ["task"])
+    assert list(found.columns) == [2, 10]
+    assert found.loc[("a", "DyLoRA")].tolist() == ["60 ± 14", "60 ± 14"]
+    assert found.loc[("a", "LoRA")].tolist() == ["25 ± 0", ""]

@@ -1,0 +1,139 @@
+"""The runs behind the table of the world: every method on every task, one training after another, resumable."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import dylora_kit as dk
+from dylora_kit import backbones
+from dylora_kit.backbones import pretrain_language
+from dylora_kit.paper import world as runs
+from dylora_kit.synthetic import corpus
+from dylora_kit.synthetic.build import build as build_world
+from dylora_kit.tasks import world
+from dylora_kit.tasks.describe import scores, write
+from dylora_kit.tasks.world import prompt_of
+
+SMALL = {"steps": 2, "batch_size": 4}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with a small world and two hardly trained models."""
+    found = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DYLORA_KIT_HOME", str(found))
+        patch.setattr(pretrain_language, "READ", 400)
+        patch.setattr(corpus, "test_texts", frozenset)
+        patch.setattr(world, "VALIDATION", 8)
+        build_world(found / "data" / "world", train=24, test=12)
+        for name, settings in pretrain_language.PRETRAINING.items():
+            patch.setitem(pretrain_language.PRETRAINING, name, settings | SMALL | {"steps": 4})
+            backbones.pretrain(name, progress=False)
+        yield found
+
+
+@pytest.mark.parametrize("name", ["entailment", "similarity"])
+def test_every_method_gives_the_metric_at_its_ranks(name: str) -> None:
+    every = list(range(1, 9))
+    for method in runs.TRAINED:
+        frame = runs.run(name, method, 10, **SMALL, lr=1e-3)
+        assert set(frame["metric"]) == {world.METRICS[name]}
+        ranks = {key: part["rank"].tolist() for key, part in frame.groupby("method")}
+        if method == runs.LORA:
+            assert ranks == {runs.LORA: every, runs.SVD: every, runs.HELD: every}
+        else:
+            assert ranks == {method: [8] if method in (runs.HEAD, runs.FULL) else every}
+
+
+def test_descriptions_are_scored_by_what_the_model_writes() -> None:
+    frame = runs.run("describe", runs.DYLORA, 10, **SMALL, lr=1e-3)
+    assert frame["metric"].tolist() == ["bleu", "slot error rate"] * 8
+    assert frame[frame["metric"] == "bleu"]["value"].between(0, 1).all()
+
+
+def test_a_batch_of_texts_is_written_as_each_would_be_alone() -> None:
+    model, words, rows = (
+        backbones.load("world-gpt2"),
+        backbones.tokenizer("world-gpt2"),
+        world.texts("describe")["test"],
+    )
+    together = write(model, words, rows[:3])
+    assert together == [write(model, words, [row])[0] for row in rows[:3]]
+
+
+def test_a_long_prompt_leaves_the_positions_that_there_are() -> None:
+    model, words = backbones.load("world-gpt2"), backbones.tokenizer("world-gpt2")
+    long = {"first": "the " * 90}
+    assert pretrain_language.LENGTH - 60 < len(words(prompt_of(long))["input_ids"]) < pretrain_language.LENGTH
+    assert len(write(model, words, [long])) == 1
+
+
+def test_texts_that_say_the_facts_have_no_slot_errors_and_others_have() -> None:
+    rows = world.texts("describe")["test"]
+    right = scores([row["references"][1] for row in rows], rows)
+    assert right == {"bleu": 1.0, "slot error rate": 0.0}
+    shifted = [row["references"][0] for row in rows[1:] + rows[:1]]
+    assert scores(shifted, rows)["slot error rate"] > 0.5
+    with pytest.raises(ValueError, match="1 texts for 12 rows: expected one for each"):
+        scores(["The Red Fox."], rows)
+
+
+def test_the_command_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[Any] = []
+    real = runs.run
+
+    def run(name: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
+        if len(done) == 2:
+            raise OSError("no more")
+        done.append((method, seed))
+        return real(name, method, seed, **settings)
+
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL)
+    monkeypatch.setattr(runs, "SEEDS", (10, 42))
+    path = tmp_path / "results" / "world-similarity.csv"
+    asked = Namespace(tasks=["similarity"], methods=[runs.HEAD, runs.DYLORA], choose=False, out=tmp_path)
+    with pytest.raises(OSError, match="no more"):
+        runs._main(asked)
+    assert done == [(runs.HEAD, 10), (runs.DYLORA, 10)]
+    monkeypatch.setattr(runs, "run", real)
+    runs._main(asked)
+    written = pd.read_csv(path)
+    assert written.groupby(["method", "seed"], sort=False).size().to_dict() == {
+        (runs.BAG, 10): 1, (runs.HEAD, 10): 1, (runs.DYLORA, 10): 8, (runs.HEAD, 42): 1, (runs.DYLORA, 42): 8,
+    }  # fmt: skip
+    assert "DyLoRA" in capsys.readouterr().out
+    kept = tmp_path / "adapters" / "world-similarity-dylora"
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+    model = backbones.load("world-roberta", num_labels=1)
+    task = world.load("similarity", backbones.tokenizer("world-roberta"))
+    again = runs.measure("similarity", task, task.test, model, dk.load(model, kept))
+    first = written[(written["method"] == runs.DYLORA) & (written["seed"] == 10)]
+    assert again["value"].round(6).tolist() == first["value"].tolist()
+    assert "python -m dylora_kit.paper.world --tasks similarity" in (kept / "README.md").read_text()
+    assert set(written["backbone"]) == {runs.made_of("similarity")["backbone"]}
+    monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL | {"steps": 3})
+    with pytest.raises(ValueError, match="has similarity, head only with steps = 2, now it is 3"):
+        runs._main(asked)
+
+
+def test_learning_rates_are_compared_on_the_validation_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    real = runs.measure
+
+    def listening(name: str, task: Any, data: Any, *rest: Any) -> pd.DataFrame:
+        seen.append(len(data))
+        return real(name, task, data, *rest)
+
+    monkeypatch.setattr(runs, "measure", listening)
+    monkeypatch.setattr(runs, "CANDIDATES", (1e-3, 3e-3))
+    for name in ("sentiment", "describe"):
+        assert set(runs.choose(name, runs.DYLORA, **SMALL)) == {1e-3, 3e-3}
+    assert seen == [8] * 4
