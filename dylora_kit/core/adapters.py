@@ -13,6 +13,7 @@ from dylora_kit.core.layer import DyLoRALinear, Wrapper, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, check_scaling
 from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
 from dylora_kit.core.targets import (
+    Target,
     by_module,
     ends_with,
     holders_of_same_weights,
@@ -77,39 +78,19 @@ def attach(
     modules_to_save = modules_to_save if isinstance(modules_to_save, str) else list(modules_to_save or ())
     targets = match_targets(model, target_modules, split_fused)
     saved = match_saved(model, modules_to_save, list(targets))
-    limits = dict.fromkeys(targets, r)
-    whole = [pattern for pattern in rank_pattern if pattern in targets]
-    ends = [pattern for pattern in rank_pattern if pattern not in targets]
-    for pattern in (*reversed(ends), *whole):  # what is set later wins
-        named = [pattern] if pattern in targets else [name for name in targets if ends_with(name, pattern)]
-        if not named:
-            raise ValueError(
-                f"rank_pattern names {pattern!r}, which is no target: the targets are {', '.join(targets)}"
-            )
-        limits.update(dict.fromkeys(named, rank_pattern[pattern]))
-
+    limits = _maximum_ranks(list(targets), r, rank_pattern)
     requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    generator = torch.Generator().manual_seed(seed)
-    layers: dict[str, LowRankAdapter] = {}
-    wrappers: list[Wrapper] = []
-    options = (lora_alpha, scaling, lora_dropout, generator)
+    options = (lora_alpha, scaling, lora_dropout, torch.Generator().manual_seed(seed))
     try:
-        for name, parts in by_module(targets).items():
-            base = model.get_submodule(name)
-            if parts:
-                ranks = {part: limits[f"{name}.{part}"] for part in parts}
-                fused = DyLoRAFused(base, parts, ranks, *options)
-                layers |= {f"{name}.{part}": fused.part(part) for part in parts}
-                wrappers.append(fused)
-            else:
-                layers[name] = layer = DyLoRALinear(base, limits[name], *options)
-                wrappers.append(layer)
-    except BaseException as error:
+        wrappers = _wrapped(model, targets, limits, options)
+    except BaseException:
         for parameter, flag in requires_grad.items():
             parameter.requires_grad_(flag)
-        if type(error) in (TypeError, ValueError):
-            raise type(error)(f"{name}: {error}") from None
         raise
+    layers = {
+        name: wrappers[target.module].part(target.part) if target.part else wrappers[target.module]
+        for name, target in targets.items()
+    }
     model.requires_grad_(False)
     for module in saved.values():
         module.requires_grad_(True)
@@ -123,7 +104,45 @@ def attach(
         "rank_pattern": {name: int(limit) for name, limit in rank_pattern.items()},
         "split_fused": bool(split_fused),
     }
-    return Adapters(model, layers, wrappers, saved, config, requires_grad)
+    return Adapters(model, layers, list(wrappers.values()), saved, config, requires_grad)
+
+
+def _maximum_ranks(targets: list[str], r: int, rank_pattern: Mapping[str, int]) -> dict[str, int]:
+    """The maximum rank of each target; where several patterns fit, a whole name wins, and else the first."""
+    limits = dict.fromkeys(targets, r)
+    whole = [pattern for pattern in rank_pattern if pattern in targets]
+    ends = [pattern for pattern in rank_pattern if pattern not in targets]
+    for pattern in (*reversed(ends), *whole):  # what is set later wins
+        named = [pattern] if pattern in targets else [name for name in targets if ends_with(name, pattern)]
+        if not named:
+            raise ValueError(
+                f"rank_pattern names {pattern!r}, which is no target: the targets are {', '.join(targets)}"
+            )
+        limits.update(dict.fromkeys(named, rank_pattern[pattern]))
+    return limits
+
+
+def _wrapped(
+    model: nn.Module,
+    targets: Mapping[str, Target],
+    limits: Mapping[str, int],
+    options: tuple[float, str, float, torch.Generator],
+) -> dict[str, Any]:
+    """An adapted layer for each module to replace, by its name; the model is not changed but frozen there."""
+    wrappers: dict[str, Any] = {}
+    for name, parts in by_module(targets).items():
+        base = model.get_submodule(name)
+        try:
+            if parts:
+                ranks = {part: limits[f"{name}.{part}"] for part in parts}
+                wrappers[name] = DyLoRAFused(base, parts, ranks, *options)
+            else:
+                wrappers[name] = DyLoRALinear(base, limits[name], *options)
+        except (TypeError, ValueError) as error:
+            if type(error) in (TypeError, ValueError):
+                raise type(error)(f"{name}: {error}") from None
+            raise
+    return wrappers
 
 
 def load(model: nn.Module, path: str | PathLike[str]) -> "Adapters":

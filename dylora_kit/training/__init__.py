@@ -6,5 +6,7 @@ In reading order:
 - `objectives`: individual, summation and mixed loss, as ranks and weights
 - `reached_rows`: which rows the backward passes reached
 - `optim`: AdamW that updates the rows of Algorithm 1 and no others
+- `checkpoint`: what a training needs to go on where it stopped
+- `run_settings`: what a training is asked for, checked before it starts
 - `loop`: the training itself
 """

@@ -7,7 +7,7 @@ checkpointing) sees the rank it had. A rank may be a tensor with one rank per ex
 is run k times over, as one. A weight may be a tensor with one weight per example, for a loss with one value for each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,3 +63,38 @@ def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[floa
     (1.0, torch.Size([4]))
     """
     return [(1.0, sampler.draw_many(batch_size))]
+
+
+def size_of(batch: Mapping[str, Tensor]) -> int:
+    """How many examples a batch has."""
+    return len(next(iter(batch.values())))
+
+
+def repeated(batch: dict[str, Tensor], rank: Rank) -> dict[str, Tensor]:
+    """The batch as often as there are ranks for it.
+
+    >>> repeated({"labels": torch.tensor([0, 1])}, torch.tensor([1, 1, 2, 2]))
+    {'labels': tensor([0, 1, 0, 1])}
+    """
+    n = size_of(batch)
+    if not isinstance(rank, Tensor) or rank.dim() != 1 or len(rank) == n or len(rank) % n:
+        return batch  # a length that does not fit is refused by the layers
+    times = len(rank) // n
+    return {
+        key: torch.cat([value] * times) if value.dim() and len(value) == n else value for key, value in batch.items()
+    }
+
+
+def weighted(loss: Tensor, weight: float | Tensor) -> Tensor:
+    """A term's loss times its weight, as one number.
+
+    Raises `ValueError` for one weight per example where the loss is not one value per example.
+    """
+    if not isinstance(weight, Tensor) or weight.dim() == 0:
+        return weight * loss.mean()
+    if loss.shape != weight.shape:
+        raise ValueError(
+            f"this objective weighs {len(weight)} examples one by one, but the loss has shape {tuple(loss.shape)}: "
+            "pass a loss that gives one value per example"
+        )
+    return (weight.to(loss) * loss).sum()

@@ -25,7 +25,7 @@ from toys import R, adapted, assert_same, examples, state_of, toy
 import dylora_kit as dk
 from dylora_kit import backbones
 from dylora_kit.tasks import digits
-from dylora_kit.training.loop import CHECKPOINT
+from dylora_kit.training.checkpoint import FILE as CHECKPOINT
 
 OBJECTIVES = [dk.individual_loss, dk.summation_loss, dk.mixed_loss]
 STEPS = 12

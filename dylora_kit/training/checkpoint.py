@@ -1,0 +1,136 @@
+"""What a training needs to go on where it stopped: one file, whole or not there."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dylora_kit.storage.files import read_tensors, tensors_as_bytes, write_files
+from dylora_kit.training.sampling import RankSampler
+
+FILE = "training.safetensors"
+
+
+class Row(NamedTuple):
+    """One step of a training: its number from 1, the rank (None if it used several), loss and learning rate."""
+
+    step: int
+    rank: int | None
+    loss: float
+    lr: float
+
+
+@dataclass
+class Checkpoint:
+    """Trained weights, optimizer, sampler, random state and history of a run.
+
+    Attributes:
+        settings: what the run's result depends on, as JSON.
+        folder: where the file is; None if the run keeps none.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    sampler: RankSampler
+    settings: dict[str, Any]
+    folder: Path | None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        assert self.folder is not None
+        return self.folder / FILE
+
+    def exists(self) -> bool:
+        """Whether there is a saved state."""
+        return self.folder is not None and self.path.is_file()
+
+    def write(self, rows: list[Row]) -> None:
+        """Writes the state after the steps of the history."""
+        state, draws = self.optimizer.state_dict(), self.sampler.state_dict()
+        tensors = self._weights() | {
+            "sampler": draws["generator"],
+            "rng": torch.get_rng_state(),
+            "history": torch.tensor(
+                [(row.step, -1 if row.rank is None else row.rank, row.loss, row.lr) for row in rows],
+                dtype=torch.float64,
+            ),
+        }
+        if self._device.type == "cuda":
+            tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
+        for index, values in state["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+        write_files(self.path.parent, {FILE: tensors_as_bytes(tensors, self.settings)})
+
+    def read(self) -> list[Row]:
+        """Takes everything back to the saved state; returns the history.
+
+        Raises `FileNotFoundError`, or `ValueError` for a file that is damaged or of a run with other settings; nothing
+        has changed then.
+        """
+        tensors, saved_settings = read_tensors(self.path)
+        self._check_settings(saved_settings)
+        self._check_weights(tensors)
+        self.optimizer.load_state_dict(self._optimizer_state(tensors))
+        draws = {"probabilities": self.sampler.distribution.probabilities, "generator": tensors["sampler"]}
+        self.sampler.load_state_dict(draws)
+        with torch.no_grad():
+            for name, weight in self._weights().items():
+                weight.copy_(tensors[name])
+        torch.set_rng_state(tensors["rng"])
+        if self._device.type == "cuda" and "cuda_rng" in tensors:
+            torch.cuda.set_rng_state(tensors["cuda_rng"], self._device)
+        return [
+            Row(int(step), None if rank < 0 else int(rank), loss, lr)
+            for step, rank, loss, lr in tensors["history"].tolist()
+        ]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def _weights(self) -> dict[str, Tensor]:
+        trained = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+        kept = self.model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
+        return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers() if name in kept}
+
+    def _check_settings(self, saved: Any) -> None:
+        settings = json.loads(json.dumps(self.settings))
+        if not isinstance(saved, dict):
+            raise ValueError(f"{self.path} was not written by this kit: it does not say how it was trained")
+        for key in dict.fromkeys([*settings, *saved]):
+            if saved.get(key) != settings.get(key):
+                raise ValueError(
+                    f"the checkpoint was made with {key} = {saved.get(key)}, this run has {key} = {settings.get(key)}"
+                )
+
+    def _check_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        weights = self._weights()
+        for name in [*weights, *(name for name in tensors if name.startswith(("model.", "buffer.")))]:
+            if name not in weights or name not in tensors or tensors[name].shape != weights[name].shape:
+                raise ValueError(f"the checkpoint does not fit this model: {name!r} is missing or has another shape")
+        lacking = [name for name in ("sampler", "rng", "history") if name not in tensors]
+        if lacking:
+            raise ValueError(f"the checkpoint is damaged: it lacks {lacking[0]!r}")
+
+    def _optimizer_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The optimizer's state dict with the file's moments and step counts."""
+        state = self.optimizer.state_dict()
+        state["state"] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state["state"].setdefault(int(index), {})[key] = tensor
+        keys = sorted({key for values in state["state"].values() for key in values})
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for index, values in state["state"].items():
+            for key in keys:
+                if key not in values or (
+                    key != "step" and values[key].dim() and values[key].shape != params[index].shape
+                ):
+                    raise ValueError(f"the checkpoint is damaged: 'optimizer.{index}.{key}' is missing or misshapen")
+        return state

@@ -1,0 +1,118 @@
+"""What a training is asked for: checked before anything changes, and recorded for a run that resumes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.rank import RankHandle
+from dylora_kit.training.checkpoint import FILE
+from dylora_kit.training.optim import NestedAdamW
+from dylora_kit.training.sampling import RankSampler
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The numbers of a training; see `train`. Raises `ValueError` for one that makes no sense."""
+
+    steps: int
+    batch_size: int
+    gradient_accumulation: int
+    schedule: str
+    warmup: float
+    max_grad_norm: float | None
+    seed: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "gradient_accumulation", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1: got {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the steps, at least 0 and less than 1: got {self.warmup!r}")
+        if self.schedule not in ("linear", "constant"):
+            raise ValueError(f"unknown schedule {self.schedule!r}: expected 'linear' or 'constant'")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be greater than 0: got {self.max_grad_norm!r}")
+
+    def lr_factor(self, step: int) -> float:
+        """By what the learning rate is multiplied in a step, counted from 0."""
+        if self.schedule == "constant":
+            return 1.0
+        rise = round(self.warmup * self.steps)
+        return (step + 1) / (rise + 1) if step < rise else (self.steps - step) / (self.steps - rise)
+
+    def recorded(
+        self,
+        adapters: RankHandle,
+        optimizer: torch.optim.Optimizer,
+        sampler: RankSampler,
+        objective: Callable[..., Any],
+        examples: int,
+    ) -> dict[str, Any]:
+        """What the result depends on, as JSON, to be kept in a checkpoint."""
+        others = [key for key in optimizer.param_groups[0] if key not in ("params", "lr")]
+        return {
+            **adapters.settings(),
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "gradient_accumulation": self.gradient_accumulation,
+            "objective": getattr(objective, "__name__", type(objective).__name__),
+            "schedule": self.schedule,
+            "warmup": self.warmup,
+            "max_grad_norm": self.max_grad_norm,
+            "seed": self.seed,
+            "optimizer": type(optimizer).__name__,
+            "update": getattr(optimizer, "update", None),
+            "lr": [group["lr"] for group in optimizer.param_groups],
+            **{key: [group[key] for group in optimizer.param_groups] for key in others},
+            "examples": examples,
+            "probabilities": sampler.distribution.probabilities,
+            "sampler_seed": sampler.seed,
+        }
+
+
+def checked_optimizer(
+    model: nn.Module,
+    adapters: RankHandle,
+    sampler: RankSampler,
+    given: torch.optim.Optimizer | None,
+    lr: float | None,
+    weight_decay: float | None,
+) -> torch.optim.Optimizer:
+    """The optimizer that was given, or a new `NestedAdamW`, for adapters that can be trained with this sampler.
+
+    Raises `ValueError` for adapters of another model or merged ones, for a sampler that draws other ranks, and for an
+    optimizer that does not train them.
+    """
+    adapters.check_usable(model)
+    adapters.check_unmerged("training")
+    if sampler.distribution.hi > adapters.r:
+        raise ValueError(f"the sampler draws ranks up to {sampler.distribution.hi}, but r = {adapters.r}")
+    if given is None:
+        if not isinstance(adapters, Adapters):
+            raise ValueError("this model has no adapters for NestedAdamW: pass an optimizer of its parameters")
+        return NestedAdamW(adapters, lr=1e-3 if lr is None else lr, weight_decay=weight_decay or 0.0)
+    if lr is not None or weight_decay is not None:
+        raise ValueError("give lr and weight_decay to the optimizer you pass, not to train()")
+    optimized = {parameter for group in given.param_groups for parameter in group["params"]}
+    if not all(parameter in optimized for parameter in adapters.nested_parameters()):
+        raise ValueError("the optimizer does not train these adapters: make it from the handle you pass")
+    return given
+
+
+def checked_folder(checkpoint: str | Path | None, adapters: RankHandle, resume: bool) -> Path | None:
+    """The folder of a checkpoint; `ValueError` if there has to be one, or it holds the checkpoint of another run."""
+    if checkpoint is None:
+        if resume:
+            raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint=…")
+        return None
+    if not adapters.resumes:
+        raise ValueError(f"a training of {adapters.kind} cannot go on from a checkpoint: leave checkpoint=… out")
+    if not resume and (Path(checkpoint) / FILE).is_file():
+        raise ValueError(f"{checkpoint} holds the checkpoint of another run: pass resume=True, or another folder")
+    return Path(checkpoint)
