@@ -24,7 +24,7 @@ def rank_curves(
     title: str = "",
     *,
     methods: Sequence[str] | None = None,
-    word: str = "rank",
+    unit: str = "rank",
     bottom: float = 0.0,
 ) -> "Image":
     """A metric by rank, one line per method; with several seeds, their mean and a band of one standard deviation.
@@ -32,7 +32,7 @@ def rank_curves(
     Arguments:
         frame: what `sweep` returns, or several of them one under another.
         methods: which to draw, in this order; default is all.
-        word: what b counts.
+        unit: what b counts.
         bottom: where the vertical axis starts, as a value of the metric; if not at 0, the axis says so.
     """
     import seaborn as sns
@@ -63,7 +63,7 @@ def rank_curves(
         ax=axes,
     )
     axes.set(
-        xlabel=f"{word} b",
+        xlabel=f"{unit} b",
         ylabel=f"{metric}, %" + (f" (from {100 * bottom:.0f} up)" if bottom else ""),
         ylim=(100 * bottom, max(102 - 2 * bottom, 102 * frame["value"].max())),
         title=title,
@@ -72,8 +72,8 @@ def rank_curves(
     means = frame.groupby(["method", "rank"])["value"].mean()
     axes.legend(title=None, frameon=False, loc="best")
     _calm(axes)
-    said = [f"{name} from {_ends(means[name], word)}" for name in names]
-    return _image(figure, f"{metric.capitalize()} by {word}: {'; '.join(said)}.")
+    said = [f"{name} from {_ends(means[name], unit)}" for name in names]
+    return _image(figure, f"{metric.capitalize()} by {unit}: {'; '.join(said)}.")
 
 
 def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") -> "Image":
@@ -272,9 +272,9 @@ def _one_metric(frame: "pd.DataFrame", methods: Sequence[str] | None = None) -> 
     return names
 
 
-def _ends(values: Any, word: str = "rank") -> str:
+def _ends(values: Any, unit: str = "rank") -> str:
     first, last = values.index[0], values.index[-1]
-    return f"{100 * values[first]:.0f} % at {word} {first} to {100 * values[last]:.0f} % at {word} {last}"
+    return f"{100 * values[first]:.0f} % at {unit} {first} to {100 * values[last]:.0f} % at {unit} {last}"
 
 
 def _calm(axes: Any) -> None:

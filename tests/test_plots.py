@@ -44,13 +44,13 @@ def test_curves_say_what_b_counts_and_how_they_end(seeds: int) -> None:
         ],
         columns=["method", "rank", "metric", "value", "seed"],
     )
-    image = plots.rank_curves(frame, word="code length")
+    image = plots.rank_curves(frame, unit="code length")
     assert image.alt == (
         "Error by code length: nested from 80 % at code length 1 to 16 % at code length 5; "
         "PCA from 50 % at code length 1 to 10 % at code length 5."
     )
     assert "at rank 5" in plots.rank_curves(frame).alt
-    only = plots.rank_curves(frame, methods=["PCA"], word="code length")
+    only = plots.rank_curves(frame, methods=["PCA"], unit="code length")
     assert "nested" not in only.alt
     assert has(image, BLUE) and has(image, ORANGE)
     assert has(only, BLUE) and not has(only, ORANGE)

@@ -53,7 +53,7 @@ def measured(frame: pd.DataFrame, method: str) -> list[str]:
 
 
 def test_the_table_of_digits_says_what_was_measured() -> None:
-    frame = pd.read_csv(RESULTS / "digits.csv").query("domain == 'turned'")
+    frame = pd.read_csv(RESULTS / "table2-digits-turned.csv").query("domain == 'turned'")
     said = rows_of(r"(DyLoRA|LoRA.*|… with.*)")
     assert len(said) == 5
     for (method,), cells in said.items():
@@ -61,10 +61,10 @@ def test_the_table_of_digits_says_what_was_measured() -> None:
 
 
 IN_DESIGN = {
-    "uniform, individual loss": ("distributions", "uniform"),
-    "geometric, p = 0.15": ("distributions", "geometric 0.15"),
-    "summation loss": ("objectives", "summation"),
-    "one rank for each example": ("objectives", "one rank for each example"),
+    "uniform, individual loss": ("table4", "uniform"),
+    "geometric, p = 0.15": ("table4", "geometric 0.15"),
+    "summation loss": ("table7", "summation"),
+    "one rank for each example": ("table7", "one rank for each example"),
     "update as the authors' code": ("updates", "rows 1 … b, as the authors"),
     "exact update, rows at twice the learning rate": ("updates", "rows 1 … b, exact, rows at 2 lr"),
     "update as the authors' code, rows at twice the rate": ("updates", "rows 1 … b, as the authors, rows at 2 lr"),
@@ -77,11 +77,11 @@ def test_the_table_of_choices_says_what_was_measured() -> None:
     assert len(said) == len(IN_DESIGN)
     for (name,), cells in said.items():
         kind, method = IN_DESIGN[name]
-        assert cells == measured(pd.read_csv(RESULTS / f"design-{kind}-digits-turned.csv"), method), name
+        assert cells == measured(pd.read_csv(RESULTS / f"{kind}-digits-turned.csv"), method), name
 
 
 def test_what_is_said_of_time_was_measured() -> None:
-    seconds = pd.read_csv(RESULTS / "design-objectives-digits-turned.csv").groupby("method")["cpu_seconds"].mean()
+    seconds = pd.read_csv(RESULTS / "table7-digits-turned.csv").groupby("method")["cpu_seconds"].mean()
     assert "takes seven times as long" in README and 6.5 < seconds["summation"] / seconds["individual"] < 7.5
     assert "in hardly more time than one rank for all" in README
     assert seconds["one rank for each example"] < 1.1 * seconds["individual"]
@@ -95,8 +95,8 @@ def test_what_is_said_of_time_was_measured() -> None:
 
 def test_what_is_said_of_choices_was_measured() -> None:
     at, mean = {}, {}
-    for kind in ("objectives", "updates"):
-        frame = pd.read_csv(RESULTS / f"design-{kind}-digits-turned.csv")
+    for kind in ("table7", "updates"):
+        frame = pd.read_csv(RESULTS / f"{kind}-digits-turned.csv")
         at |= frame.groupby(["method", "rank"])["value"].mean().to_dict()
         mean |= frame.groupby("method")["value"].mean().to_dict()
     assert round(100 * (at["summation", 1] - at["individual", 1])) == 9
@@ -116,18 +116,18 @@ def test_what_is_said_of_choices_was_measured() -> None:
 
 
 def test_what_is_said_of_choices_on_a_task_in_words_was_measured() -> None:
-    frame = pd.read_csv(RESULTS / "design-distributions-world-acceptability.csv")
+    frame = pd.read_csv(RESULTS / "table4-world-acceptability.csv")
     at = frame.groupby(["method", "rank"])["value"].mean()
     assert [round(100 * at[name, 1]) for name in ("geometric 0.15", "uniform", "uniform 4 … 8")] == [81, 80, 69]
     costs = [round(100 * (at["uniform", b] - at["uniform, row b", b])) for b in range(1, 9)]
     assert (min(costs), max(costs)) == (4, 8)
-    losses = pd.read_csv(RESULTS / "design-objectives-world-acceptability.csv").query("metric == 'matthews'")
+    losses = pd.read_csv(RESULTS / "table7-world-acceptability.csv").query("metric == 'matthews'")
     loss = (100 * losses.groupby(["method", "rank"])["value"].mean()).round()
     each = "one rank for each example"
     assert [loss[key] for key in (("summation", 1), (each, 1), (each, 8), ("individual", 8))] == [84, 81, 85, 83]
     assert (loss[each] - loss["individual"]).max() == loss[each, 8] - loss["individual", 8]
     assert round(100 * at["geometric 0.15", 8]) == round(100 * at["uniform", 8])
-    updates = pd.read_csv(RESULTS / "design-updates-world-acceptability.csv").query("metric == 'matthews'")
+    updates = pd.read_csv(RESULTS / "updates-world-acceptability.csv").query("metric == 'matthews'")
     mean, rows = 100 * updates.groupby("method")["value"].mean(), updates.groupby(["method", "rank"])["value"].mean()
     mean = mean.round()
     costs = [
@@ -171,7 +171,7 @@ def test_what_is_said_of_a_rank_for_each_layer_was_measured() -> None:
 
 
 def test_the_table_of_glue_says_what_was_measured() -> None:
-    frame = pd.read_csv(RESULTS / "glue-all-MiniLM-L6-v2.csv").query("metric == 'accuracy'")
+    frame = pd.read_csv(RESULTS / "table2-glue-all-MiniLM-L6-v2.csv").query("metric == 'accuracy'")
     said = rows_of(r"(SST-2|MRPC|RTE) \| .*")
     assert len(said) == 14
     for (task, method), cells in said.items():
@@ -183,7 +183,7 @@ IN_WORLD = {"F1": "f1", "Matthews": "matthews", "Pearson": "pearson", "BLEU": "b
 
 
 def world_rows(task: str, metric: str) -> pd.DataFrame:
-    frame = pd.read_csv(RESULTS / f"world-{task}.csv")
+    frame = pd.read_csv(RESULTS / f"table2-world-{task}.csv")
     return frame[frame["metric"] == metric]
 
 

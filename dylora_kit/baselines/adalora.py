@@ -25,7 +25,7 @@ class Allocation(RankHandle):
         model: PEFT's model, whose loss keeps A and B orthogonal.
     """
 
-    word, kind, resumes = "budget", "AdaLoRA", False
+    unit, kind, resumes = "budget", "AdaLoRA", False
     model: Any
 
     def __init__(self, peft_model: Any, layers: dict[str, Any]) -> None:

@@ -74,7 +74,7 @@ class Code(RankHandle):
         fixed: the first so many units are not trained any more, as in unit sweeping (Rippel et al. 2014).
     """
 
-    word = "code length"
+    unit = "code length"
     kind = "code"
 
     def __init__(self, model: Autoencoder, k: int) -> None:

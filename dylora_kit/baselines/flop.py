@@ -140,7 +140,7 @@ class Gates(RankHandle):
         multipliers: the λ₁ and λ₂ of the size, which ascend. They are in no checkpoint, so a training is not resumed.
     """
 
-    word, kind, resumes = "size", "gates", False
+    unit, kind, resumes = "size", "gates", False
 
     def __init__(self, model: nn.Module, layers: dict[str, GatedLinear], whole: int) -> None:
         self.model, self.layers, self.whole = model, layers, whole

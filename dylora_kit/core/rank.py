@@ -123,13 +123,13 @@ class RankHandle:
 
     Attributes:
         model: the model whose rank it turns.
-        word: what b counts, for labels.
+        unit: what b counts, for labels.
         kind: what the parameters it counts are called, for labels.
         resumes: whether a training of it can go on from a checkpoint.
     """
 
     model: nn.Module
-    word = "rank"
+    unit = "rank"
     kind = "adapter"
     resumes = True
     _active: ActiveRank

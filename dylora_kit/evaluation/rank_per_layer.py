@@ -41,7 +41,7 @@ def ranks_per_layer(
     data: Any,
     *,
     budget: int,
-    sure: float = 2.0,
+    standard_errors: float = 2.0,
     batch_size: int = 64,
     collate: Callable[[list[Any]], dict[str, Any]] | None = None,
 ) -> Cut:
@@ -55,8 +55,8 @@ def ranks_per_layer(
     Arguments:
         data: labelled examples to choose on, such as a validation part; not those that are reported on.
         budget: the most adapter parameters that may be used; at least those of rank 1.
-        sure: by how many standard errors a step has to lower the loss, by its differences on eight parts of the data.
-            With 0, what looks better on the data is taken, and may be worse on other data.
+        standard_errors: by how many of them a step has to lower the loss, by its differences on eight parts of the
+            data. With 0, what looks better on the data is taken, and may be worse on other data.
 
     Raises `ValueError` for a budget that is too small. The active rank is afterwards what it was.
     """
@@ -87,7 +87,7 @@ def ranks_per_layer(
         looking = False
         steps = [(*step, _stepped(ranks, *step)) for step in _promising(ranks, most, losses_at)]
         for up, down, other in [step for step in steps if parameters_of(step[2]) <= budget][: len(ranks)]:
-            if _lower(losses, found := losses_at(other), sure):
+            if _lower(losses, found := losses_at(other), standard_errors):
                 ranks, losses, looking = other, found, True
                 path.append((parameters_of(ranks), up, down, float(losses.mean())))
                 break
@@ -112,13 +112,13 @@ def _promising(
     return sorted(seeming, key=lambda pair: (not np.isfinite(seeming[pair]), seeming[pair]))
 
 
-def _lower(before: np.ndarray, after: np.ndarray, sure: float) -> bool:
+def _lower(before: np.ndarray, after: np.ndarray, standard_errors: float) -> bool:
     """Whether losses of the same parts of the data have fallen by more than so many standard errors."""
     gains = before - after
     if not np.isfinite(gains).all():
         return bool(np.isfinite(after).all())  # any number is better than none
     error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
-    return bool(gains.mean() > max(sure * error, 1e-9))
+    return bool(gains.mean() > max(standard_errors * error, 1e-9))
 
 
 def _losses(

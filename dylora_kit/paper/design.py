@@ -72,6 +72,7 @@ CHOICES: dict[str, dict[str, dict[str, Any]]] = {
         "one rank for each example": {"objective": mixed_loss},
     },
 }
+FILES = {"updates": "updates", "distributions": "table4", "objectives": "table7"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits-turned": {"steps": 1000, "batch_size": 32, "lr": 4e-3},
     **{
@@ -145,7 +146,7 @@ def _main(arguments: argparse.Namespace) -> None:
             for seed in SEEDS
             for method, choice in CHOICES[arguments.choice].items()
         ]
-        found.append(collect(folder / f"design-{arguments.choice}-{name}.csv", jobs))
+        found.append(collect(folder / f"{FILES[arguments.choice]}-{name}.csv", jobs))
     print(table(pd.concat(found), ["task", "metric"]).to_string())
 
 

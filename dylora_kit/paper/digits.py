@@ -5,7 +5,8 @@
 
 Every method has the same steps, batches, learning rate and head. The learning rate was chosen on validation images.
 Where a head is trained anew, it has 500 steps more. Gradients are not clipped.
-`digits.csv` has the accuracies, `digits-ordering.csv` how well the rows of the two adapters are ordered.
+`table2-digits-turned.csv` has the accuracies, `ordering-digits-turned.csv` how well
+the rows of the two adapters are ordered.
 """
 
 import argparse
@@ -91,7 +92,7 @@ PARTS = {DYLORA: run, FROZEN: run_others}  # by the method whose rows tell that 
 
 
 def _all(domains: list[str], path: Path) -> None:
-    order_path = path.with_name(f"{path.stem}-ordering.csv")
+    order_path = path.with_name("ordering-digits-turned.csv")
     results, orders = (
         pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["domain", "seed", "method"])
         for file in (path, order_path)
@@ -129,7 +130,7 @@ def _adapters(folder: Path) -> None:
             f"{what}, for the backbone `digits-vit`, trained on digits turned by 90°",
             "python -m dylora_kit.paper.digits --adapters",
             TRAINING | {"lr": LR, "seed": SEEDS[0]},
-            "digits.csv",
+            "table2-digits-turned.csv",
         )
 
 
@@ -137,7 +138,7 @@ def _main(arguments: argparse.Namespace) -> None:
     if arguments.adapters:
         _adapters(arguments.out or backbones.data_folder() / "adapters")
     else:
-        _all(arguments.domains, arguments.out or backbones.data_folder() / "results" / "digits.csv")
+        _all(arguments.domains, arguments.out or backbones.data_folder() / "results" / "table2-digits-turned.csv")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m dylora_kit.paper.glue sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 mrpc rte --steps 500
 
-Results go to data/results/glue-<model>.csv, one task and seed after another, and each task's DyLoRA of the first seed
-to data/adapters/glue-<model>-<task>; the same command goes on where it stopped. Every method has the same steps,
+Results go to data/results/table2-glue-<model>.csv, one task and seed after another, and each task's DyLoRA of the first
+seed to data/adapters/glue-<model>-<task>; the same command goes on where it stopped. Every method has the same steps,
 batches, learning rate and head. The dev split is only reported on; choose the learning rate with `--choose`, which
 trains one DyLoRA for each candidate and looks at the validation part of train.
 """
@@ -80,7 +80,7 @@ def _main(arguments: argparse.Namespace) -> None:
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     name = Path(arguments.model).name
     out = arguments.out or backbones.data_folder()
-    path = out / "results" / f"glue-{name}.csv"
+    path = out / "results" / f"table2-glue-{name}.csv"
     settings = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
     tasks = {key: glue.load(key, tokenizer, max_length=arguments.max_length) for key in arguments.tasks}
 

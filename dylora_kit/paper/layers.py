@@ -59,9 +59,11 @@ def run(name: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
     for b in BUDGETS:
         budget = adapters.num_parameters(b)
         cuts: dict[str, Any] = {"one rank for all": b}
-        for sure in SURE:
-            cut = ranks_per_layer(model, adapters, task.validation, budget=budget, sure=sure, collate=task.collate)
-            cuts[f"each layer, sure by {sure:g}"] = cut.ranks
+        for standard_errors in SURE:
+            cut = ranks_per_layer(
+                model, adapters, task.validation, budget=budget, standard_errors=standard_errors, collate=task.collate
+            )
+            cuts[f"each layer, sure by {standard_errors:g}"] = cut.ranks
         for how, ranks in cuts.items():
             with adapters.at(ranks), evaluating(model):
                 found = model(**test)

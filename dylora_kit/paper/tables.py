@@ -87,10 +87,10 @@ def table2() -> Rows:
 
 
 def _worlds(method: str, rank: int) -> dict[str, str]:
-    digits = measured("digits", "")
+    digits = measured("table2", "digits-turned")
     found = {"turned digits (accuracy)": cell(_of(digits, domain="turned", method=method, rank=rank)["value"])}
     for name in world.NAMES:
-        values = _of(measured("world", name), method=method, rank=rank)["value"]
+        values = _of(measured("table2", f"world-{name}"), method=method, rank=rank)["value"]
         found[f"{name} ({world.METRICS[name]})"] = cell(values)
     return found
 
@@ -128,7 +128,7 @@ def table4() -> Rows:
             row = {"rank": str(rank), "distribution": distribution, "updated": updated}
             row["paper: average of six"] = f"{paper[rank, distribution, updated]:.2f}"
             for task in SMALL:
-                row[task] = cell(_of(measured("design-distributions", task), method=name, rank=rank)["value"])
+                row[task] = cell(_of(measured("table4", task), method=name, rank=rank)["value"])
             rows.append(row)
     return rows
 
@@ -174,7 +174,7 @@ def table7() -> Rows:
         row = {"loss": name, "paper: seconds": "–" if one is None else f"{one['training_time_s']:.0f}"}
         row["paper: CoLA, mean over ranks"] = "–" if one is None else f"{one['cola_mean_over_ranks']:.2f}"
         for task in SMALL:
-            frame = _of(measured("design-objectives", task), method=name)
+            frame = _of(measured("table7", task), method=name)
             row[f"{task}: seconds"] = f"{frame['cpu_seconds'].mean():.0f}" if len(frame) else "–"
             row[task] = cell(frame.groupby("seed")["value"].mean() if len(frame) else [])
         rows.append(row)

@@ -89,7 +89,7 @@ def run(name: str, method: str, seed: int, *, kept: Path | None = None, **settin
     if kept is not None:
         what = f"DyLoRA, ranks 1 to {R}, for the backbone `{model_of(name)}`, trained on the world's task `{name}`"
         made_by = f"python -m dylora_kit.paper.world --tasks {name}"
-        keep(adapters, kept, what, made_by, settings | {"seed": seed}, f"world-{name}.csv")
+        keep(adapters, kept, what, made_by, settings | {"seed": seed}, f"table2-world-{name}.csv")
     ranks = [R] if method in (HEAD, FULL) else None  # their adapters are zero: every rank is the same
     frames.append(measure(name, task, test, model, adapters, ranks).assign(method=method, cpu_seconds=seconds))
     if method == LORA:
@@ -126,7 +126,7 @@ def _main(arguments: argparse.Namespace) -> None:
         return
     out = arguments.out or backbones.data_folder()
     found = [
-        collect(out / "results" / f"world-{name}.csv", _jobs(name, arguments.methods, out / "adapters"))
+        collect(out / "results" / f"table2-world-{name}.csv", _jobs(name, arguments.methods, out / "adapters"))
         for name in arguments.tasks
     ]
     print(table(pd.concat(found), ["task", "metric"]).to_string())

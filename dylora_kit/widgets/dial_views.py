@@ -24,9 +24,9 @@ def draws(distribution: RankDistribution, other: RankDistribution, names: tuple[
     drawn = [[one.probabilities.get(rank, 0.0) for rank in range(1, r + 1)] for one in (distribution, other)]
     moved = [one.update_frequencies(r) for one in (distribution, other)]
 
-    def bars(word: str, shares: list[list[float]]) -> list[cards.Bar]:
+    def bars(unit: str, shares: list[list[float]]) -> list[cards.Bar]:
         pairs = enumerate(zip(*shares, strict=True), 1)
-        return [cards.Bar(f"{word} {n}", here, f"{100 * here:.0f} %", there) for n, (here, there) in pairs]
+        return [cards.Bar(f"{unit} {n}", here, f"{100 * here:.0f} %", there) for n, (here, there) in pairs]
 
     finding = f"Row {r} is updated in {100 * moved[0][-1]:.1f} % of the steps, {names[1]}: {100 * moved[1][-1]:.1f} %."
     return View(

@@ -88,7 +88,7 @@ class RankExplorer(ipywidgets.VBox):
         self._texts, self._classes = list(texts[:SHOWN]), list(classes)
         self._data, self._views, self._guess = data, views, guess
         self._training = dict(training or {})
-        self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.word}"
+        self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.unit}"
         self._metric = "accuracy" if of_adapters else "error"
         self._live = {key: Live(one, data, self._metric, SHOWN, collate) for key, one in methods.items()}
         self._first = self._live[name]
@@ -102,7 +102,7 @@ class RankExplorer(ipywidgets.VBox):
             ]
 
         r, start = adapters.r, adapters.rank if isinstance(adapters.rank, int) else adapters.r
-        knob = "Inference rank" if adapters.word == "rank" else adapters.word.capitalize()
+        knob = "Inference rank" if adapters.unit == "rank" else adapters.unit.capitalize()
         self.slider = ipywidgets.IntSlider(
             value=start, min=1, max=r, description=knob, readout=False, style=_PLAIN, layout={"width": "380px"}
         )
@@ -161,7 +161,7 @@ class RankExplorer(ipywidgets.VBox):
         used, most = handle.num_parameters(rank), handle.num_parameters(handle.r)
         self.note.value = (
             f"of {handle.r} &nbsp;·&nbsp; {used:,} {handle.kind} parameters, "
-            f"{100 * used / most:.0f} % of {handle.word} {handle.r}"
+            f"{100 * used / most:.0f} % of {handle.unit} {handle.r}"
         )
 
     def train_more(self, steps: int = 100) -> None:
@@ -270,7 +270,7 @@ class RankExplorer(ipywidgets.VBox):
             active=list(self._live).index(self.method.value),
             metric=self._metric,
             subtitle=self._caption,
-            word=live.handle.word,
+            unit=live.handle.unit,
             layer=self._layer(live, rank) if self.layer.value else None,
             ordering=live.ordering() if "ordering" in self._views else {},
             examples=[self._example(*one) for one in zip(self._pictures, said, strict=False)],

@@ -29,19 +29,19 @@ def test_where_no_step_is_sure_to_help_a_uniform_budget_gives_the_uniform_cut(b:
     model = toy(dropout=0.0)
     adapters = adapted(model)
     data = examples(40, seed=5)
-    found = dk.ranks_per_layer(model, adapters, data, budget=adapters.num_parameters(b) + 5, sure=1e6)
+    found = dk.ranks_per_layer(model, adapters, data, budget=adapters.num_parameters(b) + 5, standard_errors=1e6)
     assert found.ranks == {"up": b, "down": b} and found.parameters == adapters.num_parameters(b)
     assert found.path.values.tolist() == [[found.parameters, "", "", found.loss]]
 
 
-@pytest.mark.parametrize("sure", [0.0, 1.0])
-def test_each_step_of_the_way_fits_and_lowers_the_loss(sure: float) -> None:
+@pytest.mark.parametrize("standard_errors", [0.0, 1.0])
+def test_each_step_of_the_way_fits_and_lowers_the_loss(standard_errors: float) -> None:
     model = toy(dropout=0.0)
     adapters = adapted(model)
     data = examples(40, seed=6)
     before = state_of(model)
     adapters.rank = 2
-    found = dk.ranks_per_layer(model, adapters, data, budget=100, sure=sure, batch_size=7)
+    found = dk.ranks_per_layer(model, adapters, data, budget=100, standard_errors=standard_errors, batch_size=7)
     assert adapters.rank == 2
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     ranks = {"up": 3, "down": 3}
@@ -105,13 +105,13 @@ def test_a_layer_that_does_harm_gives_its_rank_back() -> None:
     assert found.ranks == {"first": 1, "second": 4} and found.parameters == 50
 
 
-@pytest.mark.parametrize(("sure", "first"), [(0.0, 4), (2.0, 3)])
-def test_a_gain_within_the_noise_is_taken_only_if_asked_for(sure: float, first: int) -> None:
+@pytest.mark.parametrize(("standard_errors", "first"), [(0.0, 4), (2.0, 3)])
+def test_a_gain_within_the_noise_is_taken_only_if_asked_for(standard_errors: float, first: int) -> None:
     model = Priced(first=0.0, second=0.0, noise=-1.0)
     adapters = dk.attach(model, r=4, target_modules=["first", "second"])
     # five parts of eight gain by a higher rank of the first layer, three lose as much
     data = [{"x": torch.full((4,), 1.0 if index % 8 < 5 else -1.0), "labels": 0} for index in range(16)]
-    assert dk.ranks_per_layer(model, adapters, data, budget=70, sure=sure).ranks["first"] == first
+    assert dk.ranks_per_layer(model, adapters, data, budget=70, standard_errors=standard_errors).ranks["first"] == first
 
 
 def test_any_loss_is_better_than_none() -> None:

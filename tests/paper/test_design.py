@@ -48,7 +48,7 @@ def test_the_command_measures_every_rank_and_goes_on(tmp_path: Path, monkeypatch
     monkeypatch.setattr(design, "SEEDS", (10,))
     asked = Namespace(choice="objectives", tasks=["digits-turned"], out=tmp_path)
     design._main(asked)
-    written = pd.read_csv(tmp_path / "design-objectives-digits-turned.csv")
+    written = pd.read_csv(tmp_path / "table7-digits-turned.csv")
     assert written.groupby("method", sort=False).size().to_dict() == dict.fromkeys(design.CHOICES["objectives"], 8)
     assert (written["cpu_seconds"] > 0).all() and set(written["seed"]) == {10}
     monkeypatch.setattr(design, "run", lambda *_: pytest.fail("was measured again"))

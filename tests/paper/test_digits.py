@@ -20,17 +20,17 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where results are written, a seed's LoRA and DyLoRA among them already."""
     monkeypatch.setattr(runs, "SEEDS", (10,))
     monkeypatch.setitem(runs.TRAINING, "steps", 3)
-    for name in ("digits.csv", "digits-ordering.csv"):
+    for name in ("table2-digits-turned.csv", "ordering-digits-turned.csv"):
         frame = pd.read_csv(backbones.data_folder() / "results" / name)
         others = (runs.FROZEN, runs.FULL, runs.HEAD)
         kept = frame[(frame["seed"] == 10) & ~frame["method"].isin(others)]
         kept = kept.assign(steps=3) if "steps" in kept else kept
         (tmp_path / name).write_bytes(runs._as_csv(kept))
-    return tmp_path / "digits.csv"
+    return tmp_path / "table2-digits-turned.csv"
 
 
 def test_what_is_missing_of_a_seed_is_measured_and_nothing_twice(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, orders = pd.read_csv(path), path.with_name("digits-ordering.csv").read_bytes()
+    before, orders = pd.read_csv(path), path.with_name("ordering-digits-turned.csv").read_bytes()
     monkeypatch.setitem(runs.PARTS, runs.DYLORA, lambda *_: pytest.fail("was measured again"))
     runs._all(["turned"], path)
     after = pd.read_csv(path)
@@ -41,7 +41,7 @@ def test_what_is_missing_of_a_seed_is_measured_and_nothing_twice(path: Path, mon
     }  # fmt: skip
     assert set(new["domain"]) == {"turned"} and set(new["metric"]) == {"accuracy"}
     assert new[["steps", "batch_size", "lr"]].drop_duplicates().to_numpy().tolist() == [[3, 32, runs.LR]]
-    assert path.with_name("digits-ordering.csv").read_bytes() == orders
+    assert path.with_name("ordering-digits-turned.csv").read_bytes() == orders
     monkeypatch.setitem(runs.PARTS, runs.FROZEN, lambda *_: pytest.fail("was measured again"))
     runs._all(["turned"], path)
     pd.testing.assert_frame_equal(pd.read_csv(path), after)

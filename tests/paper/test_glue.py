@@ -92,7 +92,7 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
     arguments.seeds = 3
     runs._main(arguments)
     assert done == [10, 42, 4242]
-    written = pd.read_csv(tmp_path / "mine" / "results" / "glue-base.csv")
+    written = pd.read_csv(tmp_path / "mine" / "results" / "table2-glue-base.csv")
     assert written["seed"].tolist() == done
     assert set(written["model"]) == {"base"}
     arguments.lr = 3e-3

@@ -28,7 +28,7 @@ def test_what_is_said_beside_the_tables_was_measured() -> None:
     assert (ranks.loc[32] - ranks.loc[1]).max() < 2.05
     words = means("search", "world-acceptability", "method", "r")
     assert max(words[ONE][r] for r in (2, 4, 8, 16, 32)) - min(words[ONE][r] for r in (2, 4, 8, 16, 32)) < 0.01
-    spoken = {name: means("world", name, "method", "rank") for name in world.NAMES if name != "describe"}
+    spoken = {name: means("table2", f"world-{name}", "method", "rank") for name in world.NAMES if name != "describe"}
     assert round(100 * (spoken["sentiment"][LORA][8] - spoken["sentiment"][LORA][1])) == 4
     assert all(at[LORA][8] - at[SVD][b] < 0.02 for at in spoken.values() for b in range(2, 9))
     assert all(at[DYLORA].min() > at[LORA][8] - 0.06 for at in spoken.values())
@@ -42,12 +42,12 @@ def test_what_is_said_beside_the_tables_was_measured() -> None:
     assert final["value"].idxmin() == FLOP and round(100 * (final["value"][FULL] - final["value"][FLOP])) == 10
     assert round(100 * (final["value"][FULL] - words[ONE][1])) == 3
     assert final["stored"][ONE] < final["stored"][FLOP] / 20
-    five = means("design-distributions", "digits-turned", "method", "rank")
+    five = means("table4", "digits-turned", "method", "rank")
     assert five["geometric 0.15", 1] > five["uniform", 1] and five["geometric 0.15", 8] < five["uniform", 8]
-    words = means("design-distributions", "world-acceptability", "method", "rank")
+    words = means("table4", "world-acceptability", "method", "rank")
     assert words["geometric 0.15", 1] > words["uniform", 1] and words["geometric 0.15", 8] >= words["uniform", 8]
     for task, cost in (("digits-turned", 4), ("world-acceptability", 1)):
-        at = means("design-updates", task, "method", "rank")
+        at = means("updates", task, "method", "rank")
         assert round(100 * (at["rows 1 … b, as the authors", 8] - at["row b, as the authors", 8])) == cost
     costs = {name: at[DYLORA].mean() - at[FROZEN].mean() for name, at in spoken.items()}
     assert round(100 * max(costs.values())) == 7
@@ -59,7 +59,7 @@ def test_what_is_said_beside_the_tables_was_measured() -> None:
         assert round(rows["LoRA, search"] - rows["DyLoRA"]) in (1, 2) and rows["DyLoRA, frozen"] < rows["DyLoRA"] - 10
         took = {row["method"]: float(row[f"{task}: time"]) for row in tables.table5()}
         assert took["LoRA, search"] == pytest.approx(6, abs=0.5) and took["DyLoRA"] == 1
-    seconds = tables.measured("design-objectives", "digits-turned").groupby("method")["cpu_seconds"].mean()
+    seconds = tables.measured("table7", "digits-turned").groupby("method")["cpu_seconds"].mean()
     assert round(seconds["summation"] / seconds["individual"]) == 7
     assert seconds["one rank for each example"] < 1.1 * seconds["individual"]
 
@@ -76,7 +76,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     digits = [(LORA, 2, metric, value, 10, domain) for metric, value, domain in
               (("accuracy", 0.31, "turned"), ("accuracy", 0.77, "upright"), ("f1", 0.99, "turned"))]  # fmt: skip
     pd.DataFrame(digits, columns=["method", "rank", "metric", "value", "seed", "domain"]).to_csv(
-        folder / "digits.csv", index=False
+        folder / "table2-digits-turned.csv", index=False
     )
     rows: list[tuple[str, int, int, float, float, int, int]] = []
     for seed, shift in SEEDS:
@@ -102,8 +102,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
              for name, value in values.items() for rank in (1, 8) for metric in ("f1", "accuracy")
              for seed, shift in SEEDS]  # fmt: skip
     frame = pd.DataFrame(other, columns=["method", "rank", "metric", "value", "seed", "cpu_seconds"])
-    for kind in ("objectives", "distributions"):
-        frame.to_csv(folder / f"design-{kind}-digits-turned.csv", index=False)
+    for kind in ("table7", "table4"):
+        frame.to_csv(folder / f"{kind}-digits-turned.csv", index=False)
     return folder
 
 

@@ -98,7 +98,7 @@ def test_the_command_goes_on_where_it_stopped(
     monkeypatch.setattr(runs, "run", run)
     monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL)
     monkeypatch.setattr(runs, "SEEDS", (10, 42))
-    path = tmp_path / "results" / "world-similarity.csv"
+    path = tmp_path / "results" / "table2-world-similarity.csv"
     asked = Namespace(tasks=["similarity"], methods=[runs.HEAD, runs.DYLORA], choose=False, out=tmp_path)
     with pytest.raises(OSError, match="no more"):
         runs._main(asked)

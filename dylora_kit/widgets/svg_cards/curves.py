@@ -13,7 +13,7 @@ def metric_card(scene: Scene) -> str:
     most = max((value for one in scene.series for value in one.values.values()), default=1.0)
     ticks = [0.25 * tick for tick in range(max(5, math.ceil(4 * min(most, 2.0)) + 1))]  # an error can exceed 100 %
     up = lambda value: top + height * (1 - min(value / ticks[-1], 1.0))  # noqa: E731
-    out = [head(f"{scene.metric.capitalize()} by {scene.word}, in %", scene.subtitle)]
+    out = [head(f"{scene.metric.capitalize()} by {scene.unit}, in %", scene.subtitle)]
     for tick in ticks:
         y = up(tick)
         out.append(f'<line x1="{left}" x2="{left + width}" y1="{y}" y2="{y}" style="stroke:var(--line);opacity:.7"/>')
@@ -21,7 +21,7 @@ def metric_card(scene: Scene) -> str:
     for rank in range(1, scene.r + 1):
         if scene.r <= 16 or rank in (1, scene.rank, scene.r):
             out.append(text(at(rank), top + height + 19, str(rank), "b mid" if rank == scene.rank else "soft mid"))
-    out.append(text(left + width / 2, top + height + 38, f"{scene.word} b", "soft mid"))
+    out.append(text(left + width / 2, top + height + 38, f"{scene.unit} b", "soft mid"))
     x = at(scene.rank)
     out.append(
         f'<line x1="{x}" x2="{x}" y1="{top - 6}" y2="{top + height}" style="stroke:var(--ink);stroke-dasharray:3 4"/>'

@@ -53,7 +53,7 @@ class Scene:
     active: int
     metric: str
     subtitle: str = ""
-    word: str = "rank"  # what b counts
+    unit: str = "rank"  # what b counts
     layer: Layer | None = None
     ordering: Mapping[str, Sequence[float]] = field(default_factory=dict)  # scores of the ranks 1 … r, by layer
     examples: Sequence[Example] = ()  # pictures
@@ -74,4 +74,4 @@ class Scene:
             for one in self.series
             if self.rank in one.values
         ]
-        return f"{self.word.capitalize()} {self.rank} of {self.r}: {'; '.join(said)}."
+        return f"{self.unit.capitalize()} {self.rank} of {self.r}: {'; '.join(said)}."
