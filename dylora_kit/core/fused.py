@@ -11,27 +11,31 @@ from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
 from dylora_kit.storage.peft_files import Block
 
 ADAPTED = ("q", "v")  # what is adapted when the whole projection is named, as in the paper
+# what architectures call a fused projection
 FUSED_NAMES = ("c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv", "wqkv", "W_pack", "in_proj_qkv", "c_attn_qkv")
 
-Parts = dict[str, Sequence[int]]
+Parts = dict[str, Sequence[int]]  # the outputs of each part, by its name
 
 
 def _gpt2(attention: Any, d_out: int) -> Parts:
+    """q, k and v one after another; k and v in cross-attention."""
     size = attention.split_size
     names = "kv" if attention.is_cross_attention else "qkv"
     return {name: range(index * size, (index + 1) * size) for index, name in enumerate(names)}
 
 
 def _gpt_neox(attention: Any, d_out: int) -> Parts:
-    size = attention.head_size  # each head has its q, its k and its v, one after another
+    """Head after head, each with its q, its k and its v."""
+    size = attention.head_size
     heads = range(d_out // (3 * size))
     return {
-        name: [3 * size * head + size * place + one for head in heads for one in range(size)]
+        name: [3 * size * head + size * place + offset for head in heads for offset in range(size)]
         for place, name in enumerate("qkv")
     }
 
 
 def _phi3(attention: Any, d_out: int) -> Parts:
+    """q, k and v one after another; k and v may have fewer heads than q."""
     queries = attention.config.num_attention_heads * attention.head_dim
     keys = attention.num_key_value_heads * attention.head_dim
     return {"q": range(queries), "k": range(queries, queries + keys), "v": range(queries + keys, queries + 2 * keys)}
@@ -50,9 +54,9 @@ def parts_of(model: nn.Module, name: str) -> Parts | None:
     >>> parts_of(nn.Sequential(nn.Linear(2, 6)), "0") is None
     True
     """
-    parent_name, _, own = name.rpartition(".")
+    parent_name, _, child_name = name.rpartition(".")
     parent = model.get_submodule(parent_name)
-    split = SPLITS.get((type(parent).__name__, own))
+    split = SPLITS.get((type(parent).__name__, child_name))
     if split is None:
         return None
     module = model.get_submodule(name)
@@ -64,12 +68,12 @@ def parts_of(model: nn.Module, name: str) -> Parts | None:
 
 
 def check_split_known(model: nn.Module, name: str) -> None:
-    """Raises `ValueError` for a projection that is fused by its name, and whose split nobody told us."""
-    own = name.rpartition(".")[2]
-    if own in FUSED_NAMES and parts_of(model, name) is None:
-        kind = type(model.get_submodule(name.rpartition(".")[0])).__name__
+    """Raises `ValueError` for a projection whose name says that it is fused, and whose split is not in `SPLITS`."""
+    parent_name, _, child_name = name.rpartition(".")
+    if child_name in FUSED_NAMES and parts_of(model, name) is None:
+        parent = type(model.get_submodule(parent_name)).__name__
         raise ValueError(
-            f"{name!r} looks like a fused projection, and how {kind} splits it is not known here: "
+            f"{name!r} looks like a fused projection, and how {parent} splits it is not known here: "
             "pass split_fused=False to adapt it as one layer"
         )
 
@@ -127,19 +131,23 @@ class DyLoRAFused(Wrapper):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out), every part at the active rank."""
         h = self.base_layer(x, *args, **kwargs)
-        if runs_merged(self, *self.adapters.values()):
+        if runs_merged(self, self._first.active):
             return h
-        pieces, done = [], 0
-        if all(_is_run(outputs) for outputs in self.parts.values()):
+        if all(_is_run(outputs) for outputs in self.parts.values()):  # then slices do, which are faster than indices
+            pieces, done = [], 0
             for name, outputs in sorted(self.parts.items(), key=lambda part: part[1][0]):
-                part = h[..., outputs[0] : outputs[-1] + 1]
-                pieces += [h[..., done : outputs[0]], self.part(name).add_to(part, x)]
-                done = outputs[-1] + 1
+                start, stop = outputs[0], outputs[-1] + 1
+                pieces += [h[..., done:start], self.part(name).add_to(h[..., start:stop], x)]
+                done = stop
             return torch.cat([*pieces, h[..., done:]], dim=-1)
         for name in self.parts:
-            where = getattr(self, f"outputs_{name}")
-            h = h.index_copy(-1, where, self.part(name).add_to(h.index_select(-1, where), x))
+            indices = getattr(self, f"outputs_{name}")
+            h = h.index_copy(-1, indices, self.part(name).add_to(h.index_select(-1, indices), x))
         return h
+
+    @property
+    def _first(self) -> LowRankAdapter:
+        return self.part(next(iter(self.parts)))
 
     def block(self) -> Block:
         """A, B and the scale of all parts as one adapter: A (Σ b, d_in), B (d_out, Σ b), zero where a part has no row.
@@ -153,18 +161,19 @@ class DyLoRAFused(Wrapper):
         B, start = A.new_zeros(d_out, len(A)), 0
         for name, (part_A, part_B, part_scale) in parts.items():
             stop = start + len(part_A)
-            B[self.parts[name], start:stop] = part_B * (part_scale / scale)  # 1 where all parts have one rank
+            B[self.parts[name], start:stop] = part_B * (part_scale / scale)
             start = stop
         return A, B, scale
 
     def delta_as_weight(self) -> Tensor:
         """ΔW of all parts at the active rank in the layout of the base layer's weight; zero elsewhere."""
-        first = self.part(next(iter(self.parts)))
-        whole = torch.zeros(sizes_of(self.base_layer)[::-1], dtype=first.lora_A.dtype, device=first.lora_A.device)
+        d_in, d_out = sizes_of(self.base_layer)
+        delta = self._first.lora_A.new_zeros(d_out, d_in)
         for name, outputs in self.parts.items():
-            whole[outputs] = self.part(name).delta()
-        return whole.T if stores_transposed(self.base_layer) else whole
+            delta[outputs] = self.part(name).delta()
+        return delta.T if stores_transposed(self.base_layer) else delta
 
 
 def _is_run(outputs: list[int]) -> bool:
+    """Whether indices follow one another without a gap."""
     return outputs == list(range(outputs[0], outputs[0] + len(outputs)))

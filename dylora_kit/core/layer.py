@@ -15,7 +15,7 @@ class Wrapper(nn.Module):
     """What stands in a model where a frozen layer stood."""
 
     base_layer: Any  # a linear layer, also a quantised one
-    _original: Tensor | None = None
+    _original: Tensor | None = None  # the weight before merging, while merged
 
     @property
     def weight(self) -> Tensor:
@@ -44,7 +44,7 @@ class Wrapper(nn.Module):
         return (weight.to(delta.dtype) + delta).to(weight.dtype)
 
     def swap_in(self, merged: Tensor) -> None:
-        """Puts a merged weight in place of the original, which is kept: W + Δ − Δ is not W in floating point."""
+        """Puts a merged weight in place of the original, which is kept: W + ΔW − ΔW is not W in floating point."""
         weight = self.weight
         self._original, weight.data = weight.data, merged
 
@@ -105,14 +105,17 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""
-        if runs_merged(self):
+        if runs_merged(self, self.active):
             return self.base_layer(x, *args, **kwargs)
         if self._is_plain(x) and not (args or kwargs):
             return self.add_to(None, x, self.base_layer.weight, self.base_layer.bias)
         return self.add_to(self.base_layer(x, *args, **kwargs), x)
 
     def _is_plain(self, x: Tensor) -> bool:
-        """Whether base and adapter can be computed in one go: nothing else looks at the base layer or its output."""
+        """Whether base layer and adapter can be computed together, without calling the base layer.
+
+        It must be a plain, frozen linear layer without hooks, and all types must be the same.
+        """
         base = self.base_layer
         return (
             type(base) is nn.Linear
@@ -150,7 +153,11 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
 
 
 def sizes_of(module: nn.Module) -> tuple[int, int]:
-    """(d_in, d_out) of a module that an adapter can be added to; `TypeError` for any other."""
+    """(d_in, d_out) of a module that an adapter can be added to; `TypeError` for any other.
+
+    >>> sizes_of(nn.Linear(6, 4))
+    (6, 4)
+    """
     if stores_transposed(module):
         return module.nx, module.nf  # type: ignore[return-value]
     if isinstance(module, nn.Linear):
@@ -163,10 +170,8 @@ def stores_transposed(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx")
 
 
-def runs_merged(layer: nn.Module, *adapters: Any) -> bool:
-    """Whether the base layer alone is to be run; `RuntimeError` for training in that state."""
-    first: Any = adapters[0] if adapters else layer
-    active: ActiveRank = first.active
+def runs_merged(layer: nn.Module, active: ActiveRank) -> bool:
+    """Whether the base layer alone is to be run, as its weight has ΔW in it; `RuntimeError` for training then."""
     if active.merged and layer.training and torch.is_grad_enabled():
         active.check_unmerged("training", RuntimeError)
     return active.merged

@@ -21,7 +21,7 @@ SCALINGS: dict[str, Callable[[float, int, int], float]] = {
 
 
 def check_scaling(scaling: Any) -> str:
-    """`scaling`, or `ValueError` if there is none of this name."""
+    """`scaling` as it is; `ValueError` if there is none of this name."""
     if scaling not in SCALINGS:
         raise ValueError(f"unknown scaling {scaling!r}: expected one of {', '.join(map(repr, SCALINGS))}")
     return scaling
@@ -32,16 +32,20 @@ def new_matrices(
 ) -> tuple[nn.Parameter, nn.Parameter]:
     """lora_A (r, d_in), Gaussian with mean 0 and deviation 1/√d_in, and lora_B (d_out, r), zero.
 
-    They are on the device of `like`, and of its type if that is float32 or float64.
+    They are on the device of `like`, and of its type if that is float32 or float64. Raises `ValueError` for a rank that
+    is not 1 to min(d_in, d_out).
+
+    >>> A, B = new_matrices(d_in=6, d_out=4, r=3, generator=None, like=torch.zeros(1))
+    >>> A.shape, B.shape
+    (torch.Size([3, 6]), torch.Size([4, 3]))
     """
     r = check_rank(r, min(d_in, d_out))
     # as PEFT does: adapters of a half-precision or quantised base are trained in float32
     dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
     start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")
     nn.init.normal_(start, std=d_in**-0.5, generator=generator)
-    return nn.Parameter(start.to(like.device, dtype)), nn.Parameter(
-        torch.zeros(d_out, r, device=like.device, dtype=dtype)
-    )
+    lora_B = torch.zeros(d_out, r, device=like.device, dtype=dtype)
+    return nn.Parameter(start.to(like.device, dtype)), nn.Parameter(lora_B)
 
 
 class LowRankAdapter(nn.Module):
@@ -71,8 +75,8 @@ class LowRankAdapter(nn.Module):
             raise ValueError(f"lora_dropout must be at least 0 and less than 1: got {lora_dropout!r}")
         self._lora_alpha, self._scaling, self._lora_dropout = lora_alpha, scaling, float(lora_dropout)
         self.lora_A, self.lora_B = lora_A, lora_B
-        # A leaf whose gradient says which rows a backward pass reached: a gradient of lora_A can be zero on a row
-        # that was used, so the optimizer cannot tell from the gradient. On the CPU, where the optimizer reads it.
+        # A leaf whose gradient says which rows a backward pass reached. The gradient of lora_A does not: it can be zero
+        # on a row that was used. On the CPU, where the optimizer reads it.
         self.reached = torch.zeros(self.r, dtype=torch.float32, device="cpu", requires_grad=True)
         self.name = ""
         self.active = ActiveRank({"": self.r})
@@ -127,36 +131,38 @@ class LowRankAdapter(nn.Module):
         """
         b, frozen, per_example = self.active.of(self.name), self.active.frozen, self.active.per_example
         if per_example is None:
-            low, scale, gate, own = (b - 1 if frozen else 0), self.scale(b), None, None
+            low, scale, gate, mask = (b - 1 if frozen else 0), self.scale(b), None, None
         else:
             low, scale = 0, 1.0
-            gate, own = self._gates(x, per_example.clamp(max=self.r), b, frozen)
-        ranks = (self.lora_A, self.lora_B, self.reached, low, b, scale, gate, own)
+            gate, mask = self._gate_and_mask(x, per_example, b, frozen)
+        adapter = (self.lora_A, self.lora_B, self.reached, low, b, scale, gate, mask)
         if h is None:
-            return LowRank.apply(None, x, weight, bias, x.dtype, *ranks)
+            return LowRank.apply(None, x, weight, bias, x.dtype, *adapter)
         dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
         x = F.dropout(x, self.lora_dropout, self.training)
-        return LowRank.apply(h, x, None, None, dtype, *ranks)
+        return LowRank.apply(h, x, None, None, dtype, *adapter)
 
-    def _gates(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
-        """For one rank per example: what each of b rows counts in each of n = N·… inputs, and which get a gradient."""
-        if x.dim() < 2 or len(x) != len(ranks):
-            raise ValueError(
-                f"the rank tensor names {len(ranks)} examples, but the batch holds {len(x)}: pass one each"
-            )
+    def _gate_and_mask(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
+        """For one rank per example, ranks (N,): what `LowRank` multiplies z and its gradient by.
+
+        With n inputs, n/N in each example: the gate (n, b) is the scale for rows up to the example's rank, else 0; the
+        mask (n, b) is True at the row of that rank, and None unless frozen.
+        """
+        self.active.check_batch(x)
+        ranks = ranks.clamp(max=self.r)
         scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64, device="cpu")
-        number = torch.arange(1, b + 1, device="cpu")
-        gate = (number <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
-        own = number == ranks[:, None] if frozen else None
-        every = x[..., 0].numel() // len(x)
-        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(every, 0)  # (n, b)
-        return gate, None if own is None else own.to(x.device).repeat_interleave(every, 0)
+        rows = torch.arange(1, b + 1, device="cpu")
+        gate = (rows <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
+        mask = rows == ranks[:, None] if frozen else None  # (N, b)
+        inputs_each = x[..., 0].numel() // len(x)
+        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(inputs_each, 0)  # (n, b)
+        return gate, None if mask is None else mask.to(x.device).repeat_interleave(inputs_each, 0)
 
     @torch.no_grad()
     def delta(self, rank: int | None = None) -> Tensor:
         """ΔW at a rank (default: the active one), scale included, shape (d_out, d_in), in the adapter's dtype."""
-        if rank is None and self.active.per_example is not None:
-            raise ValueError("each example has its own rank: say at which rank to compute ΔW")
+        if rank is None:
+            self.active.check_not_mixed("say at which rank to compute ΔW")
         b = self.active.of(self.name) if rank is None else check_rank(rank, self.r)
         return self.scale(b) * (self.lora_B[:, :b] @ self.lora_A[:b])  # (d_out, b) · (b, d_in) → (d_out, d_in)
 
@@ -165,17 +171,29 @@ class LowRankAdapter(nn.Module):
         b = self.active.of(self.name)
         return self.lora_A.detach()[:b], self.lora_B.detach()[:, :b], self.scale(b)
 
+    def check_finite(self, consequence: str) -> None:
+        """Raises `ValueError` that ends with the consequence if lora_A or lora_B holds a value that is not finite."""
+        if not bool(self.lora_A.isfinite().all() and self.lora_B.isfinite().all()):
+            raise ValueError(f"the adapter of {self.name!r} holds values that are not finite: {consequence}")
+
     def extra_repr(self) -> str:
         return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"
 
 
 class LowRank(torch.autograd.Function):
-    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns low+1 … b only.
+    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns low+1 … b only (Eq. 7 and 10).
 
-    Without `h` it is computed here, as x · weightᵀ + bias with a frozen weight. With `gate` (n, b) each of the n inputs
-    weighs the b rows for itself, and `own` (n, b) says which get its gradient. `reached` gets a gradient of ones for
-    the rows that the backward pass reached. All in one function, so that slices, scale and sums cost no pass over
-    memory of their own, and each thin matrix stands on the fast side of its product.
+    Arguments:
+        h: shape (…, d_out). Without it, it is computed here as x · weightᵀ + bias, with a frozen weight.
+        x: shape (…, d_in): n inputs.
+        dtype: the type of the products.
+        A, B: shapes (r, d_in) and (d_out, r).
+        reached: shape (r,); its gradient is one at the rows that the backward pass reached, else zero.
+        gate: shape (n, b): what each input multiplies z, its b intermediate values, by; None for no change.
+        mask: shape (n, b): which entries of the gradient of z reach A and B; None for all.
+
+    It is one function, so that slices, scale and sums need no pass over memory of their own. Which matrix of a product
+    is transposed is a matter of speed.
     """
 
     @staticmethod
@@ -193,7 +211,7 @@ class LowRank(torch.autograd.Function):
         b: int,
         scale: float,
         gate: Tensor | None,
-        own: Tensor | None,
+        mask: Tensor | None,
     ) -> Tensor:
         with _plain_types(x):
             inputs = _cast(x.reshape(-1, x.shape[-1]), dtype)  # (n, d_in)
@@ -201,46 +219,46 @@ class LowRank(torch.autograd.Function):
             z = inputs @ _cast(A[:b], dtype).T  # (n, d_in) · (d_in, b) → (n, b)
             if gate is not None:
                 z = z * gate.to(dtype)
-            ctx.save_for_backward(inputs, weight, A, B, z, gate, own)
+            ctx.save_for_backward(inputs, weight, A, B, z, gate, mask)
             ctx.low, ctx.b, ctx.scale, ctx.x, ctx.dtype = low, b, scale, (x.shape, x.dtype), dtype
             if h is None:
                 h = F.linear(x, weight, bias)  # type: ignore[arg-type]  # (…, d_in) · (d_in, d_out) → (…, d_out)
                 h.view(-1, h.shape[-1]).addmm_(z, columns, alpha=scale)  # (n, b) · (b, d_out), added in place
                 return h
-            if h.dtype == dtype:
+            if h.dtype == dtype:  # h + (n, b) · (b, d_out)
                 return torch.addmm(h.reshape(-1, h.shape[-1]), z, columns, alpha=scale).view(h.shape)
-            return h + (z @ columns * scale).view(h.shape).to(h.dtype)
+            return h + (z @ columns * scale).view(h.shape).to(h.dtype)  # the same, h of another type
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        inputs, weight, A, B, z, gate, own = ctx.saved_tensors
+        inputs, weight, A, B, z, gate, mask = ctx.saved_tensors
         low, b, (shape, x_dtype) = ctx.low, ctx.b, ctx.x
         needs_h, needs_x, _, _, _, needs_a, needs_b, needs_reached = ctx.needs_input_grad[:8]
         grad_x = grad_a = grad_b = grad_reached = None
         with _plain_types(grad):
             g = _cast(grad.reshape(-1, grad.shape[-1]), ctx.dtype)  # (n, d_out)
-            if needs_x or needs_a:
-                gz = (_cast(B[:, :b].T.contiguous(), ctx.dtype) @ g.T).mul_(
-                    ctx.scale
-                )  # (b, d_out) · (d_out, n) → (b, n)
-                gz = gz if gate is None else gz * gate.to(ctx.dtype).T
+            if needs_x or needs_a:  # the gradient of z, transposed
+                columns = _cast(B[:, :b].T.contiguous(), ctx.dtype)  # (b, d_out)
+                grad_z = (columns @ g.T).mul_(ctx.scale)  # (b, d_out) · (d_out, n) → (b, n)
+                grad_z = grad_z if gate is None else grad_z * gate.to(ctx.dtype).T
             if needs_x:
-                rows = _cast(A[:b], ctx.dtype)  # (n, b) · (b, d_in) → (n, d_in), beside (n, d_out) · (d_out, d_in)
-                grad_x = gz.T @ rows if weight is None else (g @ weight).addmm_(gz.T, rows)
+                rows = _cast(A[:b], ctx.dtype)  # (b, d_in)
+                # (n, b) · (b, d_in) → (n, d_in), where h was computed here added to (n, d_out) · (d_out, d_in)
+                grad_x = grad_z.T @ rows if weight is None else (g @ weight).addmm_(grad_z.T, rows)
                 grad_x = _cast(grad_x.view(shape), x_dtype)
             if needs_a:
-                gz = gz if own is None else gz * own.T
-                new = (gz[low:] if low else gz) @ inputs  # (b − low, n) · (n, d_in) → (b − low, d_in)
-                grad_a = F.pad(_cast(new, A.dtype), (0, 0, low, A.shape[0] - b))
+                grad_z = grad_z if mask is None else grad_z * mask.T
+                grad_rows = (grad_z[low:] if low else grad_z) @ inputs  # (b − low, n) · (n, d_in) → (b − low, d_in)
+                grad_a = F.pad(_cast(grad_rows, A.dtype), (0, 0, low, A.shape[0] - b))
             if needs_b:
-                z = z if own is None else z * own
-                new = ((z[:, low:] if low else z).T @ g).mul_(ctx.scale).T  # (b − low, n) · (n, d_out), transposed
-                grad_b = F.pad(_cast(new, B.dtype), (low, B.shape[1] - b))
+                z = z if mask is None else z * mask
+                grad_columns = ((z[:, low:] if low else z).T @ g).mul_(ctx.scale)  # (b − low, n) · (n, d_out)
+                grad_b = F.pad(_cast(grad_columns.T, B.dtype), (low, B.shape[1] - b))
             if needs_reached:
                 grad_reached = torch.zeros(A.shape[0], dtype=torch.float32, device="cpu")
-                grad_reached[low:b] = 1.0 if own is None else own.any(0).to(grad_reached)
+                grad_reached[low:b] = 1.0 if mask is None else mask.any(0).to(grad_reached)
         return grad if needs_h else None, grad_x, None, None, None, grad_a, grad_b, grad_reached, *[None] * 5
 
 

@@ -1,4 +1,4 @@
-"""Training and evaluation mode: changed for a block, and given back module by module."""
+"""Training and evaluation mode: changed for a block, and restored module by module."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

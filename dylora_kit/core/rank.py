@@ -1,7 +1,7 @@
 """The active rank b: one object per model, read by every adapted layer.
 
-Ranks are counted from 1. Because the state lives in one place, layers cannot disagree and setting it is one
-assignment, whatever the number of layers.
+Ranks are counted from 1. The state is in one place, so layers cannot disagree, and setting it is one assignment,
+whatever the number of layers.
 """
 
 import operator
@@ -29,6 +29,12 @@ class ActiveRank:
     - an integer tensor of shape `(N,)`: one rank per example of the batch (a mixed batch).
 
     Raises `ValueError` for anything else, and keeps the value it had.
+
+    Attributes:
+        frozen: whether gradients reach row and column b only (Eq. 10).
+        merged: whether ΔW is at present added to the base weights; the rank cannot be set meanwhile.
+        per_layer: `{layer: rank}` if each layer has its own rank, else None.
+        per_example: the ranks of a mixed batch, shape (N,), on the CPU; else None.
 
     >>> rank = ActiveRank({"query": 8, "value": 8})
     >>> rank.value
@@ -58,8 +64,8 @@ class ActiveRank:
 
     @b.setter
     def b(self, b: int) -> None:
-        # torch.compile takes an int it finds on a module for a constant, and would recompile at each rank; the size
-        # of a tensor may vary
+        # Kept as the size of a tensor: torch.compile takes an int on a module for a constant and would compile anew at
+        # each rank, while a size may vary.
         self._size = torch.empty(b, device="cpu")
         if "torch._dynamo" in sys.modules:
             torch._dynamo.maybe_mark_dynamic(self._size, 0)
@@ -94,10 +100,27 @@ class ActiveRank:
         if self.merged:
             raise error(f"the adapters are merged into the base weights: call unmerge() before {purpose}")
 
+    def check_not_mixed(self, request: str) -> None:
+        """Raises `ValueError`, with a request to say which rank is meant, if each example has its own."""
+        if self.per_example is not None:
+            raise ValueError(f"each example has its own rank: {request}")
+
+    def check_layer(self, name: str) -> None:
+        """Raises `ValueError` if no layer has this name."""
+        if name not in self.limits:
+            raise ValueError(f"no adapted layer is called {name!r}: the layers are {', '.join(self.limits)}")
+
+    def check_batch(self, batch: Tensor) -> None:
+        """Raises `ValueError` if each example has its own rank, and a batch (N, …) has not one example for each."""
+        if self.per_example is not None and (batch.dim() < 2 or len(batch) != len(self.per_example)):
+            raise ValueError(
+                f"the rank tensor names {len(self.per_example)} examples, but the batch holds {len(batch)}: "
+                "pass one each"
+            )
+
     def _check_mapping(self, value: Mapping[str, int]) -> dict[str, int]:
-        unknown = [name for name in value if name not in self.limits]
-        if unknown:
-            raise ValueError(f"no adapted layer is called {unknown[0]!r}: the layers are {', '.join(self.limits)}")
+        for name in value:
+            self.check_layer(name)
         missing = [name for name in self.limits if name not in value]
         if missing:
             raise ValueError(f"the mapping gives no rank for {missing[0]!r}: name all {len(self.limits)} layers")
@@ -110,19 +133,18 @@ class ActiveRank:
                 f"got {str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
             )
         ranks = value.detach().to("cpu", torch.long, copy=True)
-        low, high = int(ranks.min()), int(ranks.max())
-        if low < 1 or high > self.r:
-            raise ValueError(f"rank {low if low < 1 else high} is out of range: expected 1 to {self.r}")
+        for rank in (int(ranks.min()), int(ranks.max())):
+            check_rank(rank, self.r)
         return ranks
 
 
 class RankHandle:
-    """What turns the rank of one model: `Adapters`, or the `Code` of an autoencoder.
+    """What sets the rank of one model: `Adapters`, or the `Code` of an autoencoder.
 
     `train`, `sweep`, `predict` and `RankExplorer` take any of them, so nested dropout and DyLoRA share their code.
 
     Attributes:
-        model: the model whose rank it turns.
+        model: the model whose rank it sets.
         unit: what b counts, for labels.
         kind: what the parameters it counts are called, for labels.
         resumes: whether a training of it can go on from a checkpoint.
@@ -172,7 +194,7 @@ class RankHandle:
             self.rank = before
 
     def check_usable(self, model: nn.Module | None = None) -> None:
-        """Raises `ValueError` if this handle does not turn `model` (which may be a wrapper)."""
+        """Raises `ValueError` if this handle belongs to another model than `model`, which may be wrapped (DDP)."""
         if model is not None and not any(module is self.model for module in model.modules()):
             raise ValueError("this handle belongs to another model: pass the model that it was made for")
 
@@ -190,7 +212,14 @@ class RankHandle:
 
 
 def check_rank(value: Any, r: int, where: str = "") -> int:
-    """`value` as an int from 1 to `r`; `ValueError` with the allowed range for anything else."""
+    """`value` as an int from 1 to `r`; `ValueError` with the allowed range for anything else.
+
+    Arguments:
+        where: goes into the sentence after "rank", such as `" of layer 'query'"`.
+
+    >>> check_rank(torch.tensor(3), r=8)
+    3
+    """
     try:
         if isinstance(value, bool) or (isinstance(value, Tensor) and not _holds_integers(value)):
             raise TypeError

@@ -9,7 +9,7 @@ from torch import nn
 
 from dylora_kit.core.fused import ADAPTED, FUSED_NAMES, check_split_known, parts_of
 
-ATTENTION = "attention"
+ATTENTION = "attention"  # stands for query and value of every self-attention
 # what architectures call the query and value of an attention
 QUERY_AND_VALUE = (
     ("query", "value"),
@@ -18,7 +18,7 @@ QUERY_AND_VALUE = (
     ("query_proj", "value_proj"),
     ("q", "v"),
 )
-CROSS = ("crossattention", "encoder_attn", "EncDecAttention", "cross_attn")
+CROSS = ("crossattention", "encoder_attn", "EncDecAttention", "cross_attn")  # what they call cross-attention
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,20 @@ class Target:
 
 
 def match_targets(model: nn.Module, target_modules: str | Sequence[str], split_fused: bool = True) -> dict[str, Target]:
-    """The adapters to make, by name. A list is matched against the end of each name, a string is an expression."""
+    """The adapters to make, by name.
+
+    Arguments:
+        target_modules, split_fused: as in `attach`.
+
+    Raises `ValueError` for a name that matches nothing, and `TypeError` for a projection of `nn.MultiheadAttention`.
+
+    >>> list(match_targets(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), ["0", "2"]))
+    ['0', '2']
+    """
     known = _known(model, split_fused)
     names = list(known)
     if target_modules == ATTENTION:
-        matched = _attention(model, split_fused)
+        matched = _attention(model)
     elif isinstance(target_modules, str):
         if target_modules == "all-linear":
             raise ValueError("target_modules='all-linear' is PEFT's alone: list the layers, or give an expression")
@@ -48,21 +57,21 @@ def match_targets(model: nn.Module, target_modules: str | Sequence[str], split_f
     else:
         if not target_modules:
             raise ValueError("target_modules is empty: name at least one layer to adapt")
-        for target in target_modules:
-            if not any(ends_with(name, target) for name in names):
-                raise _no_match(model, target)
-        matched = [name for name in names if any(ends_with(name, target) for target in target_modules)]
+        for end in target_modules:
+            if not any(ends_with(name, end) for name in names):
+                raise _no_match(model, end)
+        matched = [name for name in names if any(ends_with(name, end) for end in target_modules)]
     chosen: dict[str, Target] = {}
     seen: set[tuple[nn.Module, str | None]] = set()
     for name in matched:
-        for full, one in _expanded(model, known, name, split_fused).items():
-            parent = model.get_submodule(one.module.rpartition(".")[0])
-            module = model.get_submodule(one.module)
+        for adapter, target in _expanded(model, known, name, split_fused).items():
+            parent = model.get_submodule(target.module.rpartition(".")[0])
+            module = model.get_submodule(target.module)
             if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
                 raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
-            if (module, one.part) not in seen:
-                seen.add((module, one.part))
-                chosen[full] = one
+            if (module, target.part) not in seen:
+                seen.add((module, target.part))
+                chosen[adapter] = target
     return chosen
 
 
@@ -97,31 +106,31 @@ def _expanded(model: nn.Module, known: Mapping[str, Target], name: str, split_fu
     return parts or {name: known[name]}
 
 
-def _attention(model: nn.Module, split_fused: bool) -> list[str]:
-    """Query and value of every self-attention of the encoder and the decoder."""
-    found = []
+def _attention(model: nn.Module) -> list[str]:
+    """The names of query and value of every self-attention of the encoder and the decoder."""
+    names: list[str] = []
     for name, module in model.named_modules():
         if any(part in CROSS for part in name.split(".")) or getattr(module, "is_cross_attention", False):
             continue
         children = dict(module.named_children())
-        pairs = [pair for pair in QUERY_AND_VALUE if all(sizes_fit(children.get(one)) for one in pair)]
-        fused = [child for child, one in children.items() if child in FUSED_NAMES and sizes_fit(one)]
-        found += [f"{name}.{child}" if name else child for child in (*(pairs[0] if pairs else ()), *fused)]
-    if not found:
+        pairs = [pair for pair in QUERY_AND_VALUE if all(is_linear(children.get(child)) for child in pair)]
+        fused = [child for child, layer in children.items() if child in FUSED_NAMES and is_linear(layer)]
+        names += [f"{name}.{child}" if name else child for child in (*(pairs[0] if pairs else ()), *fused)]
+    if not names:
         raise ValueError(
             "target_modules='attention' finds no query and value here: name the layers to adapt, "
             f"such as {_linear_ends(model)[:4]}"
         )
-    return found
+    return names
 
 
-def sizes_fit(module: nn.Module | None) -> bool:
-    """Whether a module is one that an adapter could be added to."""
+def is_linear(module: nn.Module | None) -> bool:
+    """Whether a module is of a kind that an adapter can be added to: `nn.Linear`, or transformers' `Conv1D`."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
 def _linear_ends(model: nn.Module) -> list[str]:
-    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if sizes_fit(module)})
+    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module)})
 
 
 def _no_match(model: nn.Module, target: str) -> ValueError:
@@ -145,12 +154,16 @@ def unfused_targets(model: nn.Module, target_modules: str | Sequence[str], metho
 
 
 def saved_by_peft(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
-    """What PEFT takes for the modules of these names: all whose name ends so; `pre_classifier` for `classifier`."""
+    """The modules that PEFT saves under these names: all whose name ends so, also in the middle of a part.
+
+    >>> list(saved_by_peft(nn.ModuleDict({"pre_classifier": nn.Linear(6, 5)}), ["classifier"]))
+    ['pre_classifier']
+    """
     return {name: module for name, module in model.named_modules() if name and any(name.endswith(end) for end in names)}
 
 
 def holders_of_same_weights(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """The modules outside of `modules` that hold a parameter of theirs."""
+    """The modules outside of `modules` that share a parameter with one of them."""
     parameters = {parameter for module in modules.values() for parameter in module.parameters()}
     inside = {module for outer in modules.values() for module in outer.modules()}
     return {
@@ -161,15 +174,22 @@ def holders_of_same_weights(model: nn.Module, modules: Mapping[str, nn.Module]) 
 
 
 def match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: Sequence[str]) -> dict[str, nn.Module]:
+    """The modules to train along, by name; matched like a list of targets.
+
+    Arguments:
+        targets: the names of the adapters, none of which may be inside such a module.
+
+    Raises `ValueError` for a string, a name that matches nothing, and a target that is inside.
+    """
     if isinstance(modules_to_save, str):
         raise ValueError(f"modules_to_save must be a list of names, such as [{modules_to_save!r}]")
     saved: dict[str, nn.Module] = {}
-    for wanted in modules_to_save:
-        found = {name: module for name, module in model.named_modules() if name and ends_with(name, wanted)}
-        if not found:
-            ends = ", ".join(name for name, _ in model.named_children())
-            raise ValueError(f"modules_to_save: {wanted!r} matches no module: the outermost ones are {ends}")
-        saved.update(found)
+    for end in modules_to_save:
+        matches = {name: module for name, module in model.named_modules() if name and ends_with(name, end)}
+        if not matches:
+            outermost = ", ".join(name for name, _ in model.named_children())
+            raise ValueError(f"modules_to_save: {end!r} matches no module: the outermost ones are {outermost}")
+        saved.update(matches)
     for name in saved:
         inside = [target for target in targets if target == name or target.startswith(f"{name}.")]
         if inside:
@@ -178,6 +198,11 @@ def match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: Seque
 
 
 def ends_with(name: str, end: str) -> bool:
+    """Whether a dotted name is `end`, or ends with it at a dot.
+
+    >>> ends_with("layer.0.query", "query"), ends_with("layer.0.subquery", "query")
+    (True, False)
+    """
     return name == end or name.endswith(f".{end}")
 
 
@@ -189,8 +214,8 @@ def short_names(names: Sequence[str]) -> list[str]:
     >>> short_names(["up", "block.down"])
     ['up', 'block.down']
     """
-    parts = [name.split(".") for name in names]
-    if len({len(one) for one in parts}) != 1:
+    rows = [name.split(".") for name in names]
+    if len({len(parts) for parts in rows}) != 1:
         return list(names)
-    varied = [index for index in range(len(parts[0])) if len({one[index] for one in parts}) > 1] or [-1]
-    return [" ".join(one[index] for index in varied) for one in parts]
+    varied = [index for index in range(len(rows[0])) if len({parts[index] for parts in rows}) > 1] or [-1]
+    return [" ".join(parts[index] for index in varied) for parts in rows]

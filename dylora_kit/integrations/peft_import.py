@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from dylora_kit.core.adapters import Adapters, attach
 from dylora_kit.core.layer import sizes_of
-from dylora_kit.core.targets import saved_by_peft, sizes_fit
-from dylora_kit.storage.adapter_files import WEIGHTS, difference
-from dylora_kit.storage.peft_files import alpha_of, layers_of, read_peft_adapter
+from dylora_kit.core.targets import is_linear, saved_by_peft
+from dylora_kit.storage.adapter_files import WEIGHTS, difference, layers_of
+from dylora_kit.storage.peft_files import alpha_of, read_peft_adapter
 
 
 def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | None = None) -> Adapters:
@@ -73,7 +73,7 @@ def _check_layers(model: nn.Module, ranks: Mapping[str, int], folder: Path) -> N
     """Raises `ValueError` if the model lacks a layer of the adapter, or one is narrower than its rank."""
     modules = dict(model.named_modules())
     for name, r in ranks.items():
-        if name in modules and sizes_fit(modules[name]) and r > min(sizes_of(modules[name])):
+        if name in modules and is_linear(modules[name]) and r > min(sizes_of(modules[name])):
             d_in, d_out = sizes_of(modules[name])
             raise ValueError(
                 f"{folder} has rank {r} in {name!r}, a layer of {d_in} inputs and {d_out} outputs: PEFT allows more "

@@ -14,7 +14,7 @@ from dylora_kit.storage.files import read_json, read_tensors, tensors_as_bytes, 
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT's name for the model under an adapter
-FIELDS: dict[str, tuple[type, ...]] = {
+FIELDS: dict[str, tuple[type, ...]] = {  # the arguments of `attach`, and their types in JSON
     "r": (int,),
     "lora_alpha": (int, float),
     "scaling": (str,),
@@ -24,7 +24,7 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "rank_pattern": (dict,),
     "split_fused": (bool,),
 }
-LATER = {"split_fused": True}  # fields that older files lack, and what they meant
+DEFAULTS = {"split_fused": True}  # fields that older files lack, and the value they were written under
 
 
 def write_adapter(
@@ -43,8 +43,7 @@ def write_adapter(
 
     Raises `ValueError` for a value that is not finite.
     """
-    check_finite(tensors)
-    ranks = {name.removesuffix(".lora_A.weight"): len(A) for name, A in tensors.items() if _is_lora_A(name)}
+    ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in layers_of(tensors)}
     content = {
         "peft_type": "LORA",
         "r": config["r"],
@@ -52,19 +51,15 @@ def write_adapter(
         "lora_dropout": config["lora_dropout"],
         "target_modules": list(ranks),
         "modules_to_save": list(modules_to_save) or None,
-        "rank_pattern": {f"^{re.escape(name)}": r for name, r in ranks.items() if r != config["r"]},
+        "rank_pattern": {pattern_of(name): r for name, r in ranks.items() if r != config["r"]},
         "use_rslora": config["scaling"] == "alpha/sqrt(b)",
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
         "dylora": config,
     }
-    files = {
-        # the config stands in both files, so that a pair of two different saves is noticed
-        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}, config),
-        CONFIG: (json.dumps(content, indent=2) + "\n").encode(),
-    }
-    write_files(Path(path), files)
+    # the config stands in both files, so that files of two different saves are noticed
+    write_config_and_weights(Path(path), content, tensors, metadata=config)
 
 
 def read_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -76,7 +71,7 @@ def read_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, T
     folder = Path(path)
     config = _read_config(folder)
     tensors, config_beside_tensors = read_tensors(folder / WEIGHTS)
-    if config_beside_tensors is not None and LATER | config_beside_tensors != config:
+    if config_beside_tensors is not None and DEFAULTS | config_beside_tensors != config:
         raise ValueError(
             f"{folder / WEIGHTS} was saved with other settings than {CONFIG}, so they are of two different adapters"
         )
@@ -86,15 +81,51 @@ def read_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, T
     return config, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
 
 
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Raises `ValueError` if one of the tensors holds a value that is not finite."""
+def write_config_and_weights(
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], metadata: Any = None
+) -> None:
+    """Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT lays them out: both or neither.
+
+    Arguments:
+        tensors: by name in the model; in the file `base_model.model.` stands before each name.
+        metadata: any JSON value, kept in the header of the tensors' file.
+
+    Raises `ValueError` for a value that is not finite.
+    """
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"cannot save values that are not finite: there are some in {name!r}")
+    files = {
+        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}, metadata),
+        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+    }
+    write_files(folder, files)
+
+
+def layers_of(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The layers that an adapter's tensors are of.
+
+    >>> layers_of({"up.lora_A.weight": Tensor(), "up.lora_B.weight": Tensor()})
+    ['up']
+    """
+    return [name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")]
+
+
+def pattern_of(name: str) -> str:
+    """PEFT's pattern for one whole name. Without the "^" PEFT also takes every name that ends so.
+
+    >>> pattern_of("up")
+    '^up'
+    """
+    return f"^{re.escape(name)}"
 
 
 def difference(expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> str | None:
-    """How tensors of a file differ from a model's own in names, types and shapes; None if they fit."""
+    """How tensors of a file differ from a model's own in names, types and shapes; None if they fit.
+
+    >>> difference({"bias": torch.zeros(2)}, {"bias": torch.zeros(3)})
+    "'bias' has shape (3,), expected (2,)"
+    """
     for name in expected:
         if name not in read:
             return f"the file lacks {name!r}"
@@ -111,23 +142,19 @@ def difference(expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> st
     return None
 
 
-def _is_lora_A(name: str) -> bool:
-    return name.endswith(".lora_A.weight")
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG).get("dylora")
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} was not written by this kit: it has no 'dylora' section")
-    config = LATER | config
+    config = DEFAULTS | config
     unexpected = sorted(FIELDS.keys() ^ config.keys())
     if unexpected:
-        what = "lacks" if unexpected[0] in FIELDS else "has an unknown field"
+        problem = "lacks" if unexpected[0] in FIELDS else "has an unknown field"
         raise ValueError(
-            f"the 'dylora' section of {folder / CONFIG} {what} {unexpected[0]!r}: expected {sorted(FIELDS)}"
+            f"the 'dylora' section of {folder / CONFIG} {problem} {unexpected[0]!r}: expected {sorted(FIELDS)}"
         )
-    for key, kinds in FIELDS.items():
-        if not isinstance(config[key], kinds):
-            expected = " or ".join(kind.__name__ for kind in kinds)
+    for key, types in FIELDS.items():
+        if not isinstance(config[key], types):
+            expected = " or ".join(kind.__name__ for kind in types)
             raise ValueError(f"{folder / CONFIG} gives {key} = {config[key]!r}: expected {expected}")
     return config

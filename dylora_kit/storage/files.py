@@ -26,35 +26,44 @@ def data_folder() -> Path:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes files into a folder, all or none: after an error (a full disk) the previous ones are still there."""
+    """Writes files into a folder, all or none: after an error (a full disk) the previous ones are still there.
+
+    Arguments:
+        folder: made if it is not there.
+        contents: `{name: bytes}`.
+
+    Raises `OSError` if that fails, also if a file's name is that of a folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    ready: dict[Path, Path] = {}
+    temporary_files: dict[Path, Path] = {}  # {where a file goes: where it is written first}
     try:
         for name, content in contents.items():
             handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-            ready[folder / name] = Path(temporary)
+            temporary_files[folder / name] = Path(temporary)
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            # mkstemp lets the owner alone read; the umask can only be read by setting it
             umask = os.umask(0)
             os.umask(umask)
-            ready[folder / name].chmod(0o666 & ~umask)
-        for place in ready:
+            Path(temporary).chmod(0o666 & ~umask)
+        for place in temporary_files:
             if place.is_dir():
                 raise IsADirectoryError(f"cannot write the file {place}: there is a folder of that name")
-        for place, temporary_path in ready.items():
-            temporary_path.replace(place)
+        for place, temporary_file in temporary_files.items():
+            temporary_file.replace(place)
     finally:
-        for temporary_path in ready.values():
-            temporary_path.unlink(missing_ok=True)
+        for temporary_file in temporary_files.values():
+            temporary_file.unlink(missing_ok=True)
 
 
 def tensors_as_bytes(tensors: Mapping[str, Tensor], metadata: Any = None) -> bytes:
     """A safetensors file; `metadata` is any JSON value, kept in its header."""
-    ready = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    header = {"format": "pt"} if metadata is None else {"metadata": json.dumps(metadata)}  # two keys come in any order
-    return save(ready, header)
+    on_cpu = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    # one key: safetensors writes several in any order, and equal contents are to give equal bytes
+    header = {"format": "pt"} if metadata is None else {"metadata": json.dumps(metadata)}
+    return save(on_cpu, header)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -86,7 +95,7 @@ def _missing(path: Path) -> FileNotFoundError:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; `ValueError` if the file holds anything else."""
+    """A JSON object from a file. Raises `FileNotFoundError`, or `ValueError` if the file holds anything else."""
     if not path.is_file():
         raise _missing(path)
     try:
@@ -99,5 +108,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(*paths: Path) -> str:
-    """The start of the SHA-256 of files one after another, to tell their versions apart."""
+    """The first 12 hexadecimal digits of the SHA-256 of files one after another: tells their versions apart."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]

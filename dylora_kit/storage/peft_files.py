@@ -1,6 +1,5 @@
 """PEFT's LoRA adapters on disk: written from one block for each layer, and read."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,8 +11,15 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from dylora_kit.storage.adapter_files import CONFIG, PREFIX, WEIGHTS, check_finite
-from dylora_kit.storage.files import read_json, read_tensors, tensors_as_bytes, write_files
+from dylora_kit.storage.adapter_files import (
+    CONFIG,
+    PREFIX,
+    WEIGHTS,
+    layers_of,
+    pattern_of,
+    write_config_and_weights,
+)
+from dylora_kit.storage.files import read_json, read_tensors
 
 Block = tuple[Tensor, Tensor, float]  # A (n, d_in), B (d_out, n) and a scale: ΔW = scale · B·A
 
@@ -38,7 +44,7 @@ NOT_CARRIED: dict[str, tuple[Any, ...]] = {
     "monteclora_config": (),
     "init_lora_weights": LEAVES_BASE,
 }
-HEADS = {"classifier", "score", "qa_outputs"}
+HEADS = {"classifier", "score", "qa_outputs"}  # where PEFT looks for the head of a task
 TASKS = {  # how transformers' class names end, and what PEFT calls their task
     "ForSequenceClassification": "SEQ_CLS",
     "ForTokenClassification": "TOKEN_CLS",
@@ -98,9 +104,12 @@ def write_peft_adapter(
         "base_model_name_or_path": base.name,
         "r": largest,
         "lora_alpha": alpha,
-        # "^", since PEFT takes a name that begins nowhere for the end of others
-        "rank_pattern": {f"^{re.escape(name)}": len(A) for name, (A, _, _) in blocks.items() if len(A) != largest},
-        "alpha_pattern": {f"^{re.escape(name)}": own for name, own in alphas.items() if not math.isclose(own, alpha)},
+        "rank_pattern": {pattern_of(name): len(A) for name, (A, _, _) in blocks.items() if len(A) != largest},
+        "alpha_pattern": {
+            pattern_of(name): layer_alpha
+            for name, layer_alpha in alphas.items()
+            if not math.isclose(layer_alpha, alpha)
+        },
         "lora_dropout": lora_dropout,
         "target_modules": list(blocks),
         "modules_to_save": list(saved) or None,
@@ -112,12 +121,7 @@ def write_peft_adapter(
     tensors = {f"{name}.lora_A.weight": A for name, (A, _, _) in blocks.items()}
     tensors |= {f"{name}.lora_B.weight": B for name, (_, B, _) in blocks.items()}
     tensors |= {f"{name}.{key}": tensor for name, module in saved.items() for key, tensor in module.items()}
-    check_finite(tensors)
-    files = {
-        WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}, None),
-        CONFIG: (json.dumps(content, indent=2) + "\n").encode(),
-    }
-    write_files(Path(path), files)
+    write_config_and_weights(Path(path), content, tensors)
 
 
 def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -141,17 +145,15 @@ def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[s
     return config, tensors
 
 
-def layers_of(tensors: Mapping[str, Tensor]) -> list[str]:
-    """The layers that an adapter's tensors are of.
-
-    >>> layers_of({"up.lora_A.weight": Tensor(), "up.lora_B.weight": Tensor()})
-    ['up']
-    """
-    return [name.removesuffix(".lora_A.weight") for name in tensors if name.endswith(".lora_A.weight")]
-
-
 def alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
-    """The α that PEFT takes for a module: of `alpha_pattern`, the first whose key matches the end of its name."""
+    """The α that PEFT takes for a module: of `alpha_pattern`, the first whose key matches the end of its name.
+
+    Where none matches it is `lora_alpha`. Raises `ValueError`, which names the folder, for anything but a positive
+    number.
+
+    >>> alpha_of({"lora_alpha": 16, "alpha_pattern": {"value": 8}}, "layer.0.value", Path("adapter"))
+    8
+    """
     pattern = config.get("alpha_pattern") or {}
     try:
         matching = [alpha for key, alpha in pattern.items() if re.match(rf"(.*\.)?({key})$", name)]
@@ -164,7 +166,10 @@ def alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
 
 
 def _opened_as(base: BaseModel, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """What PEFT's AutoPeft classes go by: the task, or the model's class where PEFT would look for a head in vain."""
+    """The fields that tell PEFT's AutoPeft classes how to open the model: by its task, or by its class.
+
+    By the class where the task is not known, and where PEFT would look for a head that is not saved.
+    """
     task = next((task for end, task in TASKS.items() if base.class_name.endswith(end)), None)
     if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not {name.rpartition(".")[2] for name in saved} & HEADS:
         task = None
@@ -173,8 +178,9 @@ def _opened_as(base: BaseModel, saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _padded(A: Tensor, B: Tensor, rank: int) -> Block:
-    more = rank - len(A)
-    return F.pad(A, (0, 0, 0, more)), F.pad(B, (0, more)), 1.0
+    """A and B, filled up with zeros to a rank; at scale 1, since the scale is in B already."""
+    missing = rank - len(A)
+    return F.pad(A, (0, 0, 0, missing)), F.pad(B, (0, missing)), 1.0
 
 
 def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
