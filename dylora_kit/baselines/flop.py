@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dylora_kit.core.adapters import replace_module
-from dylora_kit.core.layer import sizes_of, stores_transposed
+from dylora_kit.core.layer import replace_module, sizes_of, stores_transposed
 from dylora_kit.core.low_rank import new_matrices
 from dylora_kit.core.rank import ActiveRank, RankHandle
 from dylora_kit.core.targets import match_saved, unfused_targets

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.handle import Adapters
 from dylora_kit.training.loop import train
 from dylora_kit.training.sampling import Fixed, RankSampler
 

@@ -8,5 +8,6 @@ In reading order:
 - `layer`: a frozen linear layer with an adapter; merging
 - `fused`: query, key and value in one projection: which outputs are which, and adapters for some of them
 - `targets`: which modules the user's names mean
-- `adapters`: attach, load, and the handle on all adapters of a model
+- `handle`: the handle on all adapters of a model: set the rank, merge, save, export, detach
+- `adapters`: attach and load, which return that handle
 """

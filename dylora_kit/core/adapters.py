@@ -1,4 +1,4 @@
-"""Adapters on a whole model: attach, set the rank, merge, detach."""
+"""Adapters on a whole model: attached anew, or loaded. The handle that both return is in `core.handle`."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -6,23 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dylora_kit.core.fused import DyLoRAFused
-from dylora_kit.core.layer import DyLoRALinear, Wrapper, stores_transposed
-from dylora_kit.core.low_rank import LowRankAdapter, check_scaling
-from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
-from dylora_kit.core.targets import (
-    Target,
-    by_module,
-    ends_with,
-    holders_of_same_weights,
-    match_saved,
-    match_targets,
-    saved_by_peft,
-)
-from dylora_kit.storage.adapter_files import WEIGHTS, difference, read_adapter, write_adapter
-from dylora_kit.storage.peft_files import BaseModel, Block, write_peft_adapter
+from dylora_kit.core.handle import Adapters
+from dylora_kit.core.layer import DyLoRALinear, Wrapper
+from dylora_kit.core.targets import Target, by_module, ends_with, match_saved, match_targets
+from dylora_kit.storage.adapter_files import WEIGHTS, read_adapter
 
 
 def attach(
@@ -37,7 +27,7 @@ def attach(
     rank_pattern: Mapping[str, int] | None = None,
     split_fused: bool = True,
     seed: int = 0,
-) -> "Adapters":
+) -> Adapters:
     """Freezes a model and wraps some of its linear layers in adapters, in place.
 
     Arguments:
@@ -128,7 +118,7 @@ def _wrapped(
     limits: Mapping[str, int],
     options: tuple[float, str, float, torch.Generator],
 ) -> dict[str, Any]:
-    """An adapted layer for each module to replace, by its name; the model is not changed but frozen there."""
+    """An adapted layer for each module to replace, by its name. The modules are frozen, and not replaced yet."""
     wrappers: dict[str, Any] = {}
     for name, parts in by_module(targets).items():
         base = model.get_submodule(name)
@@ -145,7 +135,7 @@ def _wrapped(
     return wrappers
 
 
-def load(model: nn.Module, path: str | PathLike[str]) -> "Adapters":
+def load(model: nn.Module, path: str | PathLike[str]) -> Adapters:
     """Attaches the adapters that `adapters.save` wrote into a folder. Returns the handle, with the rank set to r.
 
     Raises `FileNotFoundError` for a missing file and `ValueError` for one that is damaged, foreign or made for
@@ -153,249 +143,5 @@ def load(model: nn.Module, path: str | PathLike[str]) -> "Adapters":
     """
     config, tensors = read_adapter(path)
     adapters = attach(model, **config)
-    expected = adapters.tensors()
-    problem = difference(expected, tensors)
-    if problem:
-        adapters.detach()
-        raise ValueError(f"{Path(path) / WEIGHTS} does not fit this model: {problem}")
-    with torch.no_grad():
-        for name, tensor in expected.items():
-            tensor.copy_(tensors[name])
+    adapters.fill(tensors, Path(path) / WEIGHTS)
     return adapters
-
-
-class Adapters(RankHandle):
-    """The handle on a model's adapters, made by `attach` or `load`.
-
-    Attributes:
-        model: the model they are in.
-        layers: the adapters, `{dotted name: LowRankAdapter}`: a `DyLoRALinear`, or one part of a `DyLoRAFused`.
-        wrappers: the modules that stand in the model instead of its own.
-        saved_modules: the modules trained along with them, by name.
-        r: the maximum rank.
-        config: the arguments of `attach`.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: dict[str, LowRankAdapter],
-        wrappers: list[Wrapper],
-        saved_modules: dict[str, nn.Module],
-        config: dict[str, Any],
-        requires_grad: dict[nn.Parameter, bool],
-    ) -> None:
-        self.model, self.layers, self.saved_modules, self.config = model, layers, saved_modules, config
-        self.wrappers = wrappers
-        self._requires_grad = requires_grad
-        self._attached = True
-        self._active = ActiveRank({name: layer.r for name, layer in layers.items()})
-        for name, layer in layers.items():
-            layer.name, layer.active = name, self._active
-        for wrapper in wrappers:
-            wrapper.train(wrapper.base_layer.training)
-            replace_module(model, wrapper.base_layer, wrapper)
-
-    @property
-    def frozen(self) -> bool:
-        """Train mode of Eq. 10: only row and column b get gradients."""
-        return self._active.frozen
-
-    @frozen.setter
-    def frozen(self, value: bool) -> None:
-        self.check_usable()
-        self._active.frozen = bool(value)
-
-    @property
-    def scaling(self) -> str:
-        """How the scale depends on the rank: `"alpha/b"`, `"alpha/r"` or `"alpha/sqrt(b)"`; assign to change it."""
-        return self.config["scaling"]
-
-    @scaling.setter
-    def scaling(self, value: str) -> None:
-        self.check_usable()
-        self.check_unmerged("changing the scale")
-        self.config["scaling"] = check_scaling(value)
-        for layer in self.layers.values():
-            layer._scaling = value
-
-    def delta(self, layer: str, rank: int | None = None) -> Tensor:
-        """ΔW of one layer at a rank (default: the active one), scale included, shape (d_out, d_in)."""
-        if layer not in self.layers:
-            raise ValueError(f"no adapted layer is called {layer!r}: the layers are {', '.join(self.layers)}")
-        return self.layers[layer].delta(rank)
-
-    def num_parameters(self, rank: int | None = None) -> int:
-        """How many adapter parameters are in use at a rank (default: the active one): Σ b·(d_in + d_out)."""
-        used = self._active.of if rank is None else lambda name: min(check_rank(rank, self.r), self.layers[name].r)
-        return sum(used(name) * (la.in_features + la.out_features) for name, la in self.layers.items())
-
-    def merge(self, rank: int | None = None) -> None:
-        """Adds every ΔW at a rank (default: the active one) to the base weights, so that inference costs nothing extra.
-
-        The original weights are kept until `unmerge`. Until then, setting a rank, training and saving raise.
-        """
-        self.check_usable()
-        if self.merged:
-            raise ValueError("the adapters are merged already: call unmerge() first")
-        owners: dict[nn.Parameter, list[str]] = {}
-        for name, module in self.model.named_modules():
-            for parameter in module.parameters(recurse=False):
-                owners.setdefault(parameter, []).append(name)
-        for wrapper in self.wrappers:
-            name = next(name for name, module in self.model.named_modules() if module is wrapper)
-            if not wrapper.weight.is_floating_point():
-                raise ValueError(f"cannot merge {name!r}: its weight is quantised ({wrapper.weight.dtype})")
-            shared = owners[wrapper.weight]  # type: ignore[index]
-            if len(shared) > 1:
-                raise ValueError(f"cannot merge {name!r}: its weight is shared by {', '.join(shared)}")
-        if rank is not None:
-            self.rank = check_rank(rank, self.r)
-        if self._active.per_example is not None:
-            raise ValueError("each example has its own rank: say which rank to merge, as in merge(rank=3)")
-        merged = {wrapper: wrapper.merged_weight() for wrapper in self.wrappers}  # all of them before the first change
-        for wrapper, weight in merged.items():
-            wrapper.swap_in(weight)
-        self._active.merged = True
-
-    def unmerge(self) -> None:
-        """Puts the original base weights back, bit for bit."""
-        if not self.merged:
-            raise ValueError("the adapters are not merged: call merge() first")
-        for wrapper in self.wrappers:
-            wrapper.swap_out()
-        self._active.merged = False
-
-    def detach(self) -> nn.Module:
-        """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model."""
-        self.check_usable()
-        if self.merged:
-            self.unmerge()
-        for wrapper in self.wrappers:
-            replace_module(self.model, wrapper, wrapper.base_layer)
-        for parameter, flag in self._requires_grad.items():
-            parameter.requires_grad_(flag)
-        self._attached = False
-        return self.model
-
-    def check_usable(self, model: nn.Module | None = None) -> None:
-        """Raises `ValueError` if these adapters were detached, or are not in `model` (which may be a wrapper)."""
-        if not self._attached:
-            raise ValueError("these adapters were detached from their model: attach or load them again")
-        super().check_usable(model)
-
-    def nested_parameters(self) -> list[nn.Parameter]:
-        """Every `lora_A` and `lora_B` that is trained."""
-        return [p for layer in self.layers.values() for p in (layer.lora_A, layer.lora_B) if p.requires_grad]
-
-    def settings(self) -> dict[str, Any]:
-        """What a training run depends on."""
-        return {
-            "layers": {name: layer.r for name, layer in self.layers.items()},
-            "modules_to_save": list(self.saved_modules),
-            **{key: self.config[key] for key in ("lora_alpha", "scaling", "lora_dropout")},
-            "frozen": self.frozen,
-        }
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The model's own tensors that belong into a file, by name: lora_A, lora_B, and modules trained along."""
-        tensors: dict[str, Tensor] = {}
-        for name, layer in self.layers.items():
-            tensors[f"{name}.lora_A.weight"] = layer.lora_A
-            tensors[f"{name}.lora_B.weight"] = layer.lora_B
-        for name, module in self.saved_modules.items():
-            tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()}
-        return tensors
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Writes adapters at their full rank, and the modules trained along, into a folder; see `dylora_kit.load`.
-
-        The files are `adapter_config.json` and `adapter_model.safetensors`; both are written or neither is. Under
-        `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
-        was split; `export_peft` writes one in any case. Raises `ValueError` while the adapters are merged, and for a
-        weight that is not finite.
-        """
-        self.check_usable()
-        self.check_unmerged("saving")
-        write_adapter(path, self.config, self.tensors(), list(self.saved_modules))
-
-    def export_peft(
-        self, path: str | PathLike[str], rank: int | Mapping[str, int] | None = None, *, serving: bool = False
-    ) -> None:
-        """Writes adapters, cut to one rank, as an ordinary PEFT LoRA adapter, with the modules trained along.
-
-        PEFT scales by α/r, so each scaling finds its α: at rank b, `"alpha/b"` keeps it, `"alpha/r"` writes α·b/r, and
-        `"alpha/sqrt(b)"` sets `use_rslora`. The adapters of one fused projection become one adapter of block structure,
-        whose rank and α are so many times larger.
-
-        Arguments:
-            path: a folder; `adapter_config.json` and `adapter_model.safetensors` go there, both or neither.
-            rank: an int, or `{layer: rank}` for every layer; default is the active rank.
-            serving: for engines that want one rank and one scale: the scale is folded into `lora_B`, ranks are padded
-                with zeros to the largest, and nothing but adapters is written.
-
-        Raises `ValueError` for a rank out of range, while merged, and for a weight that is not finite.
-        """
-        self.check_usable()
-        self.check_unmerged("exporting")
-        if isinstance(rank, Tensor) or (rank is None and isinstance(self.rank, Tensor)):
-            raise ValueError("each example has its own rank: say which rank to export, as in export_peft(path, rank=3)")
-        self._check_exportable()
-        base = self._base_model()
-        with self.at(self.rank if rank is None else rank):
-            blocks = self._blocks()
-        write_peft_adapter(
-            path,
-            blocks,
-            BaseModel(
-                class_name=type(base).__name__,
-                library=type(base).__module__,
-                name=getattr(self.model, "name_or_path", None) or None,
-                transposed=any(stores_transposed(wrapper.base_layer) for wrapper in self.wrappers),
-            ),
-            rslora=self.scaling == "alpha/sqrt(b)" and not serving,
-            lora_dropout=self.config["lora_dropout"],
-            saved={} if serving else {name: module.state_dict() for name, module in self._saved_for_peft().items()},
-            serving=serving,
-        )
-
-    def _base_model(self) -> nn.Module:
-        """The model as PEFT would open it."""
-        return self.model
-
-    def _check_exportable(self) -> None:
-        """Raises `ValueError` for what an adapter of PEFT would not bring back."""
-        names: dict[nn.Module, str] = {}
-        for name, module in self.model.named_modules(remove_duplicate=False):
-            if isinstance(module, Wrapper) and names.setdefault(module, name) != name:
-                raise ValueError(
-                    f"cannot export: {names[module]!r} and {name!r} are one module, of which PEFT would adapt one name "
-                    "alone"
-                )
-
-    def _blocks(self) -> dict[str, Block]:
-        """One block for each layer that PEFT would adapt, by name, at the active rank."""
-        return {name: module.block() for name, module in self.model.named_modules() if isinstance(module, Wrapper)}
-
-    def _saved_for_peft(self) -> dict[str, nn.Module]:
-        """The modules that PEFT would save of these, by name."""
-        saved = saved_by_peft(self.model, list(self.saved_modules))
-        # PEFT trains copies: each holder of a shared weight needs its own
-        return saved | holders_of_same_weights(self.model, saved)
-
-    def __repr__(self) -> str:
-        size = f"{self.num_parameters(self.r):,} parameters"
-        return f"Adapters({len(self.layers)} layers, r={self.r}, rank={self.rank}, {size})"
-
-
-def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Puts `new` wherever `old` stands, also where one module is registered under several names."""
-    places = [
-        (parent, key)
-        for parent in model.modules()
-        if parent is not new
-        for key, child in parent._modules.items()
-        if child is old
-    ]
-    for parent, key in places:
-        setattr(parent, key, new)

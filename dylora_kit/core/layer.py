@@ -175,3 +175,16 @@ def runs_merged(layer: nn.Module, active: ActiveRank) -> bool:
     if active.merged and layer.training and torch.is_grad_enabled():
         active.check_unmerged("training", RuntimeError)
     return active.merged
+
+
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Puts `new` wherever `old` stands, also where one module is registered under several names."""
+    places = [
+        (parent, key)
+        for parent in model.modules()
+        if parent is not new
+        for key, child in parent._modules.items()
+        if child is old
+    ]
+    for parent, key in places:
+        setattr(parent, key, new)

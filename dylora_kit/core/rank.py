@@ -100,9 +100,9 @@ class ActiveRank:
         if self.merged:
             raise error(f"the adapters are merged into the base weights: call unmerge() before {purpose}")
 
-    def check_not_mixed(self, request: str) -> None:
-        """Raises `ValueError`, with a request to say which rank is meant, if each example has its own."""
-        if self.per_example is not None:
+    def check_not_mixed(self, request: str, rank: Rank | None = None) -> None:
+        """Raises `ValueError` that ends with the request if a rank (default: the active one) is one per example."""
+        if isinstance(self.value if rank is None else rank, Tensor):
             raise ValueError(f"each example has its own rank: {request}")
 
     def check_layer(self, name: str) -> None:

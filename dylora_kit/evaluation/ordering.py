@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.handle import Adapters
 from dylora_kit.core.low_rank import LowRankAdapter
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dylora_kit.core.modes import evaluating
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dylora_kit.core.adapters import Adapters
+    from dylora_kit.core.handle import Adapters
 
 PARTS = 8  # of the data, on which a step has to help
 

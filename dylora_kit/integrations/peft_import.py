@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.adapters import Adapters, attach
+from dylora_kit.core.adapters import attach
+from dylora_kit.core.handle import Adapters
 from dylora_kit.core.layer import sizes_of
 from dylora_kit.core.targets import is_linear, saved_by_peft
-from dylora_kit.storage.adapter_files import WEIGHTS, difference, layers_of
+from dylora_kit.storage.adapter_files import WEIGHTS, layers_of
 from dylora_kit.storage.peft_files import alpha_of, read_peft_adapter
 
 
@@ -55,17 +56,11 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
         )
     except TypeError as error:
         raise ValueError(f"{folder} does not fit this model: {error}") from None
-    expected = adapters.tensors()
-    problem = difference(expected, tensors)
-    if problem:
-        adapters.detach()
-        raise ValueError(f"{folder / WEIGHTS} does not fit this model: {problem}")
+    adapters.fill(tensors, folder / WEIGHTS)
     with torch.no_grad():
-        for key, tensor in expected.items():
-            tensor.copy_(tensors[key])
         for name, layer in adapters.layers.items():
-            wanted = alphas[name] / (math.sqrt(layer.r) if rslora else layer.r)
-            layer.lora_B.mul_(wanted / layer.scale(layer.r))
+            peft_scale = alphas[name] / (math.sqrt(layer.r) if rslora else layer.r)
+            layer.lora_B.mul_(peft_scale / layer.scale(layer.r))
     return adapters
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.handle import Adapters
 from dylora_kit.core.layer import Wrapper
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.storage.adapter_files import PREFIX

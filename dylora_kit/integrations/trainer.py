@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.handle import Adapters
 from dylora_kit.core.rank import Rank, check_rank
 from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.sampling import RankSampler

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.handle import Adapters
 from dylora_kit.training.reached_rows import RowTracker, tracker_of
 
 

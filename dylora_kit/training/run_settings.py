@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dylora_kit.core.adapters import Adapters
+from dylora_kit.core.handle import Adapters
 from dylora_kit.core.rank import RankHandle
 from dylora_kit.training.checkpoint import FILE
 from dylora_kit.training.optim import NestedAdamW
