@@ -2,15 +2,17 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
+from dylora_kit.lessons.repository_address import read_address, texts_with_address
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PYPROJECT = (ROOT / "pyproject.toml").read_text()
 
 
 def cells(path: Path, kind: str) -> list[Any]:
@@ -63,16 +65,18 @@ def test_every_image_has_a_text_for_those_who_do_not_see_it(notebook: Path) -> N
                 assert len(output.metadata["image/png"]["alt"]) > 20
 
 
-def test_badge_and_clone_use_the_address_in_pyproject(notebook: Path) -> None:
-    found = re.search(r'^Repository = "https://github\.com/(.+)"$', PYPROJECT, re.MULTILINE)
-    assert found is not None
-    text = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells)
-    badge = f"https://colab.research.google.com/github/{found.group(1)}/blob/main/notebooks/{notebook.name}"
-    assert badge in text
-    readme = (ROOT / "README.md").read_text()
-    assert badge in readme
-    addresses = re.findall(r"github(?:\.com)?/([\w-]+/dylora_kit)", text + readme)
-    assert set(addresses) == {found.group(1)}
+def test_badges_and_setup_cells_have_the_address_in_pyproject() -> None:
+    texts = texts_with_address(ROOT, read_address(ROOT))
+    assert set(NOTEBOOKS) < set(texts)
+    changed = [path.name for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
+    assert not changed, "write them with python -m dylora_kit.lessons address"
+
+
+def test_nothing_sends_a_reader_to_another_address(notebook: Path) -> None:
+    text = "\n".join(cell.source for cell in nbformat.read(notebook, 4).cells) + (ROOT / "README.md").read_text()
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {}).get("Repository")
+    named = re.findall(r"(?:clone\b.*https://github\.com|colab\.research\.google\.com/github)/([\w-]+/[\w.-]+)", text)
+    assert {f"https://github.com/{name}" for name in named} == ({address} if address else set())
 
 
 def test_cells_are_short_and_the_text_is_of_a_lesson_s_length(notebook: Path) -> None:

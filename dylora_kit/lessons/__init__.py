@@ -1,10 +1,11 @@
-"""What the notebooks call to hold their own text, and the student's code, to account: `claim` and `check`.
+"""What the notebooks call to test what they state (`claim`) and what a student writes (`check`).
 
 In reading order:
 
 - `exercise`: what an exercise is, and how an answer is judged
 - `sandbox`: the tiny model on which a student's training step runs
 - `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`: the exercises
+- `repository_address`: where the repository is, for badges and setup cells
 """
 
 from typing import Any
@@ -31,22 +32,31 @@ EXERCISES: dict[str, Exercise] = {
 
 
 def claim(text: str, condition: Any, **measured: float) -> None:
-    """States a finding beside the numbers that were measured for it, and raises `AssertionError` if it is false.
+    """Prints a finding beside the numbers that were measured for it, or raises `AssertionError` if it is false.
+
+    Arguments:
+        text: the finding.
+        condition: whether it is true.
+        measured: the numbers, by name; `_` is printed as a space.
 
     >>> claim("the sky is up", 3 > 2, up=3, down=2)
     ✓ the sky is up (up = 3, down = 2)
     """
     numbers = ", ".join(f"{name.replace('_', ' ')} = {value:.4g}" for name, value in measured.items())
-    said = f"{text} ({numbers})" if numbers else text
+    finding = f"{text} ({numbers})" if numbers else text
     if not bool(condition):
-        raise AssertionError(f"✗ not what was measured: {said}")
-    print(f"✓ {said}")
+        raise AssertionError(f"✗ not what was measured: {finding}")
+    print(f"✓ {finding}")
 
 
 def check(exercise_id: str, answer: Any) -> None:
     """Runs an answer to an exercise, and prints "not done yet", a hint for the mistake it recognises, or "correct".
 
     It never raises, so a notebook whose exercises are not solved runs through.
+
+    Arguments:
+        exercise_id: a key of `EXERCISES`: the lesson, a dot, and the number of the exercise.
+        answer: the student's function.
 
     >>> check("02.2", lambda A, B, b: B[:, :b] @ A[:b])
     02.2: correct
