@@ -9,12 +9,17 @@ import pytest
 import torch
 from sklearn.metrics import f1_score
 
+import dylora_kit
 from dylora_kit import backbones
-from dylora_kit.paper import table
+from dylora_kit.lessons.repository_address import checked_address
+from dylora_kit.paper.__main__ import STUDIES, parser
+from dylora_kit.paper.runs import table
 from dylora_kit.synthetic.read import read
-from dylora_kit.tasks import world
+from dylora_kit.tasks import glue, world
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_the_trainer_script_runs_and_plain_peft_loads_rank_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,6 +63,56 @@ def test_the_table_of_digits_says_what_was_measured() -> None:
     assert len(said) == 5
     for (method,), cells in said.items():
         assert cells == measured(frame, IN_DIGITS.get(method, method)), method
+
+
+def test_what_is_said_beside_that_table_was_measured() -> None:
+    at = pd.read_csv(RESULTS / "table2-digits-turned.csv").query("domain == 'turned'")
+    at = 100 * at.groupby(["method", "rank"])["value"].mean()
+    behind = at["DyLoRA"] - at["LoRA, cut by SVD"]
+    assert "The SVD cut" in README and "catches up from rank 5 on" in README
+    assert behind.loc[:4].min() > 4 and behind.loc[5:].max() < 1
+    assert "much of what it loses below is the head" in README
+    new_head = at["LoRA, cut by SVD, new head"]
+    assert all(new_head[b] - at["LoRA, cut by SVD", b] > 0.5 * behind[b] for b in (1, 2, 3, 4))
+    assert "A LoRA trained for rank 1 alone is 3.5 points better there" in README
+    assert round(at["LoRA, one per rank", 1] - at["DyLoRA", 1], 1) == 3.5
+
+
+def test_when_a_lora_of_its_own_is_better_was_measured() -> None:
+    sentence = "on turned digits by 10 points at rank 1 if both have 1,000 steps, and by 3.5 if both have 1,500."
+    assert f"A LoRA trained for that rank alone is as good or better: {sentence}" in README
+    search = pd.read_csv(RESULTS / "search-digits-turned.csv")
+    longer = pd.read_csv(RESULTS / "table2-digits-turned.csv").query("domain == 'turned'")
+    own = 100 * search[search["method"] == "LoRA, one per rank"].groupby("rank")["value"].mean()
+    nested = 100 * search.query("method == 'DyLoRA' and r == 8").groupby("rank")["value"].mean()
+    ahead = own.loc[:8] - nested
+    assert set(search["steps"]) == {1000} and round(ahead[1]) == 10 and ahead.min() > -0.1
+    at = 100 * longer.groupby(["method", "rank"])["value"].mean()
+    assert set(longer["steps"].dropna()) == {1500} and round(at["LoRA, one per rank", 1] - at["DyLoRA", 1], 1) == 3.5
+
+
+def test_when_an_svd_cut_will_do_was_measured() -> None:
+    assert "(MiniLM on GLUE's SST-2 and MRPC) it is at least as good as DyLoRA at every rank." in README
+    assert "it is better or within half a point from rank 2 on." in README
+    glue = pd.read_csv(RESULTS / "table2-glue-all-MiniLM-L6-v2.csv").query("metric == 'accuracy'")
+    for task in ("glue-sst2", "glue-mrpc"):
+        at = glue[glue["task"] == task].groupby(["method", "rank"])["value"].mean()
+        assert (at["LoRA, cut by SVD"] - at["DyLoRA"]).min() >= 0, task
+    labelled = [task for task in world.NAMES if task != "describe"]
+    assert "the five tasks of the small English world that have labels" in README and len(labelled) == 5
+    for task in labelled:
+        frame = pd.read_csv(RESULTS / f"table2-world-{task}.csv")
+        at = frame[frame["metric"] == world.METRICS[task]].groupby(["method", "rank"])["value"].mean()
+        assert (at["LoRA, cut by SVD"] - at["DyLoRA"]).loc[2:].min() > -0.005, task
+
+
+def test_what_a_lora_of_the_largest_rank_is_ahead_was_measured() -> None:
+    assert "a LoRA of rank 8 is better there: by 2 points on SST-2, and by 6 on MRPC." in README
+    glue = pd.read_csv(RESULTS / "table2-glue-all-MiniLM-L6-v2.csv").query("metric == 'accuracy' and rank == 8")
+    at = 100 * glue.groupby(["task", "method"])["value"].mean()
+    ahead = {task: round(at[task, "LoRA, cut to b"] - at[task, "DyLoRA"]) for task in ("glue-sst2", "glue-mrpc")}
+    assert ahead == {"glue-sst2": 2, "glue-mrpc": 6}
+    assert (glue.groupby("task")["steps"].nunique() == 1).all()
 
 
 IN_DESIGN = {
@@ -258,7 +313,49 @@ def test_what_is_said_of_the_world_was_measured() -> None:
     assert one == 1 and said(f"{least} to {most} points on the other four and {lost} on describe")
 
 
-def test_every_link_into_the_repository_leads_somewhere() -> None:
-    root = Path(__file__).parent.parent
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert len(links) > 10 and not [link for link in links if not (root / link).exists()]
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "notebooks/README.md"])
+def test_every_link_into_the_repository_leads_somewhere(page: str) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()) if "://" not in link]
+    assert links and not [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+
+
+def test_every_file_that_contributing_names_is_there() -> None:
+    paths = [path for path in re.findall(r"`([\w./-]+/[\w./-]*)`", CONTRIBUTING) if "NAME" not in path]
+    assert len(paths) > 20
+    assert not [path for path in paths if not ((ROOT / path).exists() or (ROOT / "dylora_kit" / path).exists())]
+
+
+def test_contributing_lists_the_wings_from_the_ground_up() -> None:
+    wings = [re.findall(r"`(\w+)`", line.split(":")[0]) for line in CONTRIBUTING.splitlines() if line.startswith("- `")]
+    face = re.findall(r"^- `(\w+)`:", str(dylora_kit.__doc__), re.MULTILINE)
+    assert [name for names in wings for name in names] == face
+
+
+def named_commands() -> list[tuple[str, str, str]]:
+    """Where a command of the package stands, its module and its arguments."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "notebooks").glob("*.*"), *(ROOT / "data").rglob("README.md")]
+    commands = r"python -m (dylora_kit(?:\.\w+)+)((?: +[\w./:=-]+)*)"
+    return [(str(page.relative_to(ROOT)), *found) for page in pages for found in re.findall(commands, page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "module", "arguments"), sorted(set(named_commands())))
+def test_every_command_that_is_named_is_one(page: str, module: str, arguments: str) -> None:
+    words = arguments.split()
+    if module == "dylora_kit.paper":
+        understood = parser().parse_args(words)
+        assert words, "which table?"
+        tasks = glue.SPECS if understood.tier == "real" else STUDIES[understood.table].tasks if understood.tasks else ()
+        assert set(understood.tasks or ()) <= set(tasks)
+    elif module == "dylora_kit.backbones":
+        assert len(words) == 1 and words[0] in backbones.NAMES
+    elif module == "dylora_kit.lessons":
+        assert words[0] == "address" and checked_address(words[1])
+    else:
+        assert (module, words) == ("dylora_kit.synthetic", [])
+
+
+def test_it_is_short_and_shows_the_library_before_line_40() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 125 and len(README.split()) < 1500
+    end = next(number for number, line in enumerate(lines) if line.startswith("adapters.merge(rank=3)"))
+    assert lines.index("```python") < end < 40
