@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dylora_kit.core.adapters import Adapters, attach
+from dylora_kit.paper.settings import ALPHA, R
 from dylora_kit.tasks import Task
 from dylora_kit.training.loop import train
 from dylora_kit.training.objectives import Objective, individual_loss
@@ -15,9 +16,10 @@ from dylora_kit.training.sampling import Fixed, RankDistribution, RankSampler, U
 DYLORA, FROZEN, LORA = "DyLoRA", "DyLoRA, frozen", "LoRA, cut to b"
 HELD, SVD, ONE = "LoRA, cut, scale α/r", "LoRA, cut by SVD", "LoRA, one per rank"
 FULL, HEAD = "full fine-tuning", "head only"
+NEW_HEAD, NO_ADAPTER, DYLORA_HELD = "LoRA, cut by SVD, new head", "no adapter, new head", "DyLoRA, scale α/r"
+BAG = "bag of words"
 FLOP, GATED, ADALORA = "FLOP on the weights", "FLOP on a LoRA", "AdaLoRA"
 
-R = 8  # the maximum rank
 Build = Callable[[], nn.Module]
 
 
@@ -36,7 +38,7 @@ def trained(
     distribution: RankDistribution | None = None,
     objective: Objective = individual_loss,
     update: str = "exact",
-    evening: float = 0.0,
+    lr_exponent: float = 0.0,
     max_grad_norm: float | None = 1.0,
 ) -> tuple[nn.Module, Adapters]:
     """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
@@ -50,12 +52,12 @@ def trained(
         distribution: how b is drawn instead.
         objective, max_grad_norm: as in `train`.
         update: as in `NestedAdamW`.
-        evening: a row's learning rate is lr / frequency^evening, by the share of steps that update it.
+        lr_exponent: a row's learning rate is lr / frequency^lr_exponent, by the share of steps that update it.
     """
     model = built(build, seed)
     base = getattr(model, str(model.base_model_prefix))
     inside = set(base.parameters())
-    adapters = attach(model, r=r, lora_alpha=16, scaling=scaling, target_modules="attention",
+    adapters = attach(model, r=r, lora_alpha=ALPHA, scaling=scaling, target_modules="attention",
                       modules_to_save=head_of(model), seed=seed)  # fmt: skip
     adapters.frozen = method == FROZEN
     nested = method in (DYLORA, FROZEN)
@@ -71,7 +73,9 @@ def trained(
         return model, adapters
     plain = method in (FULL, HEAD)
     frequencies = drawn.update_frequencies(r, frozen=adapters.frozen)
-    row_lr = [(frequency or 1.0) ** -evening for frequency in frequencies] if evening else None  # 0: never updated
+    row_lr = (
+        [(frequency or 1.0) ** -lr_exponent for frequency in frequencies] if lr_exponent else None
+    )  # 0: never updated
     optimizer = (
         torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
         if plain

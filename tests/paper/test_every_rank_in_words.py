@@ -1,6 +1,5 @@
-"""The runs behind the table of the world: every method on every task, one training after another, resumable."""
+"""Table 2 in words: every method on every task of the world, one training after another, resumable."""
 
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,10 @@ import pytest
 import dylora_kit as dk
 from dylora_kit import backbones
 from dylora_kit.backbones import pretrain_language
-from dylora_kit.paper import world as runs
+from dylora_kit.paper import every_rank
+from dylora_kit.paper.compared_methods import BAG, DYLORA, FULL, HEAD, HELD, LORA, SVD
+from dylora_kit.paper.embedded import load, made_of, measure
+from dylora_kit.paper.runs import collect
 from dylora_kit.synthetic import corpus
 from dylora_kit.synthetic.build import build as build_world
 from dylora_kit.tasks import world
@@ -40,18 +42,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("name", ["entailment", "similarity"])
 def test_every_method_gives_the_metric_at_its_ranks(name: str) -> None:
     every = list(range(1, 9))
-    for method in runs.TRAINED:
-        frame = runs.run(name, method, 10, **SMALL, lr=1e-3)
+    for method in every_rank.IN_WORDS:
+        frame = every_rank.run_words(f"world-{name}", method, 10, **SMALL, lr=1e-3)
         assert set(frame["metric"]) == {world.METRICS[name]}
         ranks = {key: part["rank"].tolist() for key, part in frame.groupby("method")}
-        if method == runs.LORA:
-            assert ranks == {runs.LORA: every, runs.SVD: every, runs.HELD: every}
+        if method == LORA:
+            assert ranks == {LORA: every, SVD: every, HELD: every}
         else:
-            assert ranks == {method: [8] if method in (runs.HEAD, runs.FULL) else every}
+            assert ranks == {method: [8] if method in (HEAD, FULL) else every}
 
 
 def test_descriptions_are_scored_by_what_the_model_writes() -> None:
-    frame = runs.run("describe", runs.DYLORA, 10, **SMALL, lr=1e-3)
+    frame = every_rank.run_words("world-describe", DYLORA, 10, **SMALL, lr=1e-3)
     assert frame["metric"].tolist() == ["bleu", "slot error rate"] * 8
     assert frame[frame["metric"] == "bleu"]["value"].between(0, 1).all()
 
@@ -83,57 +85,55 @@ def test_texts_that_say_the_facts_have_no_slot_errors_and_others_have() -> None:
         scores(["The Red Fox."], rows)
 
 
-def test_the_command_goes_on_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[Any] = []
-    real = runs.run
+    real = every_rank.run_words
 
-    def run(name: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
+    def run(task: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
         if len(done) == 2:
             raise OSError("no more")
         done.append((method, seed))
-        return real(name, method, seed, **settings)
+        return real(task, method, seed, **settings)
 
-    monkeypatch.setattr(runs, "run", run)
-    monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL)
-    monkeypatch.setattr(runs, "SEEDS", (10, 42))
-    path = tmp_path / "results" / "table2-world-similarity.csv"
-    asked = Namespace(tasks=["similarity"], methods=[runs.HEAD, runs.DYLORA], choose=False, out=tmp_path)
+    task = "world-similarity"
+    monkeypatch.setattr(every_rank, "run_words", run)
+    monkeypatch.setattr(every_rank, "IN_WORDS", (HEAD, DYLORA))
+    monkeypatch.setitem(every_rank.TABLE2, task, SMALL | {"lr": 3e-3})
+    path = every_rank.STUDY.path(task, tmp_path)
     with pytest.raises(OSError, match="no more"):
-        runs._main(asked)
-    assert done == [(runs.HEAD, 10), (runs.DYLORA, 10)]
-    monkeypatch.setattr(runs, "run", real)
-    runs._main(asked)
+        collect(path, every_rank.STUDY.jobs_of(task, [10, 42], tmp_path))
+    assert done == [(HEAD, 10), (DYLORA, 10)]
+    monkeypatch.setattr(every_rank, "run_words", real)
+    collect(path, every_rank.STUDY.jobs_of(task, [10, 42], tmp_path))
     written = pd.read_csv(path)
     assert written.groupby(["method", "seed"], sort=False).size().to_dict() == {
-        (runs.BAG, 10): 1, (runs.HEAD, 10): 1, (runs.DYLORA, 10): 8, (runs.HEAD, 42): 1, (runs.DYLORA, 42): 8,
+        (BAG, 10): 1, (HEAD, 10): 1, (DYLORA, 10): 8, (HEAD, 42): 1, (DYLORA, 42): 8,
     }  # fmt: skip
-    assert "DyLoRA" in capsys.readouterr().out
     kept = tmp_path / "adapters" / "world-similarity-dylora"
-    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
-    model = backbones.load("world-roberta", num_labels=1)
-    task = world.load("similarity", backbones.tokenizer("world-roberta"))
-    again = runs.measure("similarity", task, task.test, model, dk.load(model, kept))
-    first = written[(written["method"] == runs.DYLORA) & (written["seed"] == 10)]
+    assert [folder.name for folder in kept.parent.iterdir()] == [kept.name]
+    build, data = load(task)
+    model = build()
+    again = measure(task, data, model, dk.load(model, kept))
+    first = written[(written["method"] == DYLORA) & (written["seed"] == 10)]
     assert again["value"].round(6).tolist() == first["value"].tolist()
-    assert "python -m dylora_kit.paper.world --tasks similarity" in (kept / "README.md").read_text()
-    assert set(written["backbone"]) == {runs.made_of("similarity")["backbone"]}
-    monkeypatch.setitem(runs.SETTINGS, "similarity", SMALL | {"steps": 3})
+    assert f"python -m dylora_kit.paper table2 --tasks {task}" in (kept / "README.md").read_text()
+    assert set(written["backbone"]) == {made_of(task)["backbone"]}
+    monkeypatch.setitem(every_rank.TABLE2, task, SMALL | {"lr": 3e-3, "steps": 3})
     with pytest.raises(ValueError, match="has similarity, head only with steps = 2, now it is 3"):
-        runs._main(asked)
+        collect(path, every_rank.STUDY.jobs_of(task, [10, 42], tmp_path))
 
 
 def test_learning_rates_are_compared_on_the_validation_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    real = runs.measure
+    splits: list[str] = []
+    real = every_rank.measure
 
-    def listening(name: str, task: Any, data: Any, *rest: Any) -> pd.DataFrame:
-        seen.append(len(data))
-        return real(name, task, data, *rest)
+    def listening(*given: Any, split: str = "test", **options: Any) -> pd.DataFrame:
+        splits.append(split)
+        return real(*given, split=split, **options)
 
-    monkeypatch.setattr(runs, "measure", listening)
-    monkeypatch.setattr(runs, "CANDIDATES", (1e-3, 3e-3))
-    for name in ("sentiment", "describe"):
-        assert set(runs.choose(name, runs.DYLORA, **SMALL)) == {1e-3, 3e-3}
-    assert seen == [8] * 4
+    monkeypatch.setattr(every_rank, "measure", listening)
+    monkeypatch.setattr(every_rank, "CANDIDATES", (1e-3, 3e-3))
+    for task in ("world-sentiment", "world-describe"):
+        monkeypatch.setitem(every_rank.TABLE2, task, SMALL | {"lr": 3e-3})
+        assert set(every_rank.choose(task, DYLORA)) == {1e-3, 3e-3}
+    assert splits == ["validation"] * 4

@@ -11,9 +11,9 @@ from architectures import build
 from toys import TEXTS
 
 import dylora_kit as dk
-from dylora_kit.paper import Job, collect, table
-from dylora_kit.paper import glue as runs
+from dylora_kit.paper import real_text
 from dylora_kit.paper.compared_methods import LORA, trained
+from dylora_kit.paper.runs import collect
 from dylora_kit.tasks import Task, glue
 
 
@@ -22,7 +22,7 @@ def roberta() -> Any:
 
 
 def test_every_method_is_measured_with_the_task_s_metrics_and_the_same_budget() -> None:
-    frame = runs.run(roberta, TEXTS, 10, steps=3)
+    frame = real_text.run(roberta, TEXTS, 10, steps=3)
     ranks = {method: part["rank"].tolist() for method, part in frame[frame["metric"] == "f1"].groupby("method")}
     every = list(range(1, 9))
     assert ranks == {"DyLoRA": every, "LoRA, cut to b": every, "LoRA, cut by SVD": every, "LoRA, one per rank": [1, 4],
@@ -33,12 +33,12 @@ def test_every_method_is_measured_with_the_task_s_metrics_and_the_same_budget() 
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
-    first, second = (runs.run(roberta, TEXTS, 42, steps=2)["value"].tolist() for _ in range(2))
+    first, second = (real_text.run(roberta, TEXTS, 42, steps=2)["value"].tolist() for _ in range(2))
     assert first == second
 
 
 def test_the_kept_adapter_is_the_dylora_that_was_measured(tmp_path: Path) -> None:
-    measured = runs.run(roberta, TEXTS, 10, keep=tmp_path / "kept", steps=2)
+    measured = real_text.run(roberta, TEXTS, 10, keep=tmp_path / "kept", steps=2)
     model = roberta()
     adapters = dk.load(model, tmp_path / "kept")
     again = dk.sweep(model, adapters, TEXTS.test, metric="accuracy", batch_size=64, progress=False)
@@ -53,15 +53,15 @@ def test_the_learning_rate_is_chosen_on_validation_alone(monkeypatch: pytest.Mon
         seen.append(data)
         return pd.DataFrame({"value": [len(seen)]})
 
-    monkeypatch.setattr(runs, "sweep", listening)
-    assert runs.choose(roberta, TEXTS, steps=1) == max(runs.CANDIDATES)
+    monkeypatch.setattr(real_text, "sweep", listening)
+    assert real_text.best(real_text.choose(roberta, TEXTS, steps=1)) == max(real_text.CANDIDATES)
     assert all(data is TEXTS.validation for data in seen)
 
 
 def test_a_rate_at_which_a_rank_diverges_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([[math.nan, 0.9], [0.5, 0.6], [0.5, 0.5]])
-    monkeypatch.setattr(runs, "sweep", lambda *_, **__: pd.DataFrame({"value": next(values)}))
-    assert runs.choose(roberta, TEXTS, steps=1) == runs.CANDIDATES[1]
+    monkeypatch.setattr(real_text, "sweep", lambda *_, **__: pd.DataFrame({"value": next(values)}))
+    assert real_text.best(real_text.choose(roberta, TEXTS, steps=1)) == real_text.CANDIDATES[1]
 
 
 @pytest.mark.parametrize("name", ["bert", "deberta", "distilbert", "gpt2-score"])
@@ -73,7 +73,7 @@ def test_whatever_is_outside_the_pretrained_part_is_trained_along(name: str) -> 
     assert adapters.saved_modules
 
 
-def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[int] = []
 
     def run(_: Any, task: Task, seed: int, **settings: Any) -> pd.DataFrame:
@@ -83,35 +83,20 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytes
 
     roberta().save_pretrained(tmp_path / "base")
     (tmp_path / "base" / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
-    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(real_text, "run", run)
     monkeypatch.setattr(glue, "load", lambda *_, **__: TEXTS)
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: Namespace(pad_token_id=1))
-    arguments = Namespace(model=str(tmp_path / "base"), tasks=["rte"], seeds=2, steps=3, lr=1e-3, max_length=64,
-                          batch_size=4, choose=False, out=tmp_path / "mine")  # fmt: skip
-    runs._main(arguments)
-    arguments.seeds = 3
-    runs._main(arguments)
+
+    def measured(seeds: int, lr: float) -> pd.DataFrame:
+        real = real_text.RealText(str(tmp_path / "base"), max_length=64, steps=3, lr=lr, batch_size=4)
+        study = real.study(["rte"], seeds)
+        return collect(study.path("rte", tmp_path / "mine"), study.jobs_of("rte", None, tmp_path / "mine"))
+
+    measured(2, 1e-3)
+    measured(3, 1e-3)
     assert done == [10, 42, 4242]
     written = pd.read_csv(tmp_path / "mine" / "results" / "table2-glue-base.csv")
     assert written["seed"].tolist() == done
     assert set(written["model"]) == {"base"}
-    arguments.lr = 3e-3
     with pytest.raises(ValueError, match=r"has glue-toy with lr = 0.001, now it is 0.003: pass --out"):
-        runs._main(arguments)
-
-
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mine.csv").write_text("rank,value\n1,0.5\n")
-    job = Job({"task": "rte"}, 10, {}, lambda: pytest.fail("was run"))
-    with pytest.raises(ValueError, match=r"mine.csv has no column 'task', so it is not a file of these results"):
-        collect(tmp_path / "mine.csv", [job])
-
-
-def test_a_table_has_methods_down_and_ranks_across() -> None:
-    rows = [("a", "DyLoRA", b, value, seed) for b in (10, 2) for seed, value in enumerate((0.5, 0.7))]
-    rows += [("a", "LoRA", 2, 0.25, seed) for seed in (0, 1)]
-    frame = pd.DataFrame(rows, columns=["task", "method", "rank", "value", "seed"])
-    found = table(frame, ["task"])
-    assert list(found.columns) == [2, 10]
-    assert found.loc[("a", "DyLoRA")].tolist() == ["60 ± 14", "60 ± 14"]
-    assert found.loc[("a", "LoRA")].tolist() == ["25 ± 0", ""]
+        measured(3, 3e-3)

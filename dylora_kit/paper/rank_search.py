@@ -1,15 +1,12 @@
 """What it takes to find a rank (the paper's Tables 1, 3 and 5 and Appendix A): a LoRA for every rank, or one DyLoRA.
 
-    python -m dylora_kit.paper.search            # into data/results/; goes on where it stopped
-
 Beside them: full fine-tuning, and three methods that find one size per run: FLOP on the weights, the same gates on a
 LoRA, and AdaLoRA. Each run has the same steps and batches; what trains the whole model has a smaller learning rate, and
-gates have one of their own. Measured with the quality: the seconds of the
-training, the floating-point operations of the matrix products in its mean step (without those inside attention, which
-are not counted on a CPU), the parameters that are trained, and those that have to be stored for the task.
+gates have one of their own. Measured with the quality: the seconds of the training, the floating-point operations of
+the matrix products in its mean step (without those inside attention, which are not counted on a CPU), the parameters
+that are trained, and those that have to be stored for the task.
 """
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
@@ -20,13 +17,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dylora_kit import backbones
 from dylora_kit.baselines.adalora import adalora
 from dylora_kit.baselines.flop import Gates, flop, flop_lora
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
 from dylora_kit.evaluation.sweep import sweep
-from dylora_kit.paper import SEEDS, Job, collect, command, table
 from dylora_kit.paper.compared_methods import (
     ADALORA,
     DYLORA,
@@ -37,20 +32,20 @@ from dylora_kit.paper.compared_methods import (
     LORA,
     ONE,
     Build,
-    R,
     built,
     head_of,
     trained,
 )
-from dylora_kit.paper.design import SETTINGS, load, made_of
+from dylora_kit.paper.embedded import load, made_of
+from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.settings import SEARCH_LR, SECONDS_PER_STEP, SEEDS, SHORT, R
 from dylora_kit.tasks import Task
 from dylora_kit.training.loop import train
 from dylora_kit.training.sampling import Fixed, RankSampler
 
-WHOLE = {FULL: 1e-3, FLOP: 1e-3}  # learning rates of what trains the whole model
 SEARCHED = (1, 2, 3, 4, 5, 6, 7, 8, 16, 32)
 KEPT = {FLOP: 0.64, GATED: 0.5, ADALORA: 0.5}  # shares of the size: of Table 3's 80 of 125 million, and of r = 8
-JOBS = [(FULL, R), (DYLORA, R), (FROZEN, R), (FLOP, R), (GATED, R), (ADALORA, R), *((ONE, r) for r in SEARCHED),
+TRAININGS = [(FULL, R), (DYLORA, R), (FROZEN, R), (FLOP, R), (GATED, R), (ADALORA, R), *((ONE, r) for r in SEARCHED),
         (DYLORA, SEARCHED[-1]), (FROZEN, SEARCHED[-1])]  # fmt: skip
 
 
@@ -130,21 +125,22 @@ def _stored(bare: nn.Module, handle: RankHandle, method: str, rank: int) -> int:
     return used + sum(p.numel() for name in head_of(bare) for p in bare.get_submodule(name).parameters())
 
 
-def _main(arguments: argparse.Namespace) -> None:
-    folder, frames = arguments.out or backbones.data_folder() / "results", []
-    for name in arguments.tasks:
-        made, jobs = made_of(name), []
-        for seed in SEEDS:
-            for method, r in JOBS:
-                settings = SETTINGS[name] | ({"lr": WHOLE[method]} if method in WHOLE else {})
-                job = partial(run, name, method, r, seed, **settings)
-                jobs.append(Job({"task": name, "method": method, "r": r}, seed, settings | made, job))
-        frames.append(collect(folder / f"search-{name}.csv", jobs))
-    print(table(pd.concat(frames), ["task", "metric", "r"]).to_string())
+def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
+    """The trainings on a task with a seed."""
+    made, found = made_of(task), []
+    for method, r in TRAININGS:
+        settings = SHORT[task] | ({"lr": SEARCH_LR} if method in (FULL, FLOP) else {})
+        run_it = partial(run, task, method, r, seed, **settings)
+        seconds = SECONDS_PER_STEP[task.partition("-")[0]] * settings["steps"]
+        found.append(Job({"task": task, "method": method, "r": r}, seed, settings | made, run_it, seconds))
+    return found
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Compare what finds a rank.")
-    parser.add_argument("--tasks", nargs="+", choices=list(SETTINGS), default=["digits-turned"])
-    parser.add_argument("--out", type=Path, help="another folder than data/results")
-    command(parser, _main)
+STUDY = Study(
+    stem="search",
+    tasks=tuple(SHORT),
+    default=("digits-turned",),
+    seeds=lambda task: SEEDS,
+    jobs=jobs,
+    parts=("task", "metric", "r"),
+)

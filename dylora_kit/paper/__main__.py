@@ -1,0 +1,150 @@
+"""One command for every table of the paper: measures what is missing, and prints it beside the paper's numbers.
+
+python -m dylora_kit.paper table4                              # into data/results; goes on where it stopped
+python -m dylora_kit.paper table2 --tasks world-sentiment --seeds 10 42
+python -m dylora_kit.paper table2 --list                       # what would run, what is done, about how long
+python -m dylora_kit.paper table2 --tier real --model sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 rte
+python -m dylora_kit.paper report                              # the tables in data/results/README.md, made anew
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from dylora_kit.paper import every_rank, layer_ranks, rank_search, real_text, report, row_ordering, training_choices
+from dylora_kit.paper.compared_methods import DYLORA, FULL
+from dylora_kit.paper.runs import Study, collect, expected_seconds, read_results, rows_of, table
+from dylora_kit.storage.files import data_folder
+
+STUDIES: dict[str, Study] = {
+    "table1": rank_search.STUDY,
+    "table2": every_rank.STUDY,
+    "table3": rank_search.STUDY,
+    "table4": training_choices.DISTRIBUTIONS,
+    "table5": rank_search.STUDY,
+    "table7": training_choices.OBJECTIVES,
+    "updates": training_choices.UPDATES,
+    "layers": layer_ranks.STUDY,
+    "ordering": row_ordering.STUDY,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m dylora_kit.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "table",
+        nargs="?",
+        choices=[*STUDIES, "report"],
+        help="a table of the paper; or updates (which rows a step moves), layers (a rank for each layer), ordering (by "
+        "singular value); or report",
+    )
+    made.add_argument("--tier", choices=("embedded", "real"), default="embedded", help="real: table2 on GLUE")
+    made.add_argument("--tasks", nargs="+", help="default: those of the results that come with the kit")
+    made.add_argument("--seeds", nargs="+", type=int, help="default: the paper's, as many as were measured")
+    made.add_argument("--out", type=Path, help="another folder than data/ to write results/ and adapters/ into")
+    made.add_argument("--list", action="store_true", help="what would run, what is done, and about how long it takes")
+    made.add_argument(
+        "--choose", action="store_true", help="table2: compare learning rates on validation parts, and stop"
+    )
+    real = made.add_argument_group("the real tier")
+    real.add_argument("--model", help="a model of the hub, or a local folder")
+    real.add_argument("--steps", type=int, default=500)
+    real.add_argument("--lr", type=float, default=1e-3)
+    real.add_argument("--batch-size", type=int, default=32)
+    real.add_argument("--max-length", type=int, default=64)
+    return made
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Does what the command line asks for. Raises `ValueError` for what does not fit together."""
+    out = arguments.out or data_folder()
+    if arguments.table == "report":
+        print(report.write(out / "results" / "README.md"))
+        return
+    if arguments.table is None and not arguments.list:
+        raise ValueError(f"which table? Name one of {', '.join(STUDIES)}, or pass --list")
+    real = _real_text(arguments) if arguments.tier == "real" else None
+    study = real.study(arguments.tasks or ("sst2", "mrpc", "rte")) if real else STUDIES.get(arguments.table)
+    if study is not None:
+        _check(arguments, study)
+    if arguments.list:
+        for name, listed in STUDIES.items() if study is None else ((arguments.table, study),):
+            _list(name, listed, arguments.tasks or listed.default, arguments.seeds, out)
+    elif arguments.choose:
+        _choose(arguments, real)
+    else:
+        assert study is not None
+        _measure(arguments.table, study, arguments.tasks or study.default, arguments.seeds, out, real is None)
+
+
+def _real_text(arguments: argparse.Namespace) -> real_text.RealText:
+    if arguments.table != "table2" or not arguments.model:
+        raise ValueError("--tier real is for table2 and needs --model, a model of the hub or a local folder")
+    sizes = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
+    return real_text.RealText(arguments.model, max_length=arguments.max_length, **sizes)
+
+
+def _check(arguments: argparse.Namespace, study: Study) -> None:
+    unknown = [task for task in arguments.tasks or () if task not in study.tasks]
+    if unknown:
+        raise ValueError(f"{arguments.table} has no task {unknown[0]!r}: expected some of {', '.join(study.tasks)}")
+    for what in ("tasks", "seeds"):
+        values = getattr(arguments, what) or []
+        if len(set(values)) < len(values):
+            raise ValueError(f"--{what} names {max(values, key=values.count)} twice: name each once")
+    if arguments.choose and arguments.table != "table2":
+        raise ValueError("--choose is for table2, whose learning rates the others have")
+
+
+def _list(name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | None, out: Path) -> None:
+    """Prints, for each task, how many measurements are done and about how long the others take."""
+    for task in tasks:
+        path = study.path(task, out)
+        results, shipped = read_results(path), read_results(study.path(task, data_folder()))
+        jobs = study.jobs_of(task, seeds, out)
+        missing = [job for job in jobs if not len(rows_of(results, job))]
+        seconds = sum(expected_seconds(job, (results, shipped)) for job in missing)
+        rest = f", the others take about {max(round(seconds / 60), 1)} minutes of one core" if missing else ""
+        print(f"{name}, {task}: {len(jobs) - len(missing)} of {len(jobs)} measurements are done in {path.name}{rest}")
+
+
+def _choose(arguments: argparse.Namespace, real: real_text.RealText | None) -> None:
+    """Prints how good each candidate learning rate is on the validation part of each task."""
+    for task in arguments.tasks or every_rank.STUDY.default:
+        if real is not None:
+            settings = {key: value for key, value in real.settings.items() if key != "lr"}
+            found = {DYLORA: real_text.choose(partial(real.build, task), real.load(task), **settings)}
+        else:
+            found = {method: every_rank.choose(task, method) for method in (DYLORA, FULL)}
+        for method, values in found.items():
+            rates = ", ".join(f"{lr:g}: {value:.4f}" for lr, value in values.items())
+            print(f"{task}, {method}: {rates} on validation; best {real_text.best(values):g}", flush=True)
+
+
+def _measure(
+    name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | None, out: Path, embedded: bool
+) -> None:
+    """Measures what is missing, and prints the results and the table beside the paper's."""
+    results = [study.shown(collect(study.path(task, out), study.jobs_of(task, seeds, out))) for task in tasks]
+    if study.one_file:
+        results = results[-1:]
+    print(table(pd.concat(results), study.parts).to_string())
+    if embedded and name.startswith("table"):
+        print(report.beside_the_paper(name, out / "results"))
+
+
+if __name__ == "__main__":
+    # one thread is the fastest for small matrices, and gives the same sums on every machine
+    torch.set_num_threads(1)
+    command_line = parser()
+    try:
+        run(command_line.parse_args())
+    except (ValueError, OSError, FloatingPointError) as error:
+        command_line.exit(1, f"{error}\n")

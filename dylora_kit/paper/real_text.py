@@ -1,0 +1,140 @@
+"""Table 2 with a model of your own on GLUE: DyLoRA, a LoRA cut to every rank, and one LoRA per rank.
+
+Every method has the same steps, batches, learning rate and head. The dev split is only reported on; choose the learning
+rate with `--choose`, which trains one DyLoRA for each candidate and looks at the validation part of train.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.evaluation.sweep import sweep
+from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, ONE, SVD, Build, trained
+from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.settings import SEEDS
+from dylora_kit.tasks import Task, glue
+
+OWN = (1, 4)  # the ranks for which a LoRA of its own is trained
+CANDIDATES = (3e-4, 1e-3, 3e-3)
+SECONDS_PER_PARAMETER = 5e-11  # about so many CPU-seconds of a training for each parameter and token
+
+
+def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **settings: Any) -> pd.DataFrame:
+    """Every method on one task with one seed, the task's metrics on its dev split.
+
+    `cpu_seconds` is the time of the training, all threads together; 0 where nothing more is trained. The DyLoRA is
+    saved to `keep`, where that is given.
+    """
+    frames = []
+    by_length = sorted(range(len(task.test)), key=lambda index: len(task.test[index]["input_ids"]))
+    test = torch.utils.data.Subset(task.test, by_length)  # batches with little padding
+
+    def measure(method: str, pair: tuple[nn.Module, Adapters], seconds: float, ranks: list[int] | None = None) -> None:
+        frame = sweep(*pair, test, metric=(task.metric, *task.also), ranks=ranks, method=method, seed=seed,
+                      collate=task.collate, batch_size=64, progress=False)  # fmt: skip
+        frames.append(frame.assign(cpu_seconds=round(seconds)))
+
+    build()  # so that what it imports counts for nobody
+    for method in (DYLORA, LORA):
+        start = time.process_time()
+        pair = trained(build, task, method, seed, **settings)
+        measure(method, pair, time.process_time() - start)
+        if method == DYLORA and keep is not None:
+            pair[1].save(keep)
+    measure(SVD, svd_cut(pair[1]), 0)
+    pair[1].scaling = "alpha/r"
+    measure(HELD, pair, 0)
+    for r in OWN:
+        start = time.process_time()
+        pair = trained(build, task, LORA, seed, r=r, **settings)
+        measure(ONE, pair, time.process_time() - start, [r])
+    return pd.concat(frames)
+
+
+def choose(build: Build, task: Task, **settings: Any) -> dict[float, float]:
+    """The mean over ranks of a DyLoRA on the validation part, at each candidate learning rate."""
+    values = {}
+    for lr in CANDIDATES:
+        model, adapters = trained(build, task, DYLORA, SEEDS[0], lr=lr, **settings)
+        frame = sweep(model, adapters, task.validation, metric=task.metric, collate=task.collate, progress=False)
+        values[lr] = float(frame["value"].mean(skipna=False))
+    return values
+
+
+def best(values: dict[float, float]) -> float:
+    """The learning rate of the largest value; one at which a rank diverged is not chosen.
+
+    >>> best({1e-3: 0.8, 3e-3: float("nan")})
+    0.001
+    """
+    return max(values, key=lambda lr: -math.inf if math.isnan(values[lr]) else values[lr])
+
+
+class RealText:
+    """GLUE tasks and a classifier on them, from the hub or from local folders.
+
+    Arguments:
+        model: a model of the hub, or a local folder.
+        settings: steps, lr and batch_size of every training.
+        max_length: texts are cut to so many tokens.
+    """
+
+    def __init__(self, model: str, *, max_length: int, **settings: Any) -> None:
+        from transformers import AutoTokenizer
+
+        self.model, self.name, self.max_length, self.settings = model, Path(model).name, max_length, settings
+        self.tokenizer = AutoTokenizer.from_pretrained(model)
+        self._tasks: dict[str, Task] = {}
+
+    def build(self, task: str) -> nn.Module:
+        """A fresh model for a task."""
+        from transformers import AutoModelForSequenceClassification
+
+        fresh: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+            self.model, num_labels=glue.num_labels(task), pad_token_id=self.tokenizer.pad_token_id
+        )
+        return fresh
+
+    def load(self, task: str) -> Task:
+        """A task, tokenised for the model."""
+        if task not in self._tasks:
+            self._tasks[task] = glue.load(task, self.tokenizer, max_length=self.max_length)
+        return self._tasks[task]
+
+    def jobs(self, task: str, seed: int, adapters: Path) -> list[Job]:
+        """The one job of a task with a seed: every method."""
+        data = self.load(task)
+        recorded = {"model": self.name, **self.settings, "max_length": self.max_length, "examples": len(data.train)}
+        part = task + ("-subset" if "subset" in data.name else "")
+        keep = adapters / f"glue-{self.name}-{part}" if seed == SEEDS[0] else None
+        run_it = partial(run, partial(self.build, task), data, seed, keep=keep, **self.settings)
+        return [Job({"task": data.name}, seed, recorded, run_it, self._seconds(task))]
+
+    def study(self, tasks: Sequence[str], seeds: int = 3) -> Study:
+        """The study of these tasks; all of them go into one results file."""
+        return Study(
+            stem=f"table2-glue-{self.name}",
+            tasks=tuple(glue.SPECS),
+            default=tuple(tasks),
+            seeds=lambda task: SEEDS[:seeds],
+            jobs=self.jobs,
+            one_file=True,
+        )
+
+    def _seconds(self, task: str) -> float:
+        data = self.load(task)
+        parameters = sum(parameter.numel() for parameter in self.build(task).parameters())
+        lengths = [
+            len(data.train[index]["input_ids"]) for index in range(0, len(data.train), len(data.train) // 20 + 1)
+        ]
+        tokens = self.settings["steps"] * self.settings["batch_size"] * sum(lengths) / len(lengths)
+        return (2 + len(OWN)) * tokens * parameters * SECONDS_PER_PARAMETER

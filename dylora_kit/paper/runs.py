@@ -1,0 +1,181 @@
+"""Measurements that are kept: one job after another into a results file, each done once."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dylora_kit.paper.settings import SEEDS
+from dylora_kit.storage.files import write_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dylora_kit.core.adapters import Adapters
+
+COMMON = ("steps", "batch_size", "backbone", "data")  # settings that all methods on a task have in common
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement with one seed, for a results file.
+
+    Attributes:
+        part: what tells it, beside the seed, from others in the file: columns and their values.
+        seed: the seed.
+        settings: what all its results of a part must have in common.
+        run: gives the rows, as `sweep` does; those of other methods that the same training gives may be among them.
+        seconds: about how much CPU time it takes.
+        makes: a folder that `run` writes beside the rows; without it the job is not done.
+    """
+
+    part: dict[str, Any]
+    seed: int
+    settings: dict[str, Any]
+    run: Callable[[], "pd.DataFrame"]
+    seconds: float
+    makes: Path | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A kind of comparison: on which tasks, with which seeds, and the measurements it consists of.
+
+    Attributes:
+        stem: how its results files begin; a task's is `{stem}-{task}.csv`.
+        tasks: the tasks it can be run on.
+        default: those it is run on if none are named.
+        seeds: the seeds of a task, `task → seeds`.
+        jobs: its measurements on a task with a seed, `(task, seed, folder) → jobs`; the folder is for adapters.
+        parts: the columns that tell the rows of its table apart, beside method, rank and seed.
+        shown: what of the results its table shows.
+        one_file: whether all tasks go into one file, `{stem}.csv`.
+    """
+
+    stem: str
+    tasks: tuple[str, ...]
+    default: tuple[str, ...]
+    seeds: Callable[[str], Sequence[int]]
+    jobs: Callable[[str, int, Path], list[Job]]
+    parts: tuple[str, ...] = ("task", "metric")
+    shown: Callable[["pd.DataFrame"], "pd.DataFrame"] = lambda results: results
+    one_file: bool = False
+
+    def path(self, task: str, out: Path) -> Path:
+        """The results file of a task."""
+        return out / "results" / (f"{self.stem}.csv" if self.one_file else f"{self.stem}-{task}.csv")
+
+    def jobs_of(self, task: str, seeds: Sequence[int] | None, out: Path) -> list[Job]:
+        """All its measurements on a task, seed after seed."""
+        return [job for seed in seeds or self.seeds(task) for job in self.jobs(task, seed, out / "adapters")]
+
+
+def read_results(path: Path) -> "pd.DataFrame":
+    """The rows of a results file; none if there is no such file."""
+    import pandas as pd
+
+    checksums = {"backbone": str, "data": str}  # one of digits alone is no number
+    return pd.read_csv(path, dtype=checksums) if path.is_file() else pd.DataFrame()
+
+
+def rows_of(results: "pd.DataFrame", job: Job) -> "pd.DataFrame":
+    """The rows that a job has already given; none unless it is done."""
+    rows = _matching(results, job.part | {"seed": job.seed})
+    return rows if job.makes is None or job.makes.is_dir() else rows.iloc[:0]
+
+
+def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
+    """All rows of a results file, after every job that it did not hold yet; it is written after each.
+
+    Raises `ValueError`, before anything is run, if the file holds results of a part with other settings, or of another
+    method on the same task with another budget, backbone or data.
+    """
+    import pandas as pd
+
+    results = read_results(path)
+    for job in jobs:
+        _check_columns(results, [*job.part, "seed"], path)
+        _check_settings(results, job, path)
+    for job in jobs:
+        if len(rows_of(results, job)):
+            continue
+        results = results.drop(_matching(results, job.part | {"seed": job.seed}).index)
+        new = job.run().round({"value": 6})
+        lacking = {key: value for key, value in job.part.items() if key not in new}
+        new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
+        results = new if results.empty else pd.concat([results, new], ignore_index=True)
+        write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
+        print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
+    return results
+
+
+def expected_seconds(job: Job, measured: Sequence["pd.DataFrame"]) -> float:
+    """About how much CPU time a job takes: what others of its part took, in the first of some results that has any."""
+    for results in measured:
+        rows = _matching(results, job.part)
+        if len(rows) and "cpu_seconds" in rows and rows["cpu_seconds"].max() > 0:
+            return float(rows["cpu_seconds"].mean())
+    return job.seconds
+
+
+def table(results: "pd.DataFrame", parts: Sequence[str]) -> "pd.DataFrame":
+    """Mean ± standard deviation over seeds, in percent: parts and methods down, ranks across.
+
+    Arguments:
+        results: frames of `sweep` one under another, with columns that say which part each row is of.
+        parts: those columns, such as `["domain"]`.
+    """
+    twice = results.duplicated([*parts, "method", "rank", "seed"])
+    if twice.any():
+        row = results[twice].iloc[0]
+        raise ValueError(f"{row['method']!r} has rank {row['rank']} twice for seed {row['seed']}: name in `parts` the "
+                         "column that tells the two apart")  # fmt: skip
+    groups = results.assign(value=100 * results["value"]).groupby([*parts, "method", "rank"], sort=False)["value"]
+    cells = groups.agg(lambda of: f"{of.mean():.0f}" + (f" ± {of.std():.0f}" if len(of) > 1 else ""))
+    return cells.unstack("rank").sort_index(axis=1).fillna("")
+
+
+def keep(adapters: "Adapters", folder: Path, what: str, command: str, settings: dict[str, Any], results: Path) -> None:
+    """Saves adapters of the first seed into a folder, with a card that says what they are and how they were made."""
+    adapters.save(folder)
+    card = f"""# {folder.name}
+
+{what}.
+
+- Made by `{command}`. Seed {SEEDS[0]} is the first, not the best.
+- Settings: `{json.dumps(settings)}`.
+- How good they are, over all seeds: `data/results/{results.name}`. Licence: Apache-2.0.
+"""
+    write_files(folder, {"README.md": card.encode()})
+
+
+def _matching(results: "pd.DataFrame", columns: dict[str, Any]) -> "pd.DataFrame":
+    for key, value in columns.items():
+        results = results[results[key] == value] if len(results) else results
+    return results
+
+
+def _check_columns(results: "pd.DataFrame", columns: list[str], path: Path) -> None:
+    lacking = [key for key in columns if len(results) and key not in results]
+    if lacking:
+        raise ValueError(f"{path} has no column {lacking[0]!r}, so it is not a file of these results: pass --out")
+
+
+def _check_settings(results: "pd.DataFrame", job: Job, path: Path) -> None:
+    rows, task = _matching(results, job.part), {key: value for key, value in job.part.items() if key == "task"}
+    for key, value in job.settings.items():
+        others = {"not told"} if len(rows) and key not in rows else set(rows.get(key, ())) - {value}
+        _raise_if(others, job.part, key, value, path)
+        if key in COMMON and task and key in results:
+            _raise_if(set(_matching(results, task)[key].dropna()) - {value}, task, key, value, path)
+
+
+def _raise_if(others: set[Any], part: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    if others:
+        other = others.pop()
+        shown = f"{other:g}" if isinstance(other, float) else other  # whole numbers beside an empty cell are floats
+        what = ", ".join(map(str, part.values()))
+        raise ValueError(f"{path} has {what} with {key} = {shown}, now it is {value}: pass --out")

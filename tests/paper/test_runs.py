@@ -1,0 +1,69 @@
+"""A results file: one measurement after another, each once, and nothing of other settings."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dylora_kit.paper.runs import Job, collect, expected_seconds, rows_of, table
+
+
+def job(method: str, value: float, *, seed: int = 10, seconds: float = 9.0, **settings: object) -> Job:
+    frame = pd.DataFrame({"rank": [1, 2], "metric": "accuracy", "value": [value, value + 0.01], "cpu_seconds": 30.0})
+    return Job({"task": "toy", "method": method}, seed, {"steps": 3} | settings, lambda: frame, seconds)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("rank,value\n1,0.5\n")
+    refused = Job({"task": "rte"}, 10, {}, lambda: pytest.fail("was run"), 1.0)
+    with pytest.raises(ValueError, match=r"mine.csv has no column 'task', so it is not a file of these results"):
+        collect(tmp_path / "mine.csv", [refused])
+
+
+def test_a_job_is_done_once_and_leaves_the_rows_of_others_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    first = collect(path, [job("a", 0.25)])
+    both = collect(path, [job("a", 0.99), job("b", 0.5), job("b", 0.75, seed=42)])
+    pd.testing.assert_frame_equal(both.iloc[:2], first)
+    assert both["value"].tolist() == [0.25, 0.26, 0.5, 0.51, 0.75, 0.76]
+    assert both["seed"].tolist() == [10, 10, 10, 10, 42, 42] and set(both["steps"]) == {3}
+
+
+def test_a_method_with_another_budget_than_the_others_on_its_task_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    collect(path, [job("a", 0.25)])
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="has toy with steps = 3, now it is 4: pass --out"):
+        collect(path, [job("b", 0.5, steps=4)])
+    assert path.read_bytes() == before
+
+
+def test_a_job_whose_folder_is_missing_is_done_again(tmp_path: Path) -> None:
+    path, folder = tmp_path / "mine.csv", tmp_path / "kept"
+
+    def run() -> pd.DataFrame:
+        folder.mkdir()
+        return pd.DataFrame({"rank": [1], "value": [0.5]})
+
+    making = Job({"method": "a"}, 10, {}, run, 1.0, makes=folder)
+    assert len(collect(path, [making])) == 1
+    assert len(rows_of(pd.read_csv(path), making)) == 1
+    folder.rmdir()
+    assert len(rows_of(pd.read_csv(path), making)) == 0
+    assert len(collect(path, [making])) == 1 and folder.is_dir()
+
+
+def test_what_a_job_takes_is_what_others_of_its_part_took_and_else_a_guess(tmp_path: Path) -> None:
+    results = collect(tmp_path / "mine.csv", [job("a", 0.25)])
+    assert expected_seconds(job("a", 0.5, seed=42), [pd.DataFrame(), results]) == 30.0
+    assert expected_seconds(job("b", 0.5, seconds=7.0), [pd.DataFrame(), results]) == 7.0
+
+
+def test_a_table_has_methods_down_and_ranks_across() -> None:
+    rows = [("a", "DyLoRA", b, value, seed) for b in (10, 2) for seed, value in enumerate((0.5, 0.7))]
+    rows += [("a", "LoRA", 2, 0.25, seed) for seed in (0, 1)]
+    frame = pd.DataFrame(rows, columns=["task", "method", "rank", "value", "seed"])
+    found = table(frame, ["task"])
+    assert list(found.columns) == [2, 10]
+    assert found.loc[("a", "DyLoRA")].tolist() == ["60 ± 14", "60 ± 14"]
+    assert found.loc[("a", "LoRA")].tolist() == ["25 ± 0", ""]
