@@ -38,7 +38,7 @@ from dylora_kit.paper.compared_methods import (
 )
 from dylora_kit.paper.embedded import load, made_of
 from dylora_kit.paper.runs import Job, Study
-from dylora_kit.paper.settings import SEARCH_LR, SECONDS_PER_STEP, SEEDS, SHORT, R
+from dylora_kit.paper.settings import MEASURED, SEARCH_LR, SECONDS_PER_STEP, SEEDS, SHORT, R
 from dylora_kit.tasks import Task
 from dylora_kit.training.loop import train
 from dylora_kit.training.sampling import Fixed, RankSampler
@@ -139,7 +139,7 @@ def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
 STUDY = Study(
     stem="search",
     tasks=tuple(SHORT),
-    default=("digits-turned",),
+    default=MEASURED,
     seeds=lambda task: SEEDS,
     jobs=jobs,
     parts=("task", "metric", "r"),

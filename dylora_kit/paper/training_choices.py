@@ -18,7 +18,7 @@ from dylora_kit.core.rank import Rank
 from dylora_kit.paper.compared_methods import DYLORA, FROZEN, Build, trained
 from dylora_kit.paper.embedded import load, made_of, measure
 from dylora_kit.paper.runs import Job, Study
-from dylora_kit.paper.settings import SECONDS_PER_STEP, SEEDS, SHORT, R
+from dylora_kit.paper.settings import MEASURED, SECONDS_PER_STEP, SEEDS, SHORT, R
 from dylora_kit.tasks import Task
 from dylora_kit.training.objectives import Objective, individual_loss, mixed_loss, summation_in_one, summation_loss
 from dylora_kit.training.sampling import Categorical, Geometric, RankSampler, Uniform
@@ -129,7 +129,7 @@ PASSES: dict[Objective, int] = {
 
 
 def _study(stem: str, choices: str) -> Study:
-    return Study(stem, tuple(SHORT), ("digits-turned",), lambda task: SEEDS, partial(jobs, choices))
+    return Study(stem, tuple(SHORT), MEASURED, lambda task: SEEDS, partial(jobs, choices))
 
 
 DISTRIBUTIONS = _study("table4", "distributions")
