@@ -1,4 +1,4 @@
-"""What a training needs to go on where it stopped: one file, whole or not there."""
+"""What a training needs to go on where it stopped, in one file that is whole or not there."""
 
 import json
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Checkpoint:
-    """Trained weights, optimizer, sampler, random state and history of a run.
+    """Trained weights, optimizer, sampler, random state and history of a run, on disk.
 
     Attributes:
         settings: what the run's result depends on, as JSON.
@@ -41,7 +41,7 @@ class Checkpoint:
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The file; there is none without a folder."""
         assert self.folder is not None
         return self.folder / FILE
 
@@ -51,9 +51,8 @@ class Checkpoint:
 
     def write(self, rows: list[Row]) -> None:
         """Writes the state after the steps of the history."""
-        state, draws = self.optimizer.state_dict(), self.sampler.state_dict()
         tensors = self._weights() | {
-            "sampler": draws["generator"],
+            "sampler": self.sampler.state_dict()["generator"],
             "rng": torch.get_rng_state(),
             "history": torch.tensor(
                 [(row.step, -1 if row.rank is None else row.rank, row.loss, row.lr) for row in rows],
@@ -62,12 +61,12 @@ class Checkpoint:
         }
         if self._device.type == "cuda":
             tensors["cuda_rng"] = torch.cuda.get_rng_state(self._device)
-        for index, values in state["state"].items():
+        for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
         write_files(self.path.parent, {FILE: tensors_as_bytes(tensors, self.settings)})
 
     def read(self) -> list[Row]:
-        """Takes everything back to the saved state; returns the history.
+        """Puts everything into the saved state, in place. Returns the history.
 
         Raises `FileNotFoundError`, or `ValueError` for a file that is damaged or of a run with other settings; nothing
         has changed then.
@@ -76,8 +75,7 @@ class Checkpoint:
         self._check_settings(saved_settings)
         self._check_weights(tensors)
         self.optimizer.load_state_dict(self._optimizer_state(tensors))
-        draws = {"probabilities": self.sampler.distribution.probabilities, "generator": tensors["sampler"]}
-        self.sampler.load_state_dict(draws)
+        self.sampler.load_state_dict(self.sampler.state_dict() | {"generator": tensors["sampler"]})
         with torch.no_grad():
             for name, weight in self._weights().items():
                 weight.copy_(tensors[name])
@@ -95,10 +93,11 @@ class Checkpoint:
 
     def _weights(self) -> dict[str, Tensor]:
         trained = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
-        kept = self.model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
-        return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers() if name in kept}
+        persistent = self.model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
+        return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers() if name in persistent}
 
     def _check_settings(self, saved: Any) -> None:
+        """Raises `ValueError` for the first setting in which the saved run and this one differ."""
         settings = json.loads(json.dumps(self.settings))
         if not isinstance(saved, dict):
             raise ValueError(f"{self.path} was not written by this kit: it does not say how it was trained")
@@ -109,6 +108,7 @@ class Checkpoint:
                 )
 
     def _check_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises `ValueError` if the file's weights are not those of the model, or something else is missing."""
         weights = self._weights()
         for name in [*weights, *(name for name in tensors if name.startswith(("model.", "buffer.")))]:
             if name not in weights or name not in tensors or tensors[name].shape != weights[name].shape:
@@ -118,7 +118,7 @@ class Checkpoint:
             raise ValueError(f"the checkpoint is damaged: it lacks {lacking[0]!r}")
 
     def _optimizer_state(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The optimizer's state dict with the file's moments and step counts."""
+        """The optimizer's state dict with the file's moments and step counts; `ValueError` if one does not fit."""
         state = self.optimizer.state_dict()
         state["state"] = {}
         for name, tensor in tensors.items():

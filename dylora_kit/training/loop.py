@@ -84,9 +84,9 @@ def train(
     folder = checked_folder(checkpoint, adapters, resume)
     recorded = settings.recorded(adapters, optimizer, sampler, objective, len(train_data))
     saved = Checkpoint(model, optimizer, sampler, recorded, folder)
-    run = _Run(model, adapters, sampler, objective, optimizer, loss or _models_own_loss, settings, saved)
-    with _given_back(model, adapters, optimizer), _own_randomness(seed, run.device):
-        rows = saved.read() if resume else []
+    run = _Run(model, adapters, sampler, objective, optimizer, loss or _model_loss, settings, saved)
+    with _state_kept(model, adapters, optimizer), _random_state_kept(seed, run.device):
+        rows = saved.read() if resume else []  # the steps that are done
         batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
         model.train()
         with progress_bar(steps, "training", show=progress, initial=len(rows)) as bar:
@@ -120,41 +120,43 @@ class _Run:
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self, number: int, batches: Iterator[Batch]) -> Row:
-        """One optimizer step, counted from 0: the body of Algorithm 1."""
-        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = base_lr * self.settings.lr_factor(number)
+        """One optimizer step, counted from 0: the body of the loop in Algorithm 1."""
+        self.set_learning_rates(number)
 
-        # Draw b from p_B, once for all layers and all micro-batches.
+        # Draw: b ~ p_B, once for all layers and all micro-batches of the step.
         b = self.sampler.draw()
 
         total, ranks = 0.0, list[Rank]()
         for batch in islice(batches, self.settings.gradient_accumulation):
             batch = {key: value.to(self.device) for key, value in batch.items()}
+            # The individual loss has one term, the whole batch at rank b; other objectives may have several.
             for weight, rank in self.objective(b, self.sampler, size_of(batch)):
-                # Forward at that rank: the first b rows of lora_A, the first b columns of lora_B.
+                # Forward at that rank: its first rows of lora_A, its first columns of lora_B (Eq. 7).
                 self.adapters.rank = rank
-                value = weighted(self.loss(self.model, repeated(batch, rank)), weight)
-                value = value / self.settings.gradient_accumulation
-                total, ranks = total + value.item(), [*ranks, rank]
+                loss = weighted(self.loss(self.model, repeated(batch, rank)), weight)
+                loss = loss / self.settings.gradient_accumulation
+                total += loss.item()
+                ranks.append(rank)
                 self.check_finite("loss", total, number, rank)
 
-                # Backward, before another rank is set: gradients of those rows and columns alone.
-                value.backward()
+                # Backward at the same rank: gradients of those rows and columns; when frozen, of the last one (Eq. 10).
+                loss.backward()
 
-        # Clip.
+        # Clip the gradients, and stop if they are not finite.
         norm = nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
-        self.check_finite("gradient norm", float(norm), number, rank)
+        self.check_finite("gradient norm", float(norm), number, ranks[-1])
         if self.settings.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self.trained, self.settings.max_grad_norm, norm)
 
-        # Step: the rows and columns that the gradients reached, and no others.
+        # Step: under the exact update, the rows and columns that were reached move, and no others.
         self.optimizer.step()
         self.optimizer.zero_grad()
-        first = ranks[0]
-        only = (
-            first if isinstance(first, int) and all(isinstance(rank, int) and rank == first for rank in ranks) else None
-        )
-        return Row(number + 1, only, total, self.optimizer.param_groups[0]["lr"])
+        return Row(number + 1, _common_rank(ranks), total, self.optimizer.param_groups[0]["lr"])
+
+    def set_learning_rates(self, number: int) -> None:
+        """Gives each parameter group its learning rate of a step."""
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base_lr * self.settings.lr_factor(number)
 
     def check_finite(self, what: str, value: float, number: int, rank: Rank) -> None:
         """Raises `FloatingPointError` before a step that would spoil the weights."""
@@ -165,9 +167,19 @@ class _Run:
             )
 
 
-def _models_own_loss(model: nn.Module, batch: Batch) -> Tensor:
+def _model_loss(model: nn.Module, batch: Batch) -> Tensor:
     loss: Tensor = model(**batch).loss
     return loss
+
+
+def _common_rank(ranks: list[Rank]) -> int | None:
+    """The rank if it is the same one number in all of them, else None.
+
+    >>> _common_rank([3, 3]), _common_rank([1, 3])
+    (3, None)
+    """
+    numbers = {rank if isinstance(rank, int) else None for rank in ranks}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def _history(rows: list[Row]) -> "pd.DataFrame":
@@ -179,7 +191,7 @@ def _history(rows: list[Row]) -> "pd.DataFrame":
 
 
 @contextmanager
-def _given_back(model: nn.Module, adapters: RankHandle, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+def _state_kept(model: nn.Module, adapters: RankHandle, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """A block after which rank, modes and learning rates are what they were, and no gradient is left."""
     rank, lrs = adapters.rank, [group["lr"] for group in optimizer.param_groups]
     optimizer.zero_grad()
@@ -194,8 +206,11 @@ def _given_back(model: nn.Module, adapters: RankHandle, optimizer: torch.optim.O
 
 
 @contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    """A block that draws from the seed and leaves the global random state, also the device's, as it was."""
+def _random_state_kept(seed: int, device: torch.device) -> Iterator[None]:
+    """A block whose randomness follows from a seed, after which the global random state is what it was.
+
+    That of the device is kept too if it is a GPU.
+    """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type != "cpu":
@@ -206,7 +221,11 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
 def _batches(
     data: Any, batch_size: int, seed: int, skip: int, collate: Callable[[list[Any]], Batch] | None
 ) -> Iterator[Batch]:
-    """Endless batches in an order that follows from the seed; the first `skip` are passed over without being read."""
+    """Endless batches of `batch_size` examples in an order that follows from the seed.
+
+    Each epoch is a new permutation, whose last examples are left out if they do not fill a batch. The first `skip`
+    batches are passed over without being read. Raises `ValueError` for data that is empty.
+    """
     from torch.utils.data import DataLoader
 
     if len(data) == 0:
@@ -214,14 +233,12 @@ def _batches(
 
     def order() -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(seed)
-        count = 0
+        size = min(batch_size, len(data))
         while True:
-            for chosen in torch.randperm(len(data), generator=generator).split(min(batch_size, len(data))):
-                if len(chosen) < min(batch_size, len(data)):
-                    continue  # every step sees a full batch, so that every method has the same budget
-                count += 1
-                if count > skip:
-                    yield chosen.tolist()
+            for indices in torch.randperm(len(data), generator=generator).split(size):
+                if len(indices) == size:  # every step sees a full batch, so that every method has the same budget
+                    yield indices.tolist()
 
-    loader: Any = DataLoader(data, batch_sampler=order(), collate_fn=collate, generator=torch.Generator())
+    batches: Any = islice(order(), skip, None)
+    loader: Any = DataLoader(data, batch_sampler=batches, collate_fn=collate, generator=torch.Generator())
     return iter(loader)

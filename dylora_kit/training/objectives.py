@@ -66,19 +66,23 @@ def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[floa
 
 
 def size_of(batch: Mapping[str, Tensor]) -> int:
-    """How many examples a batch has."""
+    """How many examples a batch has.
+
+    >>> size_of({"labels": torch.tensor([0, 1])})
+    2
+    """
     return len(next(iter(batch.values())))
 
 
 def repeated(batch: dict[str, Tensor], rank: Rank) -> dict[str, Tensor]:
-    """The batch as often as there are ranks for it.
+    """The batch k times over if there are k ranks for each of its examples; else the batch as it is.
 
     >>> repeated({"labels": torch.tensor([0, 1])}, torch.tensor([1, 1, 2, 2]))
     {'labels': tensor([0, 1, 0, 1])}
     """
     n = size_of(batch)
     if not isinstance(rank, Tensor) or rank.dim() != 1 or len(rank) == n or len(rank) % n:
-        return batch  # a length that does not fit is refused by the layers
+        return batch  # if the length does not fit, the layers raise
     times = len(rank) // n
     return {
         key: torch.cat([value] * times) if value.dim() and len(value) == n else value for key, value in batch.items()
@@ -86,9 +90,12 @@ def repeated(batch: dict[str, Tensor], rank: Rank) -> dict[str, Tensor]:
 
 
 def weighted(loss: Tensor, weight: float | Tensor) -> Tensor:
-    """A term's loss times its weight, as one number.
+    """A term's loss times its weight, as one number: Σ weight · loss over the examples, or weight · mean of the loss.
 
     Raises `ValueError` for one weight per example where the loss is not one value per example.
+
+    >>> weighted(torch.tensor([1.0, 3.0]), 0.5), weighted(torch.tensor([1.0, 3.0]), torch.tensor([0.5, 0.0]))
+    (tensor(1.), tensor(0.5000))
     """
     if not isinstance(weight, Tensor) or weight.dim() == 0:
         return weight * loss.mean()

@@ -69,9 +69,9 @@ class NestedAdamW(Optimizer):
                 raise ValueError("row_lr needs update='exact': plain AdamW has one learning rate for all rows")
             if len(row_lr) != adapters.r or not all(0 <= factor < math.inf for factor in row_lr):
                 raise ValueError(f"row_lr must be {adapters.r} finite factors, at least 0, one per row: got {row_lr}")
-        for what, value in {"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}.items():
+        for name, value in {"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}.items():
             if not 0 <= value < math.inf:
-                raise ValueError(f"{what} must be finite and at least 0: got {value!r}")
+                raise ValueError(f"{name} must be finite and at least 0: got {value!r}")
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be at least 0 and less than 1: got {betas!r}")
         adapters.check_usable()
@@ -82,8 +82,7 @@ class NestedAdamW(Optimizer):
             p: dim for layer in layers for dim, p in enumerate((layer.lora_A, layer.lora_B)) if p.requires_grad
         }
         nested = list(rows_along)
-        known = set(nested)
-        others = [p for p in adapters.model.parameters() if p.requires_grad and p not in known]
+        others = [p for p in adapters.model.parameters() if p.requires_grad and p not in rows_along]
         if not nested:
             raise ValueError(
                 "no adapter parameter requires a gradient, so there is nothing to train: set requires_grad, or load "
@@ -100,7 +99,7 @@ class NestedAdamW(Optimizer):
         self._trackers: dict[Tensor, RowTracker] = {}
         if update == "exact":
             for layer in layers:
-                self._trackers.update({p: tracker_of(layer) for p in (layer.lora_A, layer.lora_B) if p in known})
+                self._trackers.update({p: tracker_of(layer) for p in (layer.lora_A, layer.lora_B) if p in rows_along})
         self._stacks: list[_Stack] | None = None
         super().__init__(
             groups,
@@ -108,7 +107,7 @@ class NestedAdamW(Optimizer):
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds other parameters. Adapters come in with the handle: `ValueError` for more of them."""
+        """Adds other parameters. The adapters are those of the handle: `ValueError` for more of them."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         if group["nested"] and any(p not in self._rows_along for p in group["params"]):
@@ -160,14 +159,16 @@ class NestedAdamW(Optimizer):
         self._stacks = None
 
     def _ready_stacks(self) -> list["_Stack"]:
+        """One stack for all parameters of the same device, type, shape and kind (lora_A or lora_B)."""
         if self._stacks is None:
-            alike: dict[Any, list[Tensor]] = {}
+            kinds: dict[Any, list[Tensor]] = {}
             for p, dim in self._rows_along.items():
-                alike.setdefault((p.device, p.dtype, p.shape, dim), []).append(p)
-            self._stacks = [_Stack(params, dim, self.state) for (*_, dim), params in alike.items()]
+                kinds.setdefault((p.device, p.dtype, p.shape, dim), []).append(p)
+            self._stacks = [_Stack(params, dim, self.state) for (*_, dim), params in kinds.items()]
         return self._stacks
 
     def _plain_step(self, group: dict[str, Any]) -> None:
+        """AdamW on whole parameters, as torch's own does it."""
         params = [p for p in group["params"] if p.grad is not None]
         for p in params:
             if not self.state[p]:
@@ -195,20 +196,23 @@ class NestedAdamW(Optimizer):
 
 
 class _Stack:
-    """Adapter parameters of one shape, with their moments stacked to (layers, *shape): one kernel serves all.
+    """Adapter parameters of one shape, with their moments stacked, so that one kernel updates them all.
 
-    The optimizer's state holds views of the stacks, in each parameter's shape. `dim` is the dimension along which rows
-    (of lora_A, 0) or columns (of lora_B, 1) are counted.
+    Attributes:
+        params: the parameters, all of one shape.
+        dim: the dimension along which rows are counted: 0 for lora_A, and 1 for lora_B, where they are columns.
+        steps: how often each row was updated, shape (layers, rows).
+        exp_avg, exp_avg_sq: AdamW's moments, shape (layers, *shape). The optimizer's state holds views of these.
     """
 
     def __init__(self, params: list[Tensor], dim: int, state: dict[Any, Any]) -> None:
         self.params, self.dim = params, dim
-        like = params[0]
+        first = params[0]
         stacks = {
-            # per row; on the CPU, as torch's own step counts
-            "step": torch.zeros(len(params), like.shape[dim], dtype=torch.float32, device="cpu"),
-            "exp_avg": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
-            "exp_avg_sq": torch.zeros(len(params), *like.shape, dtype=like.dtype, device=like.device),
+            # on the CPU, as torch's own step counts
+            "step": torch.zeros(len(params), first.shape[dim], dtype=torch.float32, device="cpu"),
+            "exp_avg": torch.zeros(len(params), *first.shape, dtype=first.dtype, device=first.device),
+            "exp_avg_sq": torch.zeros(len(params), *first.shape, dtype=first.dtype, device=first.device),
         }
         for key, stack in stacks.items():
             for p, view in zip(params, stack, strict=True):
@@ -219,16 +223,16 @@ class _Stack:
 
     def step(self, group: dict[str, Any], reached: list[Tensor | None]) -> None:
         """Updates, in each parameter, the rows that `reached` marks; parameters with the same run of rows together."""
-        runs: dict[tuple[int, int], list[int]] = {}
-        known: dict[Tensor | None, list[tuple[int, int]]] = {}
+        members_of: dict[tuple[int, int], list[int]] = {}
         for index, (p, rows) in enumerate(zip(self.params, reached, strict=True)):
             if p.grad is not None and rows is not None:
-                for run in known.setdefault(rows, _runs(rows)):
-                    runs.setdefault(run, []).append(index)
-        for (low, high), members in runs.items():
+                for run in _runs(rows):
+                    members_of.setdefault(run, []).append(index)
+        for (low, high), members in members_of.items():
             self._step_rows(group, low, high, members)
 
     def _step_rows(self, group: dict[str, Any], low: int, high: int, members: list[int]) -> None:
+        """AdamW on the rows low+1 … high of those parameters, each row with its own step count."""
         (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
         params = [self.params[index] for index in members]
         whole = len(members) == len(self.params)  # then the stacks are updated in place, else a copy of these layers
@@ -241,15 +245,16 @@ class _Stack:
         steps += 1
         count = steps.double()
         rates = torch.tensor(group["row_lr"][low:high] if group["row_lr"] else [1.0], dtype=torch.float64) * lr
-        sizes = torch.stack([rates / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
-        step_size, root = sizes.to(mean.device, mean.dtype, non_blocking=True).unsqueeze(3 - self.dim)
+        factors = torch.stack([rates / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
+        # each (layers, rows, 1) for lora_A, (layers, 1, rows) for lora_B
+        step_size, root = factors.to(mean.device, mean.dtype, non_blocking=True).unsqueeze(3 - self.dim)
         mean.lerp_(grads, 1 - beta1)
         square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
         change = (square.sqrt() / root).add_(group["eps"])
         torch.div(mean, change, out=change).mul_(step_size)
         if decay:
-            kept = (1 - decay * rates).to(mean.device, mean.dtype)  # (rows,), or (1,) for all
-            torch._foreach_mul_(rows, [kept.unsqueeze(1 - self.dim)] * len(rows))
+            shrinkage = (1 - decay * rates).to(mean.device, mean.dtype)  # (rows,), or (1,) for all
+            torch._foreach_mul_(rows, [shrinkage.unsqueeze(1 - self.dim)] * len(rows))
         torch._foreach_sub_(rows, list(change))
         if not whole:
             self.steps[members, low:high] = steps

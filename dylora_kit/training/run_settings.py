@@ -17,7 +17,7 @@ from dylora_kit.training.sampling import RankSampler
 
 @dataclass(frozen=True)
 class RunSettings:
-    """The numbers of a training; see `train`. Raises `ValueError` for one that makes no sense."""
+    """The numbers of a training; see `train`. Raises `ValueError` for one that is out of range."""
 
     steps: int
     batch_size: int
@@ -40,11 +40,14 @@ class RunSettings:
             raise ValueError(f"max_grad_norm must be greater than 0: got {self.max_grad_norm!r}")
 
     def lr_factor(self, step: int) -> float:
-        """By what the learning rate is multiplied in a step, counted from 0."""
+        """The factor of the learning rate in a step, counted from 0.
+
+        Under `"linear"` it rises to 1 over the first `warmup` of the steps, and then falls evenly towards 0.
+        """
         if self.schedule == "constant":
             return 1.0
-        rise = round(self.warmup * self.steps)
-        return (step + 1) / (rise + 1) if step < rise else (self.steps - step) / (self.steps - rise)
+        rising = round(self.warmup * self.steps)
+        return (step + 1) / (rising + 1) if step < rising else (self.steps - step) / (self.steps - rising)
 
     def recorded(
         self,

@@ -134,17 +134,17 @@ class RankSampler:
         return self._ranks[position]
 
     def restart(self, draws: int = 0) -> None:
-        """Goes back to the seed, and on by so many draws, as if they had just been made."""
+        """Starts anew from the seed, and passes over the first `draws` draws."""
         self._generator.manual_seed(self.seed)
         for _ in range(draws):
             self.draw()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on drawing where this sampler stands."""
+        """The distribution and the generator's state; `load_state_dict` goes on drawing from there."""
         return {"probabilities": dict(self.distribution.probabilities), "generator": self._generator.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where a saved sampler stood; `ValueError` if it drew from another distribution."""
+        """Goes on drawing where a saved sampler was; `ValueError` if it drew from another distribution."""
         saved = {int(rank): p for rank, p in state["probabilities"].items()}
         if saved != self.distribution.probabilities:
             raise ValueError(f"the saved sampler drew from {saved}, this one from {self.distribution.probabilities}")
