@@ -1,4 +1,4 @@
-"""Static figures, for print, GitHub and readers without a kernel. Each comes with a text that says what it shows."""
+"""Static figures, for print, GitHub and readers without a kernel. The text of each (`alt`) says what it shows."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,9 @@ def rank_curves(
         methods: which to draw, in this order; default is all.
         unit: what b counts.
         bottom: where the vertical axis starts, as a value of the metric; if not at 0, the axis says so.
+
+    Raises `ValueError` for a frame without rows or with several metrics, for a method that is not in it, and for more
+    methods than there are colours.
     """
     import seaborn as sns
     from matplotlib.figure import Figure
@@ -71,9 +74,9 @@ def rank_curves(
     )
     means = frame.groupby(["method", "rank"])["value"].mean()
     axes.legend(title=None, frameon=False, loc="best")
-    _calm(axes)
-    said = [f"{name} from {_ends(means[name], unit)}" for name in names]
-    return _image(figure, f"{metric.capitalize()} by {unit}: {'; '.join(said)}.")
+    _plain_frame(axes)
+    ends = [f"{name} from {_first_and_last(means[name], unit)}" for name in names]
+    return _image(figure, f"{metric.capitalize()} by {unit}: {'; '.join(ends)}.")
 
 
 def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") -> "Image":
@@ -99,7 +102,7 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
     if not (frame[sizes] > 0).all():
         raise ValueError(f"sizes must be greater than 0: the smallest in {sizes!r} is {frame[sizes].min()}")
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
-    axes, said = figure.subplots(), []
+    axes, highest = figure.subplots(), []
     for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
         groups = frame[frame["method"] == method].groupby("rank")
         size, value, spread = groups[sizes].mean(), 100 * groups["value"].mean(), 100 * groups["value"].std().fillna(0)
@@ -108,14 +111,14 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
         if value.isna().all():
             raise ValueError(f"{method!r} has no value that is a number: look at how it was measured")
         best = value.idxmax()
-        said.append(f"{method} up to {value[best]:.0f} % with {size[best]:,.0f}")
+        highest.append(f"{method} up to {value[best]:.0f} % with {size[best]:,.0f}")
     metric = frame["metric"].iloc[0]
     axes.set(xscale="log", xlabel=f"{sizes} parameters", ylabel=f"{metric}, %", title=title)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.legend(frameon=False)
-    _calm(axes)
-    return _image(figure, f"{metric.capitalize()} by {sizes} parameters: {'; '.join(said)}.")
+    _plain_frame(axes)
+    return _image(figure, f"{metric.capitalize()} by {sizes} parameters: {'; '.join(highest)}.")
 
 
 def predictions_by_rank(
@@ -124,7 +127,7 @@ def predictions_by_rank(
     predicted: Mapping[str, Mapping[int | None, np.ndarray]],
     title: str = "",
 ) -> "Image":
-    """Pictures across, ranks down: what each method says at each rank; a wrong answer is crossed and marked by colour.
+    """Pictures across, ranks down: what each method predicts at each rank, marked right or wrong by sign and colour.
 
     Arguments:
         images: rows of pictures by name, each of shape (n, height, width).
@@ -137,20 +140,20 @@ def predictions_by_rank(
     heights = [1.5] * len(images) + [1.0] * (1 + len(rows))
     figure = Figure(figsize=(7.2, 0.5 + 0.42 * sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), len(labels), squeeze=False, gridspec_kw={"height_ratios": heights})
-    words = {"ha": "center", "va": "center", "fontfamily": "DejaVu Sans"}
+    centred = {"ha": "center", "va": "center", "fontfamily": "DejaVu Sans"}
     names = [*images, "right answer", *(method if rank is None else f"{method}, b = {rank}" for method, rank in rows)]
     for line, name in enumerate(names):
         axes[line, 0].text(-0.25, 0.5, name, ha="right", va="center", transform=axes[line, 0].transAxes)
     for column, label in enumerate(labels):
         for line, pictures in enumerate(images.values()):
             axes[line, column].imshow(pictures[column], cmap="gray")
-        axes[len(images), column].text(0.5, 0.5, str(label), **words)
+        axes[len(images), column].text(0.5, 0.5, str(label), **centred)
         for line, (method, rank) in enumerate(rows, start=len(images) + 1):
-            said = predicted[method][rank][column]
-            look = {"color": RIGHT} if said == label else {"color": WRONG, "fontweight": "bold"}
-            axes[line, column].text(0.5, 0.5, f"{said} {'✓' if said == label else '✗'}", **words, **look)
-    for each in axes.flat:
-        each.set_axis_off()
+            answer = predicted[method][rank][column]
+            look = {"color": RIGHT} if answer == label else {"color": WRONG, "fontweight": "bold"}
+            axes[line, column].text(0.5, 0.5, f"{answer} {'✓' if answer == label else '✗'}", **centred, **look)
+    for cell in axes.flat:
+        cell.set_axis_off()
     figure.suptitle(title)
     right = [int((predicted[method][rank] == labels).sum()) for method, rank in rows]
     counts = [f"{name}: {count}" for name, count in zip(names[-len(rows) :], right, strict=True)]
@@ -187,21 +190,26 @@ def picture_rows(rows: Mapping[str, Any], title: str = "", *, signed: bool = Fal
 
 
 def spectra(values: Mapping[str, Sequence[float]], title: str = "") -> "Image":
-    """Singular values by their index, one line per method."""
+    """Singular values by their index, one line per method.
+
+    Arguments:
+        values: the singular values of each method, largest first.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.8), layout="constrained")
     axes = figure.subplots()
-    for (name, ones), colour, marker in zip(values.items(), COLOURS, MARKERS, strict=False):
-        axes.plot(range(1, len(ones) + 1), ones, color=colour, marker=marker, linewidth=2, markersize=7, label=name)
-    most = max(len(ones) for ones in values.values())
+    for (name, spectrum), colour, marker in zip(values.items(), COLOURS, MARKERS, strict=False):
+        indices = range(1, len(spectrum) + 1)
+        axes.plot(indices, spectrum, color=colour, marker=marker, linewidth=2, markersize=7, label=name)
+    most = max(len(spectrum) for spectrum in values.values())
     axes.set(
         xlabel="index i", ylabel="singular value $\\sigma_i$", ylim=(0, None), title=title, xticks=range(1, most + 1)
     )
     axes.legend(frameon=False)
-    _calm(axes)
-    said = [f"{name} from {ones[0]:.2g} down to {ones[-1]:.2g}" for name, ones in values.items()]
-    return _image(figure, f"Singular values: {'; '.join(said)}.")
+    _plain_frame(axes)
+    ends = [f"{name} from {spectrum[0]:.2g} down to {spectrum[-1]:.2g}" for name, spectrum in values.items()]
+    return _image(figure, f"Singular values: {'; '.join(ends)}.")
 
 
 def energy_curves(frame: "pd.DataFrame", title: str = "") -> "Image":
@@ -221,20 +229,21 @@ def energy_curves(frame: "pd.DataFrame", title: str = "") -> "Image":
     lines = {"best": ("best possible", "#5b5b63", "--", ""), "captured": ("first b rows", BLUE, "-", "o"),
              "any_order": ("b rows at random", ORANGE, ":", "s")}  # fmt: skip
     for axes, method in zip(panels, methods, strict=True):
-        one = means.loc[method]
+        energies = means.loc[method]
         for column, (label, colour, dash, marker) in lines.items():
-            axes.plot(one.index, one[column], color=colour, linestyle=dash, marker=marker, linewidth=2, label=label)
-        axes.set(title=method, xlabel="rank b", ylim=(0, 103), xticks=one.index)
-        _calm(axes)
+            axes.plot(energies.index, energies[column], color=colour, linestyle=dash, marker=marker, linewidth=2,
+                      label=label)  # fmt: skip
+        axes.set(title=method, xlabel="rank b", ylim=(0, 103), xticks=energies.index)
+        _plain_frame(axes)
     panels[0].set_ylabel("share of the energy, %")
     figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
     figure.suptitle(title)
-    said = [
+    shares = [
         f"{method} at rank {rank} holds {means.loc[(method, rank), 'captured']:.0f} %"
         for method in methods
         for rank in dict.fromkeys((1, max(int(means.loc[method].index.max()) // 2, 1)))
     ]
-    return _image(figure, f"Energy that the first b rows hold: {'; '.join(said)}.")
+    return _image(figure, f"Energy that the first b rows hold: {'; '.join(shares)}.")
 
 
 def ordering_map(frame: "pd.DataFrame", title: str = "") -> "Image":
@@ -258,8 +267,8 @@ def ordering_map(frame: "pd.DataFrame", title: str = "") -> "Image":
         axes.tick_params(left=False, bottom=False, labelrotation=0)
     figure.suptitle(title)
     means = frame.groupby(["method", "rank"])["score"].mean()
-    said = [f"{name} from {_ends(means[name])}" for name in methods]
-    return _image(figure, f"Ordering score by layer and rank: {'; '.join(said)}.")
+    ends = [f"{name} from {_first_and_last(means[name])}" for name in methods]
+    return _image(figure, f"Ordering score by layer and rank: {'; '.join(ends)}.")
 
 
 def _one_metric(frame: "pd.DataFrame", methods: Sequence[str] | None = None) -> list[str]:
@@ -272,12 +281,14 @@ def _one_metric(frame: "pd.DataFrame", methods: Sequence[str] | None = None) -> 
     return names
 
 
-def _ends(values: Any, unit: str = "rank") -> str:
+def _first_and_last(values: Any, unit: str = "rank") -> str:
+    """A series by rank in words, such as "50 % at rank 1 to 90 % at rank 8"."""
     first, last = values.index[0], values.index[-1]
     return f"{100 * values[first]:.0f} % at {unit} {first} to {100 * values[last]:.0f} % at {unit} {last}"
 
 
-def _calm(axes: Any) -> None:
+def _plain_frame(axes: Any) -> None:
+    """Horizontal lines behind the curves, and no frame but the lower axis."""
     axes.grid(axis="y", color="#d8d8dc", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
@@ -286,6 +297,7 @@ def _calm(axes: Any) -> None:
 
 
 def _image(figure: "Figure", alt: str) -> "Image":
+    """The figure as a PNG with its text."""
     from IPython.display import Image
 
     file = io.BytesIO()

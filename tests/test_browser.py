@@ -81,14 +81,14 @@ QUIET = {
 def find_browser() -> str:
     """A Chromium of this machine; where there is none, Playwright is asked to fetch its own."""
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if found := shutil.which(name):
-            return found
+        if path := shutil.which(name):
+            return path
     with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-    if not Path(own).exists():
+        fetched = playwright.chromium.executable_path
+    if not Path(fetched).exists():
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False, timeout=600)
-    assert Path(own).exists(), "there is no Chromium: install it, for instance with apt-get install chromium"
-    return own
+    assert Path(fetched).exists(), "there is no Chromium: install it, for instance with apt-get install chromium"
+    return fetched
 
 
 def _parameters() -> list[Any]:
@@ -172,7 +172,7 @@ class Opened:
 
     def with_button(self) -> "Explorer | None":
         """The last explorer that can train."""
-        return next((one for one in reversed(self.explorers) if one.button.count()), None)
+        return next((explorer for explorer in reversed(self.explorers) if explorer.button.count()), None)
 
 
 class Explorer:
@@ -302,7 +302,7 @@ def test_text_and_label_say_what_the_picture_shows(opened: Opened) -> None:
 
 def test_every_slider_has_a_name_of_its_own(opened: Opened) -> None:
     for explorer in opened.explorers:
-        names = [one.get_attribute("aria-label") for one in explorer.box.locator("[role=slider]").all()]
+        names = [slider.get_attribute("aria-label") for slider in explorer.box.locator("[role=slider]").all()]
         assert all(names)
         assert len(set(names)) == len(names)
 
@@ -348,11 +348,11 @@ def test_the_button_trains_the_live_model_and_the_second_slider_takes_it_back(op
 def test_axe_finds_no_serious_violation_in_the_widgets(opened: Opened) -> None:
     for explorer in opened.explorers:
         explorer.shown()
-    found = Axe().run(opened.page, context=".dk-explorer-box").response["violations"]
+    violations = Axe().run(opened.page, context=".dk-explorer-box").response["violations"]
     grave = [
-        f"{one['id']}: {one['help']} {one['nodes'][0]['html'][:200]}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
+        f"{violation['id']}: {violation['help']} {violation['nodes'][0]['html'][:200]}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
     ]
     assert grave == []
 

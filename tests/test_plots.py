@@ -79,12 +79,12 @@ def test_a_trade_off_draws_the_spread_over_seeds_and_sizes_on_a_log_scale() -> N
     near, far = sorted(np.diff(middles))
     assert far < 1.2 * near  # ten times as far, were the scale not logarithmic
     wide = pd.concat([frame.assign(value=value, seed=seed) for seed, value in enumerate((0.2, 0.8))])
-    rows_with_ink = [(np.abs(drawn(plots.trade_off(one)) - BLUE).max(-1) <= 3).any(1).sum() for one in (frame, wide)]
+    rows_with_ink = [(np.abs(drawn(plots.trade_off(rows)) - BLUE).max(-1) <= 3).any(1).sum() for rows in (frame, wide)]
     assert rows_with_ink[1] > 3 * rows_with_ink[0]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda f: f[:0], "one metric: got no rows"),
         (lambda f: f.drop(columns="stored"), "no column 'stored'"),
@@ -94,9 +94,9 @@ def test_a_trade_off_draws_the_spread_over_seeds_and_sizes_on_a_log_scale() -> N
         (lambda f: f.assign(value=float("nan")), "'a' has no value"),
     ],
 )
-def test_a_trade_off_refuses_what_it_cannot_draw(change: Any, said: str) -> None:
+def test_a_trade_off_refuses_what_it_cannot_draw(change: Any, message: str) -> None:
     frame = pd.DataFrame({"method": "a", "rank": [1, 2], "metric": "x", "value": 0.5, "seed": 0, "stored": [10, 20]})
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         plots.trade_off(change(frame))
 
 
@@ -104,9 +104,9 @@ def test_an_axis_that_does_not_start_at_zero_is_drawn_larger_and_says_so() -> No
     frame = pd.DataFrame({"method": "a", "rank": [1, 2], "metric": "accuracy", "value": [0.8, 0.9], "seed": 0})
     whole, part = (plots.rank_curves(frame, bottom=bottom) for bottom in (0.0, 0.7))
     assert whole.alt == part.alt
-    blue = [np.argwhere(np.abs(drawn(one) - BLUE).max(-1) <= 3)[:, 0] for one in (whole, part)]
+    blue = [np.argwhere(np.abs(drawn(image) - BLUE).max(-1) <= 3)[:, 0] for image in (whole, part)]
     assert np.ptp(blue[1]) > 1.3 * np.ptp(blue[0])
-    labels = [drawn(one)[:, :60].min(-1).min(-1) < 100 for one in (whole, part)]  # rows with ink of the axis' label
+    labels = [drawn(image)[:, :60].min(-1).min(-1) < 100 for image in (whole, part)]  # rows with ink of the axis' label
     assert labels[1].sum() > labels[0].sum()
 
 
@@ -121,9 +121,9 @@ def test_rows_of_pictures_are_named_and_counted() -> None:
 
 def test_pictures_run_from_black_at_minus_one_to_white_at_one() -> None:
     grey = plots.picture_rows({"row": np.stack([np.full((4, 4), value) for value in (-1.0, 0.0, 3.0)])})
-    found = drawn(grey)
+    pixels = drawn(grey)
     assert has(grey, (128, 128, 128))
-    assert (found[:, : found.shape[1] // 2] == 0).all(-1).sum() > 100 * 100
+    assert (pixels[:, : pixels.shape[1] // 2] == 0).all(-1).sum() > 100 * 100
     assert not has(plots.picture_rows({"row": np.zeros((3, 4, 4))}), BLUE)
 
 
@@ -161,8 +161,8 @@ def test_energy_curves_say_the_mean_over_layers_and_seeds() -> None:
         return f"{method} at rank {b} holds {100 * chosen.mean():.0f} %"
 
     image = plots.energy_curves(frame, "Energy")
-    said = "; ".join(mean(method, b) for method in "ab" for b in (1, 2))
-    assert image.alt == f"Energy that the first b rows hold: {said}."
+    shares = "; ".join(mean(method, b) for method in "ab" for b in (1, 2))
+    assert image.alt == f"Energy that the first b rows hold: {shares}."
     assert has(image, BLUE) and has(image, ORANGE)
 
 

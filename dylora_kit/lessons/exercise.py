@@ -1,7 +1,7 @@
-"""What an exercise is: its solution, and what typical mistakes look like from outside.
+"""What an exercise is: its cases, its solution and typical mistakes.
 
-An answer is never read, it is run. What it does on a few small cases is compared with what the solution does, and with
-what each typical mistake does; a mistake that does the same gets its hint.
+An answer is run, and its code is not looked at. Its outcomes on a few small cases are compared with those of the
+solution, and then with those of each typical mistake: the first mistake with the same outcomes gives the hint.
 """
 
 import copy
@@ -26,10 +26,10 @@ class Exercise:
         cases: a list of arguments to try a function on, made anew at each call.
         solution: the right answer.
         mistakes: `{hint: what this mistake computes}`.
-        shapes: what to say when the answer stops because shapes do not fit.
-        watch: what one call of an answer comes to, `(function, arguments) → outcome`; default is what it returns.
-        nothing: what to say when that is nothing.
-        diagnose: a hint from the outcome alone, for mistakes that can look in many ways; asked last.
+        shapes: the hint when the answer stops because shapes do not fit.
+        watch: the outcome of one call of an answer, `(function, arguments) → outcome`; default is what it returns.
+        nothing: the message when every outcome is None.
+        diagnose: a hint from the outcomes alone, for mistakes that can look in many ways; asked last.
     """
 
     cases: Callable[[], list[tuple[Any, ...]]]
@@ -38,7 +38,7 @@ class Exercise:
     shapes: str
     watch: Callable[[Callable[..., Any], tuple[Any, ...]], Any] = lambda function, case: function(*case)
     nothing: str = "your function returns nothing"
-    diagnose: Callable[[list[Any]], str | None] = lambda outcome: None
+    diagnose: Callable[[list[Any]], str | None] = lambda outcomes: None
 
     def feedback(self, answer: Any) -> str:
         """One line for the student: not done yet, a hint, or correct. Whatever the answer does, this does not raise."""
@@ -46,59 +46,58 @@ class Exercise:
             return NOT_DONE
         if not callable(answer):
             return f"expected a function, got {type(answer).__name__}: pass the function itself, without calling it"
-        said, right = self._outcome(answer), self._outcome(self.solution)
-        if isinstance(said, Stopped) and said.kind == "NotImplementedError":
+        outcomes, expected = self._outcomes(answer), self._outcomes(self.solution)
+        if isinstance(outcomes, Stopped) and outcomes.kind == "NotImplementedError":
             return NOT_DONE
-        if isinstance(said, list) and all(one is None for one in said):
+        if isinstance(outcomes, list) and all(outcome is None for outcome in outcomes):
             return f"{NOT_DONE}: {self.nothing}"
-        assert isinstance(right, list), right
-        if _same(said, right):
+        assert isinstance(expected, list), expected
+        if _same(outcomes, expected):
             return CORRECT
         for hint, mistake in self.mistakes.items():
-            if _same(said, self._outcome(mistake)):
+            if _same(outcomes, self._outcomes(mistake)):
                 return f"hint: {hint}"
-        if isinstance(said, Stopped):
-            return self._stopped(said)
-        hint_or_none = self.diagnose(said)
-        return f"hint: {hint_or_none}" if hint_or_none else _difference(said, right)
+        if isinstance(outcomes, Stopped):
+            return self._stopped(outcomes)
+        hint_or_none = self.diagnose(outcomes)
+        return f"hint: {hint_or_none}" if hint_or_none else _difference(outcomes, expected)
 
-    def _outcome(self, function: Callable[..., Any]) -> "list[Any] | Stopped":
-        """What a function comes to in each case, or the error it stops with."""
+    def _outcomes(self, function: Callable[..., Any]) -> "list[Any] | Stopped":
+        """The outcome of a function in each case, or the error it stops with."""
         try:
             return [_plain(self.watch(function, case)) for case in copy.deepcopy(self.cases())]
         except (Exception, SystemExit) as error:  # a student's code may raise anything, and the notebook has to run on
-            return Stopped(type(error).__name__, _words(error))
+            return Stopped(type(error).__name__, _first_line(error))
 
     def _stopped(self, error: "Stopped") -> str:
-        if error.kind in ("RuntimeError", "ValueError", "IndexError") and re.search(
-            r"\b(shapes?|sizes?)\b", error.words
-        ):
-            return f"hint: {self.shapes} ({error.words})"
-        return f"your function stops with {error.kind}: {error.words}"
+        about_shapes = re.search(r"\b(shapes?|sizes?)\b", error.message)
+        if error.kind in ("RuntimeError", "ValueError", "IndexError") and about_shapes:
+            return f"hint: {self.shapes} ({error.message})"
+        return f"your function stops with {error.kind}: {error.message}"
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """An answer that stops with an error: its kind, and the first line of what it says."""
+    """An answer that stops with an error: the name of its class, and the first line of its message."""
 
     kind: str
-    words: str
+    message: str
 
 
 def random(*shape: int, seed: int) -> Tensor:
-    """Numbers for a case, the same ones at each call."""
+    """Gaussian numbers of a shape, the same at each call with the same seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _words(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     try:
         return next(iter(str(error).splitlines()), "")
-    except Exception:  # an error of the student's own, whose __str__ fails
+    except Exception:  # an error class of the student, whose __str__ fails
         return "an error that cannot be printed"
 
 
 def _plain(value: Any) -> Any:
-    """Numbers as tensors, tensors without their graph; tuples and lists piece by piece."""
+    """Numbers as tensors, tensors without their graph; tuples and lists item by item."""
     if isinstance(value, np.ndarray | np.number):
         value = torch.as_tensor(value)
     if isinstance(value, Tensor):
@@ -108,14 +107,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool | int | float):
         return torch.tensor(float(value))
     if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value
 
 
 def _same(first: Any, second: Any) -> bool:
+    """Whether two outcomes are equal, up to the precision of the coarser one."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
-        coarse = max(torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0 for one in (first, second))
-        close = max(1e-5, 4 * coarse)  # a right answer in half precision is right
+        pair = (first, second)
+        precision = max(torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0 for tensor in pair)
+        close = max(1e-5, 4 * precision)  # a right answer in half precision is right
         return first.shape == second.shape and torch.allclose(
             first.double(), second.double(), rtol=10 * close, atol=close
         )
@@ -126,16 +127,17 @@ def _same(first: Any, second: Any) -> bool:
     return first is None and second is None
 
 
-def _difference(said: list[Any], right: Any) -> str:
+def _difference(outcomes: list[Any], expected: list[Any]) -> str:
     """What is different in the first case that differs."""
-    for one, other in zip(said, right, strict=True):
-        got, wanted = (one, other) if isinstance(one, list) and isinstance(other, list) else ([one], [other])
-        if len(got) != len(wanted):
-            return f"not right yet: expected {len(wanted)} values to be returned, got {len(got)}"
-        for mine, theirs in zip(got, wanted, strict=True):
-            if type(mine) is not type(theirs):
-                wanted_kind = "several values" if isinstance(theirs, list) else "a tensor or a number"
-                return f"not right yet: expected {wanted_kind}, got {type(mine).__name__}"
-            if mine.shape != theirs.shape:
-                return f"not right yet: expected the shape {tuple(theirs.shape)}, got {tuple(mine.shape)}"
+    for got, wanted in zip(outcomes, expected, strict=True):
+        both_lists = isinstance(got, list) and isinstance(wanted, list)
+        got_values, wanted_values = (got, wanted) if both_lists else ([got], [wanted])
+        if len(got_values) != len(wanted_values):
+            return f"not right yet: expected {len(wanted_values)} values to be returned, got {len(got_values)}"
+        for value, target in zip(got_values, wanted_values, strict=True):
+            if type(value) is not type(target):
+                wanted_kind = "several values" if isinstance(target, list) else "a tensor or a number"
+                return f"not right yet: expected {wanted_kind}, got {type(value).__name__}"
+            if value.shape != target.shape:
+                return f"not right yet: expected the shape {tuple(target.shape)}, got {tuple(value.shape)}"
     return "not right yet: the shape is right, the numbers are not"

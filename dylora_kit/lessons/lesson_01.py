@@ -8,7 +8,8 @@ from dylora_kit.lessons.exercise import Exercise, random
 
 
 def _codes() -> list[tuple[Any, ...]]:
-    return [(random(5, 6, seed=b), b) for b in (1, 3, 4)]  # 5 examples, 6 units
+    """A code of 5 examples, (5, 6), and how many of its 6 units are kept."""
+    return [(random(5, 6, seed=b), b) for b in (1, 3, 4)]
 
 
 TRUNCATE = Exercise(
@@ -36,6 +37,7 @@ TRUNCATE = Exercise(
 
 
 def _errors() -> list[tuple[Any, ...]]:
+    """The error of each length, and the probabilities of some lengths."""
     return [
         ({1: 0.9, 2: 0.4, 3: 0.1}, {1: 0.5, 2: 0.3, 3: 0.2}),
         ({1: 2.0, 2: 1.5, 3: 1.2, 4: 0.3}, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}),
@@ -67,7 +69,7 @@ SUMMATION = Exercise(
             errors.values()
         ),
         "you pair values by their place: errors[b] belongs to p[b], and p may leave lengths out": lambda errors, p: sum(
-            one * q for one, q in zip(errors.values(), p.values(), strict=False)
+            error * q for error, q in zip(errors.values(), p.values(), strict=False)
         ),
         "you stop at the first length: return after the loop": lambda errors, p: next(p[b] * errors[b] for b in p),
         "p and the errors are off by one: errors[b] belongs to p[b]": lambda errors, p: sum(

@@ -92,6 +92,7 @@ CUT = Exercise(
 
 
 def _deltas() -> list[tuple[Any, ...]]:
+    """ΔW (5, 6), b."""
     return [(random(5, 6, seed=b), b) for b in (1, 2)]
 
 

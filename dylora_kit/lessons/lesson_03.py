@@ -11,6 +11,7 @@ from dylora_kit.lessons.sandbox import three_steps, what_went_wrong
 
 
 def _ranked_layers() -> list[tuple[Any, ...]]:
+    """x (4, 6), W (5, 6), A (4, 6), B (5, 4), b, alpha, which b does not always divide."""
     return [
         (random(4, 6, seed=b), random(5, 6, seed=b + 10), random(4, 6, seed=b + 20), random(5, 4, seed=b + 30), b, 7)
         for b in (1, 2, 3)
@@ -162,6 +163,7 @@ def _updates() -> list[tuple[Any, ...]]:
 
 
 def _moved(W: Tensor, grad: Tensor, lr: float, decay: float) -> Tensor:
+    """One step of gradient descent with weight decay."""
     return W - lr * (grad + decay * W)
 
 
@@ -169,16 +171,18 @@ def update(
     A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, b: int, lr: float, decay: float
 ) -> tuple[Tensor, Tensor]:
     """Gradient descent with weight decay on the first b rows of A and columns of B; the others keep their bits."""
-    return _some(lambda b: slice(b), lambda b: slice(b))(A, B, grad_A, grad_B, b, lr, decay)
+    return _update_of(lambda b: slice(b), lambda b: slice(b))(A, B, grad_A, grad_B, b, lr, decay)
 
 
-def _some(rows: Callable[[int], slice], columns: Callable[[int], slice]) -> Callable[..., tuple[Tensor, Tensor]]:
+def _update_of(rows: Callable[[int], slice], columns: Callable[[int], slice]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """An update of the rows of A and the columns of B that `rows` and `columns` name for each b."""
+
     def moved(
         A: Tensor, B: Tensor, grad_A: Tensor, grad_B: Tensor, b: int, lr: float, decay: float
     ) -> tuple[Tensor, Tensor]:
-        A, B, down, across = A.clone(), B.clone(), rows(b), columns(b)
-        A[down] = _moved(A[down], grad_A[down], lr, decay)
-        B[:, across] = _moved(B[:, across], grad_B[:, across], lr, decay)
+        A, B, of_A, of_B = A.clone(), B.clone(), rows(b), columns(b)
+        A[of_A] = _moved(A[of_A], grad_A[of_A], lr, decay)
+        B[:, of_B] = _moved(B[:, of_B], grad_B[:, of_B], lr, decay)
         return A, B
 
     return moved
@@ -197,16 +201,16 @@ UPDATE = Exercise(
     cases=_updates,
     solution=update,
     mistakes={
-        "you update all rows: the decay shrinks rows that this step did not use, so leave those beyond b alone": _some(
-            lambda b: slice(None), lambda b: slice(None)
+        "you update all rows: the decay shrinks rows that this step did not use, so leave those beyond b alone": (
+            _update_of(lambda b: slice(None), lambda b: slice(None))
         ),
-        "you update row b alone, which is the frozen variant (Eq. 10): here rows 1 to b move": _some(
+        "you update row b alone, which is the frozen variant (Eq. 10): here rows 1 to b move": _update_of(
             lambda b: slice(b - 1, b), lambda b: slice(b - 1, b)
         ),
-        "you update one row too few: ranks count from 1, so b = 1 updates one row": _some(
+        "you update one row too few: ranks count from 1, so b = 1 updates one row": _update_of(
             lambda b: slice(b - 1), lambda b: slice(b - 1)
         ),
-        "you update one row too many: a Python slice [:b] already stops before index b": _some(
+        "you update one row too many: a Python slice [:b] already stops before index b": _update_of(
             lambda b: slice(b + 1), lambda b: slice(b + 1)
         ),
         "you slice the wrong axis of B: B has the shape (d_out, r), so its rank is the second axis, B[:, :b]": (
@@ -229,20 +233,22 @@ UPDATE = Exercise(
         ),
         "A and B are swapped: return the new A first": lambda *args: update(*args)[::-1],
         "B is not returned: return both, A and B": lambda *args: update(*args)[0],
-        "B is right, A is updated in all its rows": _some(lambda b: slice(None), lambda b: slice(b)),
-        "A is right, B is updated in all its columns": _some(lambda b: slice(b), lambda b: slice(None)),
-        "B is missing: update its first b columns as well": _some(lambda b: slice(b), lambda b: slice(0)),
+        "B is right, A is updated in all its rows": _update_of(lambda b: slice(None), lambda b: slice(b)),
+        "A is right, B is updated in all its columns": _update_of(lambda b: slice(b), lambda b: slice(None)),
+        "B is missing: update its first b columns as well": _update_of(lambda b: slice(b), lambda b: slice(0)),
         "the decay is missing: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, decay: update(
             A, B, gA, gB, b, lr, 0.0
         ),
-        "A is missing: update its first b rows as well": _some(lambda b: slice(0), lambda b: slice(b)),
+        "A is missing: update its first b rows as well": _update_of(lambda b: slice(0), lambda b: slice(b)),
         "lr multiplies the decay as well: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, wd: (
             update(A, B, gA, gB, b, lr, wd / lr)
         ),
         "lr is missing: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, wd: update(
             A, B, gA, gB, b, 1.0, wd
         ),
-        "you move the rows beyond b, and leave the first b": _some(lambda b: slice(b, None), lambda b: slice(b, None)),
+        "you move the rows beyond b, and leave the first b": _update_of(
+            lambda b: slice(b, None), lambda b: slice(b, None)
+        ),
         "the sign is wrong: go against the gradient": lambda A, B, gA, gB, b, lr, decay: update(
             A, B, gA, gB, b, -lr, decay
         ),

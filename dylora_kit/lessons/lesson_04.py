@@ -1,4 +1,4 @@
-"""Exercises of lesson 04: how b is drawn, which rows move, what exactness costs."""
+"""Exercises of lesson 04: how b is drawn, and which rows a step moves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,11 +56,13 @@ def _movements() -> list[tuple[Any, ...]]:
 
 def drift(moved: Tensor, drawn: Tensor, row: int) -> Tensor:
     """The share of a row's movement that was made in steps which did not draw it."""
-    own = moved[:, row - 1]
-    return own[drawn != row].sum() / own.sum()
+    movement = moved[:, row - 1]
+    return movement[drawn != row].sum() / movement.sum()
 
 
 def _with(rule: Callable[[Tensor, Tensor], Tensor], column: int = -1) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """An answer that applies a rule to the row's movement and to which steps did not draw the row."""
+
     def answer(moved: Tensor, drawn: Tensor, row: int) -> Tensor:
         return rule(moved[:, row + column], drawn != row)
 
@@ -72,20 +74,22 @@ DRIFT = Exercise(
     solution=drift,
     mistakes={
         "this is the share while the row is drawn: the question is about the other steps": _with(
-            lambda own, away: own[~away].sum() / own.sum()
+            lambda movement, undrawn: movement[~undrawn].sum() / movement.sum()
         ),
         "this is a distance: divide by all of the row's movement to get a share": _with(
-            lambda own, away: own[away].sum()
+            lambda movement, undrawn: movement[undrawn].sum()
         ),
-        "this is a share of steps: add up how far the row moved in them": _with(lambda own, away: away.float().mean()),
+        "this is a share of steps: add up how far the row moved in them": _with(
+            lambda movement, undrawn: undrawn.float().mean()
+        ),
         "you compare the mean steps: add up, since the row is not drawn in most steps": _with(
-            lambda own, away: own[away].mean() / own.mean()
+            lambda movement, undrawn: movement[undrawn].mean() / movement.mean()
         ),
         "you divide by the movement while it is drawn: divide by all of it": _with(
-            lambda own, away: own[away].sum() / own[~away].sum()
+            lambda movement, undrawn: movement[undrawn].sum() / movement[~undrawn].sum()
         ),
         "you look at the wrong column: rows count from 1, columns of a tensor from 0": _with(
-            lambda own, away: own[away].sum() / own.sum(), column=0
+            lambda movement, undrawn: movement[undrawn].sum() / movement.sum(), column=0
         ),
         "you add up all rows: take the column of the row": lambda moved, drawn, row: (
             moved[drawn != row].sum() / moved.sum()
@@ -99,6 +103,7 @@ DRIFT = Exercise(
 
 
 def _frequencies() -> list[tuple[Any, ...]]:
+    """How often each row is updated, as a share of the steps."""
     return [([1.0, 0.75, 0.5, 0.25],), ([0.125] * 3,)]
 
 
@@ -107,31 +112,32 @@ def factors(frequencies: list[float]) -> list[float]:
     return [frequency**-0.5 for frequency in frequencies]
 
 
-def _each(rule: Callable[[float], float]) -> Callable[[list[float]], list[float]]:
+def _for_each_row(rule: Callable[[float], float]) -> Callable[[list[float]], list[float]]:
     return lambda frequencies: [rule(frequency) for frequency in frequencies]
 
 
 def _as_list(answer: Callable[..., Any], case: tuple[Any, ...]) -> Any:
-    said = answer(*case)
-    return said.tolist() if hasattr(said, "tolist") else said
+    """A tensor or an array of factors is as good as a list."""
+    returned = answer(*case)
+    return returned.tolist() if hasattr(returned, "tolist") else returned
 
 
 FACTORS = Exercise(
     cases=_frequencies,
     solution=factors,
     mistakes={
-        "this is 1/f, which is too much: here it is 1/√f": _each(lambda f: 1 / f),
-        "f ** 1/2 is f divided by 2: write f ** 0.5, or f ** (1/2)": _each(lambda f: 1 / f**1 / 2),
+        "this is 1/f, which is too much: here it is 1/√f": _for_each_row(lambda f: 1 / f),
+        "f ** 1/2 is f divided by 2: write f ** 0.5, or f ** (1/2)": _for_each_row(lambda f: 1 / f**1 / 2),
         "frequencies is a list: go through it, and make one factor of each": lambda f: 1 / f**0.5,
-        "this is √f: rows that move seldom get a larger rate, so divide": _each(lambda f: f**0.5),
-        "these are the frequencies: each row's factor is 1/√f": _each(lambda f: f),
+        "this is √f: rows that move seldom get a larger rate, so divide": _for_each_row(lambda f: f**0.5),
+        "these are the frequencies: each row's factor is 1/√f": _for_each_row(lambda f: f),
         "you divide the first row's rate by the others': each row's factor is 1/√f of its own f": lambda f: [
-            (f[0] / one) ** 0.5 for one in f
+            (f[0] / frequency) ** 0.5 for frequency in f
         ],
         "return one factor for each row, not their mean": lambda f: sum(factors(f)) / len(f),
         "return one factor for each row, not the first alone": lambda f: factors(f)[0],
         "you scale the factors so that they add up to 1: leave them as they are": lambda f: [
-            one / sum(factors(f)) for one in factors(f)
+            factor / sum(factors(f)) for factor in factors(f)
         ],
     },
     shapes="return one number for each frequency",

@@ -138,12 +138,12 @@ def _to_the_top(ranks: dict[str, int], r: int, loss: Callable[[dict[str, int]], 
 
 
 def _spoiling(ranks: dict[str, int], r: int, loss: Callable[[dict[str, int]], float]) -> str:
-    found = {}
+    losses = {}
     for name in ranks:
         if ranks[name] < r:
             ranks[name] += 1
-            found[name] = loss(ranks)
-    return min(found, key=lambda name: found[name])
+            losses[name] = loss(ranks)
+    return min(losses, key=lambda name: losses[name])
 
 
 def _lower(ranks: dict[str, int], r: int, loss: Callable[[dict[str, int]], float]) -> str:
@@ -156,9 +156,9 @@ def _loss_itself(ranks: dict[str, int], r: int, loss: Callable[[dict[str, int]],
 
 
 def _chosen(answer: Callable[..., Any], case: tuple[Any, ...]) -> Any:
-    """Names are compared by their letters, since an outcome is made of numbers."""
-    said = answer(*case)
-    return [float(ord(letter)) for letter in said] if isinstance(said, str) else said
+    """A name as the numbers of its letters, since outcomes are compared as numbers."""
+    name = answer(*case)
+    return [float(ord(letter)) for letter in name] if isinstance(name, str) else name
 
 
 GREEDY = Exercise(

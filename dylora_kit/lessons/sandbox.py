@@ -1,4 +1,4 @@
-"""A tiny adapted model on which a student's training step runs, and what its record says went wrong."""
+"""A tiny adapted model on which a student's training step runs, and hints from the record of what it did."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +12,8 @@ from dylora_kit.lessons.exercise import random
 from dylora_kit.training.sampling import RankSampler, Uniform
 
 
-class _Two(nn.Module):
-    """Two layers, 6 → 5 → 4."""
+class _TwoLayers(nn.Module):
+    """Two linear layers, 6 → 5 → 4."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,8 +25,8 @@ class _Two(nn.Module):
         return self.down(torch.tanh(self.up(x)))
 
 
-class _Counting(RankSampler):
-    """A sampler that remembers what it drew."""
+class _RecordingSampler(RankSampler):
+    """A sampler that keeps a list of what it drew."""
 
     def __init__(self) -> None:
         super().__init__(Uniform(1, 4), seed=2)
@@ -37,16 +37,16 @@ class _Counting(RankSampler):
         return self.drawn[-1]
 
 
-class _Bench:
+class _Sandbox:
     """A tiny adapted model, and a record of what training steps did with it."""
 
     def __init__(self) -> None:
-        self.model = _Two()
+        self.model = _TwoLayers()
         self.adapters = attach(self.model, r=4, lora_alpha=8, target_modules=["up", "down"])
         with torch.no_grad():
             for seed, layer in enumerate(self.adapters.layers.values()):
                 layer.lora_B.copy_(0.3 * random(*layer.lora_B.shape, seed=seed))
-        self.sampler = _Counting()
+        self.sampler = _RecordingSampler()
         self.ran_at: list[float] = []  # the rank at each forward pass; 0 where layers differ
         self.optimizer = torch.optim.SGD(self.adapters.nested_parameters(), lr=0.1)
 
@@ -56,20 +56,24 @@ class _Bench:
         return F.mse_loss(self.model(x), x[:, :4])
 
     def weights(self) -> list[Tensor]:
-        return [p.detach().clone() for p in self.adapters.nested_parameters()]
+        return [parameter.detach().clone() for parameter in self.adapters.nested_parameters()]
 
 
 def three_steps(step: Callable[..., Any], case: tuple[Any, ...]) -> list[Any] | None:
-    """What three training steps leave behind: the weights, the ranks drawn, and the ranks run at."""
-    bench = _Bench()
+    """What three training steps do: the weights after them, the ranks drawn, and the ranks of the forward passes.
+
+    Returns None where nothing happened.
+    """
+    sandbox = _Sandbox()
     for seed in range(3):
-        step(bench.adapters, bench.sampler, bench.optimizer, bench.loss, random(8, 6, seed=seed))
-    touched = bench.sampler.drawn or bench.ran_at or bench.adapters.rank != 4
-    return [bench.weights(), list(map(float, bench.sampler.drawn)), bench.ran_at] if touched else None
+        step(sandbox.adapters, sandbox.sampler, sandbox.optimizer, sandbox.loss, random(8, 6, seed=seed))
+    touched = sandbox.sampler.drawn or sandbox.ran_at or sandbox.adapters.rank != 4
+    return [sandbox.weights(), list(map(float, sandbox.sampler.drawn)), sandbox.ran_at] if touched else None
 
 
-def what_went_wrong(outcome: list[Any]) -> str | None:
-    (weights, drawn, ran_at), start = outcome[0], _Bench().weights()
+def what_went_wrong(outcomes: list[Any]) -> str | None:
+    """A hint for the first thing that is wrong in what `three_steps` returned, given as the only outcome."""
+    (weights, drawn, ran_at), start = outcomes[0], _Sandbox().weights()
     drawn, ran_at = [int(b) for b in drawn], [int(b) for b in ran_at]
     if not ran_at:
         return "the loss is never computed: call loss(x), then backward()"

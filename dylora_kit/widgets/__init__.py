@@ -3,10 +3,13 @@
 In reading order:
 
 - `svg_cards`: the pictures, each a function of numbers
-- `live_model`: a model's answers at every rank, kept until its weights change
+- `live_view`: what every live widget shares: rows of controls, the picture, names for screen readers
 - `number_dial`: a slider over any number
 - `dial_views`: what such a slider shows of distributions and choices of a rank
 - `prediction_box`: the box for a student's guess
+- `live_model`: a model's answers at every rank, kept until its weights change
+- `snapshots`: what a model was at moments of its training, and the way back
+- `time_controls`: the slider and the player that choose such a moment
 - `explorer_checks`: what an explorer refuses
 - `rank_explorer`: the rank slider
 """

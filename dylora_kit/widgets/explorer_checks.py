@@ -1,4 +1,4 @@
-"""What does not fit together in an explorer is refused before anything is made."""
+"""What a rank explorer refuses, before it makes or changes anything."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from torch import nn
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
 from dylora_kit.evaluation.sweep import token_counts
-from dylora_kit.widgets import svg_cards as cards
+from dylora_kit.widgets.svg_cards import VIEWS
 
 if TYPE_CHECKING:
     from dylora_kit.widgets.prediction_box import Guess
@@ -27,8 +27,11 @@ def check(
     guess: "Guess | None",
     training: Mapping[str, Any] | None,
 ) -> None:
-    """Raises `ValueError` for what does not fit together."""
-    known = [view for view in cards.VIEWS if (view in OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
+    """Raises `ValueError` for views, models, a guess or a training that do not fit together.
+
+    The arguments are those of `RankExplorer`, `views` as a list.
+    """
+    known = [view for view in VIEWS if (view in OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
     unknown = [view for view in views if view not in known]
     if unknown or not views:
         raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, known))}")
@@ -43,7 +46,7 @@ def check(
         raise ValueError(f"the explorer compares up to four methods: got {1 + len(rivals)}")
     if guess is not None and guess.rank > adapters.r:
         raise ValueError(f"the guess is about rank {guess.rank}, but r = {adapters.r}")
-    layers = set(getattr(adapters, "layers", ()))
+    layers = set(getattr(adapters, "layers", ()))  # an autoencoder's code has none
     for key, rival in rivals.items():
         if rival.r != adapters.r or set(getattr(rival, "layers", ())) != layers:
             raise ValueError(
@@ -52,13 +55,12 @@ def check(
 
 
 def check_texts(data: Any, views: Sequence[str], collate: Any, texts: Sequence[str], classes: Sequence[str]) -> None:
-    """Raises `ValueError` for words that do not fit the data."""
-    first = data[0]
+    """Raises `ValueError` for texts and names of classes that do not fit the data, and where `collate` is missing."""
     if "texts" in views and not texts:
         raise ValueError("the view 'texts' needs the first examples in words: pass texts=[…]")
-    if isinstance(texts, str) or not all(isinstance(one, str) for one in texts):
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"texts must be a list of texts, one for each of the first examples: got {texts!r}")
-    if "predictions" in views and "pixel_values" not in first:
+    if "predictions" in views and "pixel_values" not in data[0]:
         raise ValueError("the view 'predictions' needs data with 'pixel_values': for texts take views=['texts', …]")
     if collate is None and len(set(token_counts(data))) > 1:
         raise ValueError("texts have different lengths, so batches of them need collate=…, such as task.collate")

@@ -7,26 +7,19 @@ from numbers import Integral
 
 import ipywidgets
 
-from dylora_kit.widgets import svg_cards as cards
-
-_ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
-_PLAIN = {"description_width": "initial"}
-
-# ipywidgets gives sliders' handles no name that a screen reader could say: it is added in the page
-_NAME = """<img alt="" src="data:," onerror="for (const box of this.closest('.dk-dial-box').querySelectorAll(
-'.widget-slider')) box.querySelector('[role=slider]')?.setAttribute('aria-label',
-box.querySelector('.widget-label').textContent); this.remove()">"""
+from dylora_kit.widgets import svg_cards
+from dylora_kit.widgets.live_view import PLAIN, LiveView, rounded
 
 
 @dataclass
 class View:
-    """What a dial shows: what was found, in a sentence, and cards that show it, each with its height."""
+    """What a dial shows: a finding, as a sentence, and the cards that show it, each with its height in pixels."""
 
     finding: str
     cards: Sequence[tuple[str, int]]
 
 
-class Dial(ipywidgets.VBox):
+class Dial(LiveView):
     """A slider with a box for its number, and below it what `draw` makes of the number, drawn anew at every move.
 
     Arguments:
@@ -34,6 +27,8 @@ class Dial(ipywidgets.VBox):
         draw: `value → View`.
         low, high, step: the numbers it can take; whole if all three are.
         value: where it starts; default is `low`.
+
+    Raises `ValueError` unless low ≤ value ≤ high, and 0 < step ≤ high − low.
 
     `summary()` gives the finding as text.
     """
@@ -55,45 +50,23 @@ class Dial(ipywidgets.VBox):
                 f"got {low}, {start}, {high} and {step}"
             )
         self._draw = draw
-        whole = all(isinstance(number, Integral) for number in (low, high, step, start))
-        slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-        box = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
+        whole = all(isinstance(limit, Integral) for limit in (low, high, step, start))
+        slider_class = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+        number_class = ipywidgets.BoundedIntText if whole else ipywidgets.BoundedFloatText
         limits = {"value": start, "min": low, "max": high, "step": step}
-        self.slider = slider(**limits, description=label, readout=False, style=_PLAIN, layout={"width": "420px"})
-        self.number = box(**limits, description="=", layout={"width": "110px"}, style=_PLAIN)
-        self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
-        self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
-        ipywidgets.link((self.slider, "value"), (self.number, "value"), (self._rounded, self._rounded))
-        for mark in ("slider", "number", "picture"):
-            getattr(self, mark).add_class(f"dk-dial-{mark}")
-        style = ipywidgets.HTML(cards.STYLE + _NAME, layout={"height": "0", "margin": "0"})
-        row = ipywidgets.HBox([self.slider, self.number], layout=_ROW)
-        super().__init__([row, self.picture, style], layout={"max_width": f"{cards.WIDTH}px"})
-        self.add_class("dk-dial-box")
+        self.slider = slider_class(**limits, description=label, readout=False, style=PLAIN, layout={"width": "420px"})
+        self.number = number_class(**limits, description="=", layout={"width": "110px"}, style=PLAIN)
+        super().__init__([[self.slider, self.number]], css_class="dk-dial-box")
+        for name in ("slider", "number", "picture"):
+            getattr(self, name).add_class(f"dk-dial-{name}")
         self.refresh()
 
     def refresh(self) -> None:
         """Draws what the number means now."""
-        value = self._rounded(self.slider.value)
+        value = rounded(self.slider.value)
         self._view = self._draw(value)
-        self.picture.value = cards.page(self._view.cards, self._view.finding, value=f"{value:g}")
-
-    @staticmethod
-    def _rounded(value: float) -> float:
-        """A number without the dust of floating point, which a front end adds: 0.15 and not 0.15000000000000002."""
-        return value if isinstance(value, int) else round(value, 12)
-
-    def close(self) -> None:
-        """Takes the view out of the page and out of memory."""
-        open_widgets = list(self.children)
-        for widget in open_widgets:
-            open_widgets.extend(getattr(widget, "children", ()))
-            widget.close()
-        super().close()
+        self.picture.value = svg_cards.page(self._view.cards, self._view.finding, value=f"{value:g}")
 
     def summary(self) -> str:
         """What is on show, as text."""
         return self._view.finding
-
-    def __repr__(self) -> str:
-        return f"A live view (run the notebook to use it). {self.summary()}"

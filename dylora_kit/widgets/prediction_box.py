@@ -2,6 +2,8 @@
 
 import ipywidgets
 
+from dylora_kit.widgets.live_view import PLAIN
+
 
 class Guess(ipywidgets.HBox):
     """A number that the student commits to before the model answers, from 0 to 100. `RankExplorer(guess=…)` draws it.
@@ -9,7 +11,11 @@ class Guess(ipywidgets.HBox):
     Arguments:
         question: what is asked.
         rank: the rank the question is about.
-        value: where the number starts; nobody's guess until it is changed.
+        value: the number that the box shows first; it counts as no guess until it is changed.
+
+    Attributes:
+        number: the box, whose `value` is the guess.
+        made: whether the number was changed, so that it is a guess.
     """
 
     def __init__(self, question: str, *, rank: int, value: int = 0) -> None:
@@ -20,7 +26,7 @@ class Guess(ipywidgets.HBox):
             max=100,
             description=question,
             layout={"width": "auto"},
-            style={"description_width": "initial"},
+            style=PLAIN,
         )
         self.number.add_class("dk-guess")
         self.made = False

@@ -1,39 +1,34 @@
-"""Live views: a slider that sets the rank of the model in the kernel, and the cards that show what it then does."""
+"""The rank slider: it sets the rank of the model in the kernel, and cards show what that model then does."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
-import numpy as np
 from torch import nn
 
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
 from dylora_kit.training.loop import train
-from dylora_kit.widgets import svg_cards as cards
+from dylora_kit.widgets import svg_cards
 from dylora_kit.widgets.explorer_checks import SHOWN, check, check_texts
-from dylora_kit.widgets.live_model import STRIP, Live, Moments
+from dylora_kit.widgets.live_model import STRIP, LiveModel
+from dylora_kit.widgets.live_view import PLAIN, LiveView
 from dylora_kit.widgets.prediction_box import Guess
+from dylora_kit.widgets.snapshots import Moments
 from dylora_kit.widgets.svg_cards.pictures import data_uri, side_by_side
+from dylora_kit.widgets.time_controls import TimeControls
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
-
-_PLAIN = {"description_width": "initial"}
-_OF_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions", "texts"}  # the switch chooses whose
-_NOT_ALWAYS = ("method", "layer", "button", "time", "play", "moment")  # controls that some explorers do not show
-
-# ipywidgets gives sliders' handles and the buttons of Play no name that a screen reader could say: added in the page
-_NAMES = """<img alt="" src="data:," onerror="const all = this.closest('.dk-explorer-box');
-for (const box of all.querySelectorAll('.widget-slider')) box.querySelector('[role=slider]')
-?.setAttribute('aria-label', box.querySelector('.widget-label').textContent);
-all.querySelectorAll('.dk-play button').forEach((button, index) =>
-button.setAttribute('aria-label', ['Play the training', 'Stop playing', 'Repeat'][index])); this.remove()">"""
+_ABOUT_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions", "texts"}  # the switch chooses which one
+_ABOUT_ONE_LAYER = {"matrices", "spectrum"}
+_NOT_ALWAYS_SHOWN = ("method", "layer", "button", "time", "play", "moment")
+_MARKED = ("slider", "number", "picture", "method", "layer", "button", "time", "play")  # by a class, dk-…
+_TRAIN = "Train 100 more steps"
 
 
-class RankExplorer(ipywidgets.VBox):
+class RankExplorer(LiveView):
     """A slider over the inference rank of a live model.
 
     Moving it sets `adapters.rank` of the model in the kernel. What is shown was computed by that model: it is run on
@@ -55,6 +50,8 @@ class RankExplorer(ipywidgets.VBox):
             button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
             live model back to any moment of that training.
 
+    Raises `ValueError` for what does not fit together, and changes nothing then.
+
     `summary()` gives the numbers on show as text.
     """
 
@@ -74,89 +71,91 @@ class RankExplorer(ipywidgets.VBox):
         texts: Sequence[str] = (),
         classes: Sequence[str] = (),
     ) -> None:
-        of_adapters = isinstance(adapters, Adapters)
         if len(data) == 0:
             raise ValueError("the data is empty: there is nothing to show")
-        if views is None:
-            examples = ["texts"] if texts else ["predictions"] if "pixel_values" in data[0] else []
-            views = ["accuracy", "matrices", "spectrum", *examples] if of_adapters else ["error", "reconstructions"]
-        views = [views] if isinstance(views, str) else list(views)
+        of_adapters = isinstance(adapters, Adapters)
+        views = _chosen_views(views, of_adapters, data, texts)
         name = name or ("DyLoRA" if of_adapters else "autoencoder")
-        methods = {name: adapters, **(rivals or {})}
         check(model, adapters, data, views, name, rivals or {}, guess, training)
         check_texts(data, views, collate, texts, classes)
-        self._texts, self._classes = list(texts[:SHOWN]), list(classes)
-        self._data, self._views, self._guess = data, views, guess
-        self._training = dict(training or {})
+        self._views, self._guess, self._training = views, guess, dict(training or {})
         self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.unit}"
         self._metric = "accuracy" if of_adapters else "error"
-        self._live = {key: Live(one, data, self._metric, SHOWN, collate) for key, one in methods.items()}
+        methods = {name: adapters, **(rivals or {})}
+        self._live = {key: LiveModel(handle, data, self._metric, SHOWN, collate) for key, handle in methods.items()}
         self._first = self._live[name]
-        self._before: dict[int, float] = {}
+        self._before: dict[int, float] = {}  # the first model's curve before its latest training
         self._moments = Moments(adapters) if training else None
-        self._pictures: list[str] = []
-        self._real = side_by_side(data.pictures(data.pixel_values[:STRIP])) if "reconstructions" in views else ""
-        if "predictions" in views:
-            self._pictures = [
-                data_uri(data[index]["pixel_values"].squeeze(0)) for index in range(min(SHOWN, len(data)))
-            ]
-
-        r, start = adapters.r, adapters.rank if isinstance(adapters.rank, int) else adapters.r
-        knob = "Inference rank" if adapters.unit == "rank" else adapters.unit.capitalize()
-        self.slider = ipywidgets.IntSlider(
-            value=start, min=1, max=r, description=knob, readout=False, style=_PLAIN, layout={"width": "380px"}
-        )
-        self.number = ipywidgets.BoundedIntText(
-            value=start, min=1, max=r, description="b =", layout={"width": "90px"}, style=_PLAIN
-        )
-        self.note = ipywidgets.HTML()
-        self.method = ipywidgets.ToggleButtons(options=list(self._live), style={"button_width": "auto"})
-        self.layer = ipywidgets.Dropdown(
-            options=list(getattr(adapters, "layers", [])),
-            description="Layer",
-            layout={"width": "auto", "margin": "2px 12px"},
-            style=_PLAIN,
-        )
-        self.button = ipywidgets.Button(description="Train 100 more steps", icon="play", layout={"width": "auto"})
-        # from 0 to 1, since the End key of ipywidgets' sliders goes to the maximum that they were made with
-        self.time = ipywidgets.FloatSlider(
-            value=1, max=1, step=1, description="Moment of training", readout=False, style=_PLAIN,
-            layout={"width": "380px"},
-        )  # fmt: skip
-        self.play = ipywidgets.Play(max=0, interval=400, show_repeat=False, layout={"width": "auto"})
-        self.moment = ipywidgets.HTML(layout={"margin": "2px 0 2px 14px"})
-        self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{cards.WIDTH}px"})
-        self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
-        ipywidgets.link((self.slider, "value"), (self.number, "value"))
-        self._moving = False
-        self.time.observe(lambda change: self._moved(round(change["new"] * self.play.max)), "value")
-        self.play.observe(lambda change: self._moved(change["new"]), "value")
-        self.method.observe(lambda _: self.refresh(), "value")
-        self.layer.observe(lambda _: self.refresh(), "value")
-        self.button.on_click(lambda _: self.train_more())
-        for mark in ("slider", "number", "picture", "method", "layer", "button", "time", "play"):
-            getattr(self, mark).add_class(f"dk-{mark}")
-        second = [self.method] if len(self._live) > 1 and _OF_ONE_METHOD & set(views) else []
-        second += [self.layer] if {"matrices", "spectrum"} & set(views) else []
-        third = [self.button, self.play, self.time, self.moment] if self._training else []
-        lines = [[self.slider, self.number, self.note], second, third]
-        rows = [ipywidgets.HBox(line, layout=_ROW) for line in lines if line]
-        style = ipywidgets.HTML(cards.STYLE + _NAMES, layout={"height": "0", "margin": "0"})
-        super().__init__([*rows, self.picture, style], layout={"max_width": f"{cards.WIDTH}px"})
-        self.add_class("dk-explorer-box")
+        self._prepare_examples(data, texts, classes)
+        self._make_rank_controls(adapters)
+        self._make_method_controls(adapters)
+        self._make_training_controls()
+        super().__init__(self._rows(), css_class="dk-explorer-box")
+        for control in _MARKED:
+            getattr(self, control).add_class(f"dk-{control}")
+        self._observe_controls()
         self.refresh()
         if self._moments is not None:
             self.go_to(-1)
         if guess is not None:
             guess.number.observe(self._guessed, "value")
 
+    def _prepare_examples(self, data: Any, texts: Sequence[str], classes: Sequence[str]) -> None:
+        """What the cards show of the first examples, which is the same at every rank."""
+        self._texts, self._classes = list(texts[:SHOWN]), list(classes)
+        self._pictures, self._real_strip = [], ""
+        if "predictions" in self._views:
+            first = range(min(SHOWN, len(data)))
+            self._pictures = [data_uri(data[index]["pixel_values"].squeeze(0)) for index in first]
+        if "reconstructions" in self._views:
+            self._real_strip = side_by_side(data.pictures(data.pixel_values[:STRIP]))
+
+    def _make_rank_controls(self, adapters: RankHandle) -> None:
+        """A slider and a box for the rank, at the rank that the model has, and the note beside them."""
+        start = adapters.rank if isinstance(adapters.rank, int) else adapters.r
+        limits = {"value": start, "min": 1, "max": adapters.r, "style": PLAIN}
+        label = "Inference rank" if adapters.unit == "rank" else adapters.unit.capitalize()
+        self.slider = ipywidgets.IntSlider(**limits, description=label, readout=False, layout={"width": "380px"})
+        self.number = ipywidgets.BoundedIntText(**limits, description="b =", layout={"width": "90px"})
+        self.note = ipywidgets.HTML()
+
+    def _make_method_controls(self, adapters: RankHandle) -> None:
+        """The switch between methods, and the list of layers."""
+        self.method = ipywidgets.ToggleButtons(options=list(self._live), style={"button_width": "auto"})
+        self.layer = ipywidgets.Dropdown(
+            options=list(getattr(adapters, "layers", [])),
+            description="Layer",
+            layout={"width": "auto", "margin": "2px 12px"},
+            style=PLAIN,
+        )
+
+    def _make_training_controls(self) -> None:
+        """The button that trains, and the slider and the player that go back in the training."""
+        self.button = ipywidgets.Button(description=_TRAIN, icon="play", layout={"width": "auto"})
+        self._time = TimeControls(self.go_to)
+        self.time, self.play = self._time.slider, self._time.play
+        self.moment = ipywidgets.HTML(layout={"margin": "2px 0 2px 14px"})
+
+    def _rows(self) -> list[list[ipywidgets.Widget]]:
+        """The controls that this explorer shows, row by row."""
+        views = set(self._views)
+        about = [self.method] if len(self._live) > 1 and _ABOUT_ONE_METHOD & views else []
+        about += [self.layer] if _ABOUT_ONE_LAYER & views else []
+        training = [self.button, self.play, self.time, self.moment] if self._training else []
+        return [[self.slider, self.number, self.note], about, training]
+
+    def _observe_controls(self) -> None:
+        """What the controls do that do not turn the rank, nor go to another moment."""
+        self.method.observe(lambda _: self.refresh(), "value")
+        self.layer.observe(lambda _: self.refresh(), "value")
+        self.button.on_click(lambda _: self.train_more())
+
     def refresh(self) -> None:
         """Sets every model to the slider's rank, evaluates what is not known yet, and draws."""
         rank = self.slider.value
         for live in self._live.values():
             live.handle.rank = rank
-        scene = self._scene(rank)
-        self.picture.value = cards.explorer(scene, self._views)
+        self.picture.value = svg_cards.explorer(self._scene(rank), self._views)
         handle = self._live[self.method.value].handle
         used, most = handle.num_parameters(rank), handle.num_parameters(handle.r)
         self.note.value = (
@@ -165,14 +164,17 @@ class RankExplorer(ipywidgets.VBox):
         )
 
     def train_more(self, steps: int = 100) -> None:
-        """Trains the model that the explorer was made for, from where it stood last, and redraws on the way."""
+        """Trains the model that the explorer was made for, from its latest moment, and redraws on the way.
+
+        Raises `ValueError` if the explorer was made without `training`.
+        """
         if self._moments is None:
             raise ValueError("this explorer has nothing to train with: make it with training={…}")
         moments, handle = self._moments, self._first.handle
         if not moments.keep_unknown() and self.play.value < self.play.max:
             self.go_to(-1)
         self._before = dict(self._first.values)
-        controls, done = (self.button, self.slider, self.number, self.time, self.play), moments.all[-1].step
+        controls, steps_before = (self.button, self.slider, self.number, self.time, self.play), moments.all[-1].step
         every = max(min(steps // 5, 50), 1)
         for control in controls:
             control.disabled = True
@@ -181,39 +183,36 @@ class RankExplorer(ipywidgets.VBox):
             if step % 10 == 1:  # a front end that is busy drops what comes faster than it reads
                 self.button.description = f"Training: {step} of {steps} steps"
             if step % every == 0 or step == steps:
-                moments.keep(done + step)
+                moments.keep(steps_before + step)
                 self.go_to(-1)
 
         try:
-            given = {"schedule": "constant", "collate": self._first.collate, **self._training}
-            given["seed"] = given.get("seed", 0) + done  # other batches at each press
-            train(handle.model, handle, steps=steps, on_step=show, progress=False, **given)
+            settings = {"schedule": "constant", "collate": self._first.collate, **self._training}
+            settings["seed"] = settings.get("seed", 0) + steps_before  # other batches at each press
+            train(handle.model, handle, steps=steps, on_step=show, progress=False, **settings)
         finally:
             for control in controls:
                 control.disabled = False
-            self.button.description = "Train 100 more steps"
+            self.button.description = _TRAIN
             self.refresh()
 
     def go_to(self, index: int) -> None:
-        """Puts the live model back to a moment of its training, counted from 0; −1 is the latest."""
+        """Puts the live model back to a moment of its training, counted from 0; −1 is the latest.
+
+        Raises `ValueError` if there is no such moment, while merged, and if other parameters are trained now.
+        """
         moments = self._moments
         if moments is None or not -len(moments) <= index < len(moments):
             raise ValueError(f"no moment {index!r} is kept: train_more() keeps some")
         index %= len(moments)
         moments.restore(index)
-        last = len(moments) - 1
-        self._moving = True  # the controls follow, and are not followed
-        self.play.max = last
-        self.time.step = 1 / max(last, 1)
-        self.time.value, self.play.value = index / max(last, 1), index
-        self._moving = False
+        self._time.stand_at(index, len(moments))
         self.moment.value = f"the model is at step {moments.all[index].step:,} of {moments.all[-1].step:,}"
         self.refresh()
         moments.all[index].values = moments.all[index].values or dict(self._first.values)
 
-    def _moved(self, index: int) -> None:
-        if not self._moving:
-            self.go_to(index)
+    def _guessed(self, _: Any) -> None:
+        self.refresh()
 
     @property
     def values(self) -> dict[str, dict[int, float]]:
@@ -222,14 +221,18 @@ class RankExplorer(ipywidgets.VBox):
 
     @property
     def history(self) -> "pd.DataFrame":
-        """The curve at each moment of the training, as it was measured then: columns step, rank, metric, value."""
+        """The curve at each moment of the training, as it was measured then: columns step, rank, metric, value.
+
+        Raises `ValueError` if the explorer was made without `training`.
+        """
         import pandas as pd
 
-        moments = self._moments
-        if moments is None:
+        if self._moments is None:
             raise ValueError("this explorer has nothing to train with: make it with training={…}")
         rows = [
-            (moment.step, rank, self._metric, value) for moment in moments.all for rank, value in moment.values.items()
+            (moment.step, rank, self._metric, value)
+            for moment in self._moments.all
+            for rank, value in moment.values.items()
         ]
         return pd.DataFrame(rows, columns=["step", "rank", "metric", "value"])
 
@@ -237,67 +240,48 @@ class RankExplorer(ipywidgets.VBox):
         """What every method achieves at the slider's rank, as text."""
         return self._scene(self.slider.value).finding
 
-    def _guessed(self, _: Any) -> None:
-        self.refresh()
-
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""
-        guess = getattr(self, "_guess", None)
+        guess = getattr(self, "_guess", None)  # Python also closes an explorer whose arguments were refused
         if guess is not None:
             guess.number.unobserve(self._guessed, "value")
             self._guess = None
-        not_always_shown = (getattr(self, name, None) for name in _NOT_ALWAYS)
-        open_widgets: list[Any] = [*self.children, *(widget for widget in not_always_shown if widget is not None)]
-        for widget in open_widgets:
-            open_widgets.extend(getattr(widget, "children", ()))
-            widget.close()
+        for name in _NOT_ALWAYS_SHOWN:
+            if (control := getattr(self, name, None)) is not None:
+                control.close()
         super().close()
 
-    def __repr__(self) -> str:
-        return f"A live view (run the notebook to use it). {self.summary()}"
-
-    def _scene(self, rank: int) -> cards.Scene:
-        live, guess = self._live[self.method.value], self._guess
-        for one in self._live.values():
-            one.update()
-        before = {name: self._before if one is self._first else {} for name, one in self._live.items()}
-        said = list(zip(live.first[rank], live.labels, strict=False))
-        drawn = {name: one.drawn(rank) for name, one in self._live.items()} if self._real else {}
-        return cards.Scene(
+    def _scene(self, rank: int) -> svg_cards.Scene:
+        """What the cards show at a rank, as numbers. Models whose weights changed are evaluated first."""
+        for live in self._live.values():
+            live.update()
+        shown, guess, rebuilt = self._live[self.method.value], self._guess, {}
+        if self._real_strip:
+            rebuilt = {name: live.reconstructions(rank) for name, live in self._live.items()}
+            rebuilt = {"real": self._real_strip} | rebuilt
+        return svg_cards.Scene(
             rank=rank,
-            r=live.handle.r,
-            series=[cards.Series(name, one.values, before[name]) for name, one in self._live.items()],
+            r=shown.handle.r,
+            series=[
+                svg_cards.Series(name, live.values, self._before if live is self._first else {})
+                for name, live in self._live.items()
+            ],
             active=list(self._live).index(self.method.value),
             metric=self._metric,
             subtitle=self._caption,
-            unit=live.handle.unit,
-            layer=self._layer(live, rank) if self.layer.value else None,
-            ordering=live.ordering() if "ordering" in self._views else {},
-            examples=[self._example(*one) for one in zip(self._pictures, said, strict=False)],
-            texts=[self._example(*one) for one in zip(self._texts, said, strict=False)],
-            rebuilt={"real": self._real} | drawn if drawn else {},
+            unit=shown.handle.unit,
+            layer=shown.layer(self.layer.value, rank) if self.layer.value else None,
+            ordering=shown.ordering() if "ordering" in self._views else {},
+            examples=shown.examples(rank, self._pictures, self._classes),
+            texts=shown.examples(rank, self._texts, self._classes),
+            rebuilt=rebuilt,
             guess=(guess.rank, guess.number.value / 100) if guess is not None and guess.made else None,
         )
 
-    def _example(self, shown: str, said: tuple[np.ndarray, Any]) -> cards.Example:
-        predicted, label = int(said[0].argmax()), int(said[1])
-        return cards.Example(shown, self._name(predicted), self._name(label), predicted == label)
 
-    def _name(self, number: int) -> str:
-        return self._classes[number] if 0 <= number < len(self._classes) else str(number)
-
-    def _layer(self, live: Live, rank: int) -> cards.Layer:
-        assert isinstance(live.handle, Adapters)
-        name, part = self.layer.value, live.handle.layers[self.layer.value]
-        b = min(rank, part.r)
-        return cards.Layer(
-            name=name,
-            rank=b,
-            r=part.r,
-            d_in=part.in_features,
-            d_out=part.out_features,
-            scaling=part.scaling.replace("alpha", "α"),
-            scale=part.scale(b),
-            now=live.spectrum(name, b),
-            full=live.spectrum(name, part.r),
-        )
+def _chosen_views(views: Sequence[str] | None, of_adapters: bool, data: Any, texts: Sequence[str]) -> list[str]:
+    """The views as a list; those that the data has, where none are named."""
+    if views is None:
+        examples = ["texts"] if texts else ["predictions"] if "pixel_values" in data[0] else []
+        return ["accuracy", "matrices", "spectrum", *examples] if of_adapters else ["error", "reconstructions"]
+    return [views] if isinstance(views, str) else list(views)

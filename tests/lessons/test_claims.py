@@ -44,6 +44,6 @@ def test_an_unknown_method_is_named() -> None:
 
 def test_the_prediction_table_counts_right_answers() -> None:
     labels = np.array([1, 2, 3])
-    said = {"m": {1: np.array([1, 0, 0]), 2: labels}, "n": {None: labels}}
-    image = plots.predictions_by_rank({"turned": np.zeros((3, 8, 8))}, labels, said)
+    predicted = {"m": {1: np.array([1, 0, 0]), 2: labels}, "n": {None: labels}}
+    image = plots.predictions_by_rank({"turned": np.zeros((3, 8, 8))}, labels, predicted)
     assert image.alt == "Right answers on 3 pictures. m, b = 1: 1; m, b = 2: 3; n: 3."

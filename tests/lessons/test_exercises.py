@@ -107,17 +107,17 @@ WEIRD = [
     lambda *_: torch.full((2, 2), torch.nan),
     lambda *_: 1 / 0,
     lambda *_: torch.randn(2, 3) @ torch.randn(2, 3),
-    lambda *a: [one.zero_() for one in a if isinstance(one, torch.Tensor)],
+    lambda *a: [argument.zero_() for argument in a if isinstance(argument, torch.Tensor)],
 ]
 
 
 @pytest.mark.parametrize("answer", WEIRD, ids=range(len(WEIRD)))
 def test_no_answer_makes_a_check_raise(number: str, answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
     lessons.check(number, answer)
-    said = capsys.readouterr().out
-    assert said.startswith(f"{number}: ")
-    assert said.count("\n") == 1
-    assert "correct" not in said
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{number}: ")
+    assert printed.count("\n") == 1
+    assert "correct" not in printed
 
 
 def test_an_unknown_exercise_is_named_and_the_known_ones_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,9 +256,9 @@ WRONG = {
     [(number, code, hint) for number, all_of in WRONG.items() for code, hint in all_of.items()],
 )
 def test_a_wrong_answer_gets_the_hint_for_its_mistake(number: str, code: str, hint: str) -> None:
-    said = EXERCISES[number].feedback(function(code))
-    assert said.startswith("hint: "), said
-    assert hint in said
+    line = EXERCISES[number].feedback(function(code))
+    assert line.startswith("hint: "), line
+    assert hint in line
 
 
 RIGHT = {

@@ -1,11 +1,11 @@
-"""The explorer's cards, each an SVG: pure functions of numbers, drawn anew at every move of the slider.
+"""The cards of the live views, as SVG: functions of numbers alone, called anew at every move of a slider.
 
 Text, lines and card faces take JupyterLab's colours, so both themes work. Each method has one Okabe–Ito colour and one
 marker; the active rank is marked on every card.
 
 In reading order:
 
-- `scene`: what one state of the explorer shows, as numbers
+- `scene`: what the explorer's cards are drawn from, as numbers
 - `shapes`: text, boxes and markers
 - `bars`, `curves`, `matrices`, `pictures`, `texts`: the cards
 """
@@ -64,16 +64,19 @@ body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer,
 
 
 def explorer(scene: Scene, views: Sequence[str]) -> str:
-    """The cards of `views` as HTML: two in a row, or one where the page is narrow.
-
-    The whole is one image that names its finding for screen readers.
-    """
-    drawn = [(draw(scene), height) for draw, height in (VIEWS[name] for name in views)]
-    return page(drawn, scene.finding, rank=str(scene.rank), method=scene.series[scene.active].name)
+    """The cards of `views`, which are keys of `VIEWS`, as HTML."""
+    cards = [(draw(scene), height) for draw, height in (VIEWS[name] for name in views)]
+    return page(cards, scene.finding, rank=str(scene.rank), method=scene.series[scene.active].name)
 
 
 def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
-    """Cards, each with its height, as one image that names its finding; `data` are kept as `data-…` for tests."""
+    """Cards as HTML: two in a row, or one where the page is narrow.
+
+    Arguments:
+        cards: what is inside each card, as SVG, and its height in pixels.
+        finding: what the cards show, for screen readers, to which the whole is one image.
+        data: attributes that are kept as `data-…`, by which a test can tell what is on show.
+    """
     drawn = []
     for index, (inside, _) in enumerate(cards):
         height = max(card_height for _, card_height in cards[index - index % 2 :][:2])  # as its neighbour
@@ -87,7 +90,7 @@ def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
     )
 
 
-VIEWS: dict[str, tuple[Callable[[Scene], str], int]] = {
+VIEWS: dict[str, tuple[Callable[[Scene], str], int]] = {  # each with its height in pixels
     "accuracy": (metric_card, 282),
     "error": (metric_card, 282),
     "matrices": (matrices_card, 282),

@@ -1,4 +1,4 @@
-"""The cards about the matrices of the adapters: their parts, their singular values, their ordering."""
+"""The cards about the matrices of an adapter: the factors, the singular values, the ordering of the rows."""
 
 from dylora_kit.core.targets import short_names
 from dylora_kit.widgets.svg_cards.scene import Scene
@@ -6,30 +6,31 @@ from dylora_kit.widgets.svg_cards.shapes import box, head, text
 
 
 def matrices_card(scene: Scene) -> str:
+    """W₀, B and A of one layer, drawn to scale, as SVG: what is read at the active rank is filled."""
     layer = scene.layer
     assert layer is not None
     unit = 136 / max(layer.d_in, layer.d_out)
-    tall, wide, thick, used = layer.d_out * unit, layer.d_in * unit, layer.r * unit, layer.rank * unit
+    height, width, whole, used = layer.d_out * unit, layer.d_in * unit, layer.r * unit, layer.rank * unit
     top, x = 82, 30.0
     pale = "fill:none;stroke:var(--soft);stroke-dasharray:3 3"
     solid = f"fill:{scene.colour};stroke:{scene.colour}"
     out = [head("What the layer computes", "h = W₀x + scale · B[:, :b] · A[:b] · x, drawn to scale")]
-    middle, below = top + tall / 2, top + max(tall, 60) + 22
-    out.append(box(x, top, wide, tall, "fill:var(--line);fill-opacity:.5;stroke:var(--line)"))
-    out.append(text(x + wide / 2, middle + 6, "W₀", "head mid"))
-    out.append(text(x + wide / 2, below, f"{layer.d_out} × {layer.d_in}, frozen", "soft mid"))
-    x += wide + 26
+    middle, below = top + height / 2, top + max(height, 60) + 22
+    out.append(box(x, top, width, height, "fill:var(--line);fill-opacity:.5;stroke:var(--line)"))
+    out.append(text(x + width / 2, middle + 6, "W₀", "head mid"))
+    out.append(text(x + width / 2, below, f"{layer.d_out} × {layer.d_in}, frozen", "soft mid"))
+    x += width + 26
     out.append(text(x, middle + 6, "+", "head mid"))
     x += 26
-    out += [box(x, top, thick, tall, pale), box(x, top, used, tall, solid)]
-    out.append(text(x + thick / 2, top - 9, "B", "head mid"))
-    out.append(text(x + thick / 2, below, f"{layer.d_out} × {layer.rank}", "b mid"))
-    x += thick + 24
+    out += [box(x, top, whole, height, pale), box(x, top, used, height, solid)]
+    out.append(text(x + whole / 2, top - 9, "B", "head mid"))
+    out.append(text(x + whole / 2, below, f"{layer.d_out} × {layer.rank}", "b mid"))
+    x += whole + 24
     out.append(text(x, middle + 6, "·", "head mid"))
     x += 22
-    out += [box(x, middle - thick / 2, wide, thick, pale), box(x, middle - thick / 2, wide, used, solid)]
-    out.append(text(x + wide / 2, middle - thick / 2 - 9, "A", "head mid"))
-    out.append(text(x + wide / 2, below, f"{layer.rank} × {layer.d_in}", "b mid"))
+    out += [box(x, middle - whole / 2, width, whole, pale), box(x, middle - whole / 2, width, used, solid)]
+    out.append(text(x + width / 2, middle - whole / 2 - 9, "A", "head mid"))
+    out.append(text(x + width / 2, below, f"{layer.rank} × {layer.d_in}", "b mid"))
     out.append(
         text(
             18,
@@ -42,6 +43,7 @@ def matrices_card(scene: Scene) -> str:
 
 
 def spectrum_card(scene: Scene) -> str:
+    """The singular values of one layer's ΔW at the active rank, outlined those at rank r, as SVG."""
     layer = scene.layer
     assert layer is not None
     left, top, height = 40, 70, 92
@@ -52,13 +54,13 @@ def spectrum_card(scene: Scene) -> str:
     out = [head("Singular values of ΔW", f"layer {layer.name}")]
     base = top + height
     for index in range(layer.r):
-        x, here = left + index * width, index < layer.rank
+        x, used = left + index * width, index < layer.rank
         for values, look in ((layer.now, solid), (layer.full, outline)):
-            tall = height * values[index] / most if index < len(values) else 0
-            if tall > 0:
-                out.append(box(x, base - tall, 0.68 * width, tall, look))
+            length = height * values[index] / most if index < len(values) else 0
+            if length > 0:
+                out.append(box(x, base - length, 0.68 * width, length, look))
         if layer.r <= 16 or index in (0, layer.r - 1):
-            out.append(text(x + 0.34 * width, base + 18, str(index + 1), "b mid" if here else "soft mid"))
+            out.append(text(x + 0.34 * width, base + 18, str(index + 1), "b mid" if used else "soft mid"))
     out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{base}" y2="{base}" style="stroke:var(--line)"/>')
     x = 372
     out.append(box(x, top + 8, 14, 14, solid))
@@ -70,24 +72,26 @@ def spectrum_card(scene: Scene) -> str:
 
 
 def ordering_card(scene: Scene) -> str:
+    """The ordering scores as a table, a line for each layer and a column for each rank, as SVG."""
     left, top, width, height = 96, 84, 352, 160
-    names, across, down = short_names(list(scene.ordering)), width / scene.r, height / max(len(scene.ordering), 1)
+    names, cell_width = short_names(list(scene.ordering)), width / scene.r
+    cell_height = height / max(len(scene.ordering), 1)
     out = [head("Ordering", "energy that the first b rows hold, in % of the best rank-b choice")]
     for rank in range(1, scene.r + 1):
-        here = rank == scene.rank
+        active = rank == scene.rank
         if scene.r <= 16 or rank in (1, scene.rank, scene.r):
-            out.append(text(left + (rank - 0.5) * across, top - 8, str(rank), "b mid" if here else "soft mid"))
+            out.append(text(left + (rank - 0.5) * cell_width, top - 8, str(rank), "b mid" if active else "soft mid"))
     for line, (name, scores) in enumerate(zip(names, scene.ordering.values(), strict=True)):
-        y = top + line * down
-        if down >= 11:
-            out.append(text(left - 10, y + down / 2 + 4, name, "soft end"))
+        y = top + line * cell_height
+        if cell_height >= 11:
+            out.append(text(left - 10, y + cell_height / 2 + 4, name, "soft end"))
         for column, score in enumerate(scores):
-            x = left + column * across
+            x = left + column * cell_width
             look = f"fill:{scene.colour};fill-opacity:{0.5 * score**2:.2f};stroke:var(--line)"
-            out.append(box(x, y, across, down, look))
-            if down >= 14 and scene.r <= 12:
-                out.append(text(x + across / 2, y + down / 2 + 4, f"{100 * score:.0f}", "tiny mid"))
-    x = left + (scene.rank - 1) * across
-    out.append(box(x, top, across, height, "fill:none;stroke:var(--ink);stroke-width:2.5"))
+            out.append(box(x, y, cell_width, cell_height, look))
+            if cell_height >= 14 and scene.r <= 12:
+                out.append(text(x + cell_width / 2, y + cell_height / 2 + 4, f"{100 * score:.0f}", "tiny mid"))
+    x = left + (scene.rank - 1) * cell_width
+    out.append(box(x, top, cell_width, height, "fill:none;stroke:var(--ink);stroke-width:2.5"))
     out.append(text(left, top + height + 22, "100 = as good as the best matrix of rank b", "soft"))
     return "".join(out)

@@ -1,4 +1,4 @@
-"""The cards with pictures of the test set: what is said of them, and what is rebuilt from a short code."""
+"""The cards with pictures of the test set: the predictions, and what an autoencoder rebuilds from a short code."""
 
 import base64
 import io
@@ -12,6 +12,7 @@ from dylora_kit.widgets.svg_cards.shapes import head, text
 
 
 def predictions_card(scene: Scene) -> str:
+    """The first pictures, each with the predicted class and whether it is right, as SVG."""
     right = sum(example.right for example in scene.examples)
     out = [head("Predictions", f"test images, seen live: {right} of {len(scene.examples)} right")]
     for index, example in enumerate(scene.examples):
@@ -29,15 +30,16 @@ def predictions_card(scene: Scene) -> str:
 
 
 def reconstructions_card(scene: Scene) -> str:
+    """Rows of pictures: the real ones, and below them what each model rebuilds, as SVG."""
     numbers = "1 number" if scene.rank == 1 else f"{scene.rank} numbers"
     out = [head("Rebuilt from the code", f"test digits, each rebuilt live from {numbers}")]
-    width, tall = 312.0, 40.0
+    width, height = 312.0, 40.0
     for line, (name, strip) in enumerate(scene.rebuilt.items()):
-        y = 64 + line * (tall + 11)
+        y = 64 + line * (height + 11)
         colour = "" if line == 0 else f"var(--dk-{line - 1})"
-        size = f'x="144" y="{y}" width="{width}" height="{tall}"'
+        size = f'x="144" y="{y}" width="{width}" height="{height}"'
         out.append(f'<image {size} href="{strip}" style="image-rendering:pixelated"/>')
-        out.append(text(134, y + tall / 2 + 5, name, "end", colour))
+        out.append(text(134, y + height / 2 + 5, name, "end", colour))
     return "".join(out)
 
 

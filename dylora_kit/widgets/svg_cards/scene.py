@@ -1,4 +1,4 @@
-"""What one state of the explorer shows, as plain numbers."""
+"""What the explorer's cards are drawn from, as plain numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class Series:
 
 @dataclass
 class Example:
-    """One example of the test set and what the model makes of it."""
+    """One example of the test set and what the model predicts for it."""
 
     shown: str  # a picture as data URI, or a text
     predicted: str
@@ -68,10 +68,10 @@ class Scene:
 
     @property
     def finding(self) -> str:
-        """The state in one sentence."""
-        said = [
-            f"{one.name} has an {self.metric} of {100 * one.values[self.rank]:.0f} %"
-            for one in self.series
-            if self.rank in one.values
+        """What every method achieves at this rank, in one sentence."""
+        values = [
+            f"{series.name} has an {self.metric} of {100 * series.values[self.rank]:.0f} %"
+            for series in self.series
+            if self.rank in series.values
         ]
-        return f"{self.unit.capitalize()} {self.rank} of {self.r}: {'; '.join(said)}."
+        return f"{self.unit.capitalize()} {self.rank} of {self.r}: {'; '.join(values)}."

@@ -4,20 +4,24 @@ from html import escape
 from itertools import pairwise
 
 
-def text(x: float, y: float, words: str, kind: str = "", colour: str = "") -> str:
+def text(x: float, y: float, words: str, css_class: str = "", colour: str = "") -> str:
+    """A line of text, escaped; (x, y) is the left end of its baseline, or what the class says."""
     look = f' style="fill:{colour}"' if colour else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}"{look}>{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{css_class}"{look}>{escape(words)}</text>'
 
 
 def box(x: float, y: float, width: float, height: float, look: str) -> str:
+    """A rectangle; `look` is its CSS."""
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" style="{look}"/>'
 
 
 def head(title: str, subtitle: str) -> str:
+    """The two lines at the top of a card."""
     return text(18, 28, title, "head") + text(18, 48, subtitle, "soft")
 
 
 def marker(kind: int, x: float, y: float, size: float, colour: str, filled: bool) -> str:
+    """The marker of a method by its index: 0 is a circle, 2 a diamond, any other a square."""
     look = f'style="stroke:{colour};stroke-width:2;fill:{colour if filled else "var(--jp-layout-color1, #fff)"}"'
     if kind == 0:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" {look}/>'
@@ -27,7 +31,7 @@ def marker(kind: int, x: float, y: float, size: float, colour: str, filled: bool
 
 
 def apart(places: list[float], least: float, low: float, high: float) -> list[float]:
-    """Moves labels apart, keeping their order, so that each has `least` to itself between `low` and `high`.
+    """Moves labels apart, keeping their order, until neighbours are `least` apart, between `low` and `high`.
 
     >>> apart([100, 101], 44, 0, 200)
     [100, 144]

@@ -1,0 +1,73 @@
+"""What every live widget shares: rows of controls, the picture below them, names for screen readers, closing."""
+
+from collections.abc import Sequence
+
+import ipywidgets
+
+from dylora_kit.widgets import svg_cards
+
+PLAIN = {"description_width": "initial"}  # a description takes the width that it needs
+_ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
+
+# ipywidgets gives sliders' handles and the buttons of Play no name that a screen reader could say: added in the page
+_NAMES = """<img alt="" src="data:," onerror="const view = this.closest('.dk-live-view');
+for (const box of view.querySelectorAll('.widget-slider')) box.querySelector('[role=slider]')
+?.setAttribute('aria-label', box.querySelector('.widget-label').textContent);
+view.querySelectorAll('.dk-play button').forEach((button, index) =>
+button.setAttribute('aria-label', ['Play the training', 'Stop playing', 'Repeat'][index])); this.remove()">"""
+
+
+class LiveView(ipywidgets.VBox):
+    """A slider with a box for its number, other controls, and below them a picture of what they are set to.
+
+    A subclass makes `slider` and `number`, which hold the same number, before it calls this `__init__`. It defines
+    `refresh`, which draws, and `summary`, which says the finding in a sentence.
+
+    Arguments:
+        rows: the controls, row by row; a row without any is left out.
+        css_class: marks the view in the page.
+
+    Attributes:
+        picture: holds the drawing, as HTML.
+    """
+
+    slider: ipywidgets.Widget
+    number: ipywidgets.Widget
+
+    def __init__(self, rows: Sequence[Sequence[ipywidgets.Widget]], *, css_class: str) -> None:
+        self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{svg_cards.WIDTH}px"})
+        self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
+        ipywidgets.link((self.slider, "value"), (self.number, "value"), (rounded, rounded))
+        style = ipywidgets.HTML(svg_cards.STYLE + _NAMES, layout={"height": "0", "margin": "0"})
+        boxes = [ipywidgets.HBox(row, layout=_ROW) for row in rows if row]
+        super().__init__([*boxes, self.picture, style], layout={"max_width": f"{svg_cards.WIDTH}px"})
+        self.add_class("dk-live-view")
+        self.add_class(css_class)
+
+    def refresh(self) -> None:
+        """Draws what the controls are set to."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """What is on show, as text."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Takes the view out of the page and out of memory."""
+        open_widgets = list(self.children)
+        for widget in open_widgets:
+            open_widgets.extend(getattr(widget, "children", ()))
+            widget.close()
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"A live view (run the notebook to use it). {self.summary()}"
+
+
+def rounded(value: float) -> float:
+    """A number without the rounding error that a front end adds; an int stays as it is.
+
+    >>> rounded(0.15000000000000002)
+    0.15
+    """
+    return value if isinstance(value, int) else round(value, 12)

@@ -1,0 +1,137 @@
+"""What an explorer refuses: one sentence, and nothing is left behind."""
+
+from typing import Any
+
+import pytest
+from toys import adapted, toy
+from widgets.explorers import explorer_of, shipped, svg
+
+import dylora_kit as dk
+from dylora_kit import backbones
+from dylora_kit.baselines.autoencoder import Autoencoder
+from dylora_kit.tasks import Task, digits
+from dylora_kit.widgets.prediction_box import Guess
+from dylora_kit.widgets.rank_explorer import RankExplorer
+
+
+@pytest.fixture
+def adapters() -> dk.Adapters:
+    return shipped("dylora")
+
+
+@pytest.fixture
+def toy_adapters() -> dk.Adapters:
+    return adapted(toy())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"views": ["accuracy", "colour"]}, "unknown view"),
+        ({"views": []}, "unknown view"),
+        ({"rivals": {"LoRA": None}}, "other layers"),
+    ],
+)
+def test_bad_arguments_get_one_sentence(
+    arguments: dict[str, object], message: str, adapters: dk.Adapters, data: digits.Digits
+) -> None:
+    if "rivals" in arguments:
+        arguments = {"rivals": {"LoRA": dk.attach(backbones.load("digits-vit"), r=4, target_modules=["q_proj"])}}
+    with pytest.raises(ValueError, match=message):
+        RankExplorer(adapters.model, adapters, data, **arguments)  # type: ignore[arg-type]
+
+
+def test_adapters_of_another_model_are_refused(adapters: dk.Adapters, data: digits.Digits) -> None:
+    with pytest.raises(ValueError, match="another model"):
+        RankExplorer(backbones.load("digits-vit"), adapters, data)
+
+
+def test_names_and_guesses_that_do_not_fit_are_refused(adapters: dk.Adapters, data: digits.Digits) -> None:
+    with pytest.raises(ValueError, match="name of its own"):
+        RankExplorer(adapters.model, adapters, data, rivals={"DyLoRA": adapters})
+    with pytest.raises(ValueError, match="r = 8"):
+        RankExplorer(adapters.model, adapters, data, guess=Guess("?", rank=20))
+
+
+def test_texts_have_to_be_given_to_be_shown(reviews: tuple[dk.Adapters, Task, list[str]]) -> None:
+    adapters, task, _ = reviews
+    with pytest.raises(ValueError, match=r"needs the first examples in words: pass texts"):
+        RankExplorer(adapters.model, adapters, task.test, collate=task.collate, views=["texts"])
+    plain = RankExplorer(adapters.model, adapters, task.test, collate=task.collate)
+    assert "✓" not in " ".join(svg(plain).itertext())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"collate": None}, "different lengths, so batches of them need collate"),
+        ({"texts": "one text"}, "texts must be a list of texts"),
+        ({"texts": [1, 2]}, "texts must be a list of texts"),
+        ({"classes": ("good",)}, "different names, one for each class from 0 to 1"),
+        ({"classes": ("x", "x")}, "different names, one for each class from 0 to 1"),
+        ({"views": ["predictions"]}, "needs data with 'pixel_values'"),
+        ({"data": []}, "the data is empty"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
+    change: dict[str, Any], message: str, reviews: tuple[dk.Adapters, Task, list[str]]
+) -> None:
+    adapters, task, first = reviews
+    adapters.rank, guess = dict.fromkeys(adapters.layers, 2), Guess("At rank 1:", rank=1)
+    options = {"data": task.test, "collate": task.collate, "texts": first, "classes": ("bad", "good")} | change
+    with pytest.raises(ValueError, match=message):
+        RankExplorer(adapters.model, adapters, options.pop("data"), guess=guess, **options)
+    guess.number.value = 40
+    assert adapters.rank == dict.fromkeys(adapters.layers, 2)
+
+
+@pytest.mark.parametrize("views", [["accuracy"], ["error", "spectrum"], ["matrices"], ["ordering"], ["colour"], []])
+def test_views_of_adapters_are_refused_for_an_autoencoder(
+    views: list[str], autoencoder: Autoencoder, pixels: digits.Pixels
+) -> None:
+    with pytest.raises(ValueError, match="choose from 'error', 'reconstructions'"):
+        RankExplorer(autoencoder, autoencoder.code, pixels, views=views)
+
+
+@pytest.mark.parametrize("views", [["error"], ["reconstructions"], ["accuracy", "error"], "reconstructions"])
+def test_views_of_autoencoders_are_refused_for_adapters(views: Any, toy_adapters: dk.Adapters) -> None:
+    with pytest.raises(ValueError, match="choose from 'accuracy', 'matrices', 'ordering', 'spectrum', 'predictions'"):
+        explorer_of(toy_adapters, views=views)
+
+
+def test_reconstructions_need_data_that_can_draw_themselves(autoencoder: Autoencoder, pixels: digits.Pixels) -> None:
+    rows = [pixels[index] for index in range(5)]
+    with pytest.raises(ValueError, match="data that can draw itself"):
+        RankExplorer(autoencoder, autoencoder.code, rows, views=["error", "reconstructions"])
+    assert RankExplorer(autoencoder, autoencoder.code, rows, views=["error"]).values["autoencoder"].keys() == {
+        1,
+        2,
+        3,
+        4,
+    }
+
+
+@pytest.mark.parametrize("rival", ["longer code", "adapters"])
+def test_rivals_of_another_kind_or_length_are_refused(
+    rival: str, autoencoder: Autoencoder, pixels: digits.Pixels, toy_adapters: dk.Adapters
+) -> None:
+    other = toy_adapters if rival == "adapters" else Autoencoder(64, 5).code
+    with pytest.raises(ValueError, match="has other layers or another r"):
+        RankExplorer(autoencoder, autoencoder.code, pixels, views=["error"], rivals={"other": other})
+    if rival == "adapters":
+        with pytest.raises(ValueError, match="has other layers or another r"):
+            explorer_of(toy_adapters, rivals={"other": autoencoder.code})
+
+
+def test_the_code_of_another_autoencoder_is_refused(autoencoder: Autoencoder, pixels: digits.Pixels) -> None:
+    with pytest.raises(ValueError, match="another model"):
+        RankExplorer(autoencoder, Autoencoder(64, 4).code, pixels, views=["error"])
+    assert autoencoder.code.rank == 4
+
+
+def test_an_autoencoder_without_an_optimizer_to_train_it_is_refused(
+    autoencoder: Autoencoder, pixels: digits.Pixels
+) -> None:
+    settings = {"train_data": pixels, "sampler": dk.RankSampler(dk.Uniform(1, 4), seed=0)}
+    with pytest.raises(ValueError, match="put an optimizer into training"):
+        RankExplorer(autoencoder, autoencoder.code, pixels, views=["error"], training=settings)

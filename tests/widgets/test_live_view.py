@@ -1,0 +1,62 @@
+"""What every live view shares, on the smallest one."""
+
+import ipywidgets
+
+from dylora_kit.widgets.live_view import LiveView
+
+
+class Doubled(LiveView):
+    """A number, and its double as the picture."""
+
+    def __init__(self) -> None:
+        self.slider, self.number = ipywidgets.IntSlider(value=1), ipywidgets.BoundedIntText(value=1)
+        self.note = ipywidgets.HTML()
+        super().__init__([[self.slider, self.number], [], [self.note]], css_class="dk-doubled")
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.picture.value = str(2 * self.slider.value)
+
+    def summary(self) -> str:
+        return f"The double is {self.picture.value}."
+
+
+def test_rows_stand_above_the_picture_and_empty_ones_are_left_out() -> None:
+    view = Doubled()
+    *rows, picture, _ = view.children
+    assert [row.children for row in rows] == [(view.slider, view.number), (view.note,)]
+    assert picture is view.picture
+    assert {"dk-live-view", "dk-doubled"} <= set(view._dom_classes)
+
+
+def test_the_picture_travels_before_the_number_box_follows() -> None:
+    view, order = Doubled(), []
+    view.picture.observe(lambda _: order.append("picture"), "value")
+    view.number.observe(lambda _: order.append("number"), "value")
+    view.slider.value = 4
+    assert order == ["picture", "number"]
+    assert (view.picture.value, view.number.value) == ("8", 4)
+
+
+def test_a_number_that_is_typed_moves_the_slider_and_the_picture() -> None:
+    view = Doubled()
+    view.number.value = 7
+    assert (view.slider.value, view.picture.value) == (7, "14")
+
+
+def test_its_text_is_the_summary() -> None:
+    assert repr(Doubled()) == "A live view (run the notebook to use it). The double is 2."
+
+
+def test_closing_closes_every_control() -> None:
+    view = Doubled()
+    inner = [view, view.slider, view.number, view.note, view.picture, *view.children]
+    assert all(widget.comm is not None for widget in inner)
+    view.close()
+    assert all(widget.comm is None for widget in inner)
+
+
+def test_the_page_names_sliders_and_the_buttons_of_the_player_for_screen_readers() -> None:
+    script = Doubled().children[-1].value
+    assert "closest('.dk-live-view')" in script
+    assert "[role=slider]" in script and "'Play the training', 'Stop playing', 'Repeat'" in script

@@ -1,0 +1,64 @@
+"""The cards by themselves: what is drawn stays inside, and pictures keep their grey."""
+
+import base64
+import io
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from widgets.explorers import as_strip
+
+from dylora_kit.tasks import digits
+from dylora_kit.widgets import svg_cards
+from dylora_kit.widgets.svg_cards.pictures import data_uri, side_by_side
+
+
+def test_long_texts_stay_inside_their_card() -> None:
+    examples = [
+        svg_cards.Example("word " * 80, "good", "bad", False),
+        *[svg_cards.Example("short", "good", "good", True)] * 9,
+    ]
+    inside = svg_cards.texts.texts_card(
+        svg_cards.Scene(1, 8, [svg_cards.Series("DyLoRA", {1: 0.5})], 0, "accuracy", texts=examples)
+    )
+    places = [(float(x), float(y)) for x, y in re.findall(r'<text x="([\d.]+)" y="([\d.]+)"', inside)]
+    assert max(y for _, y in places) < svg_cards.texts.HEIGHT - 8
+    assert "…" in inside and "is bad" in inside and ">short<" in inside
+
+
+def test_bars_are_as_long_as_their_values_and_inside_the_card() -> None:
+    inside, height = svg_cards.bars_card(
+        "Title", "", [svg_cards.Bar("a <b", 2.0, "two"), svg_cards.Bar("c", 0.0, "none", other=4.0)]
+    )
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', inside)]
+    assert widths[1] == 2 * widths[0] and max(widths) < svg_cards.CARD_WIDTH
+    assert "a &lt;b" in inside and "two" in inside and "none" in inside
+    assert max(float(y) for y in re.findall(r' y="([\d.]+)"', inside)) < height
+
+
+def test_names_and_legends_stay_inside_the_card() -> None:
+    long = "roberta.encoder.layer.0.attention.self.query"
+    inside, _ = svg_cards.bars_card(
+        "Title", "", [svg_cards.Bar(long, 2.0, "two", 1.0)], legend=("a rank for each layer", "one for all")
+    )
+    assert ">…" in inside and long not in inside
+    places = [
+        (float(x), words)
+        for x, words in re.findall(r'<text x="([\d.]+)" y="[\d.]+" class="soft"[^>]*>([^<]+)<', inside)
+    ]
+    assert all(x + 7 * len(words) < svg_cards.CARD_WIDTH for x, words in places) and len(places) == 2
+
+
+def test_a_strip_is_pictures_side_by_side_with_the_mean_added_back(pixels: digits.Pixels) -> None:
+    rows = pixels.pixel_values[:4]
+    for given in (rows, rows.numpy()):
+        uri = side_by_side(pixels.pictures(given))
+        picture = plt.imread(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))[:, :, 0]
+        np.testing.assert_allclose(picture, as_strip(pixels, rows), atol=2.5 / 255)
+
+
+def test_a_picture_runs_from_black_at_minus_one_to_white_at_one() -> None:
+    uri = data_uri(torch.tensor([[-1.0, 0.0, 1.0], [-7.0, 0.5, 7.0]]))
+    picture = plt.imread(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+    np.testing.assert_allclose(picture[:, :, 0], [[0, 0.5, 1], [0, 0.75, 1]], atol=2.5 / 255)
