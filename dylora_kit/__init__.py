@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from dylora_kit.core.adapters import Adapters, attach, load
 from dylora_kit.core.layer import DyLoRALinear
 from dylora_kit.core.rank import ActiveRank
-from dylora_kit.evaluation.ordering import ordering  # as train below
-from dylora_kit.training.loop import train  # not lazily: a submodule imported later would take the name of the function
+from dylora_kit.evaluation.ordering import ordering
+from dylora_kit.training.loop import train
 from dylora_kit.training.objectives import individual_loss, mixed_loss, summation_in_one, summation_loss
 from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform

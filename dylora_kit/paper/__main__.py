@@ -120,10 +120,10 @@ def _choose(arguments: argparse.Namespace, real: real_text.RealText | None) -> N
     for task in arguments.tasks or every_rank.STUDY.default:
         if real is not None:
             settings = {key: value for key, value in real.settings.items() if key != "lr"}
-            found = {DYLORA: real_text.choose(partial(real.build, task), real.load(task), **settings)}
+            by_method = {DYLORA: real_text.choose(partial(real.build, task), real.load(task), **settings)}
         else:
-            found = {method: every_rank.choose(task, method) for method in (DYLORA, FULL)}
-        for method, values in found.items():
+            by_method = {method: every_rank.choose(task, method) for method in (DYLORA, FULL)}
+        for method, values in by_method.items():
             rates = ", ".join(f"{lr:g}: {value:.4f}" for lr, value in values.items())
             print(f"{task}, {method}: {rates} on validation; best {real_text.best(values):g}", flush=True)
 

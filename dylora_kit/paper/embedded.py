@@ -63,6 +63,6 @@ def measure(
     rows: list[dict[str, Any]] = []
     for rank in ranks or range(1, adapters.r + 1):
         with adapters.at(rank):
-            found = scores(write(model, tokenizer, texts), texts)
-        rows += [{"rank": rank, "metric": metric, "value": value} for metric, value in found.items()]
+            by_metric = scores(write(model, tokenizer, texts), texts)
+        rows += [{"rank": rank, "metric": metric, "value": value} for metric, value in by_metric.items()]
     return pd.DataFrame(rows)

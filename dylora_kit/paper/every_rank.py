@@ -162,13 +162,13 @@ def run_bag_of_words(name: str) -> pd.DataFrame:
 def choose(task: str, method: str) -> dict[float, float]:
     """The value on the validation part at each candidate learning rate, one seed; of DyLoRA the mean over ranks."""
     build, data = load(task)
-    found, settings = {}, {key: value for key, value in TABLE2[task].items() if key != "lr"}
+    values, settings = {}, {key: value for key, value in TABLE2[task].items() if key != "lr"}
     for lr in CANDIDATES:
         model, adapters = trained(build, data, method, SEEDS[0], lr=lr, **settings)
         ranks = None if method in (DYLORA, FROZEN) else [R]
         frame = measure(task, data, model, adapters, ranks, split="validation")
-        found[lr] = float(frame[frame["metric"] == data.metric]["value"].mean(skipna=False))
-    return found
+        values[lr] = float(frame[frame["metric"] == data.metric]["value"].mean(skipna=False))
+    return values
 
 
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:

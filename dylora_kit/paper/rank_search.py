@@ -127,13 +127,13 @@ def _stored(bare: nn.Module, handle: RankHandle, method: str, rank: int) -> int:
 
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
     """The trainings on a task with a seed."""
-    made, found = made_of(task), []
+    made, trainings = made_of(task), []
     for method, r in TRAININGS:
         settings = SHORT[task] | ({"lr": SEARCH_LR} if method in (FULL, FLOP) else {})
         run_it = partial(run, task, method, r, seed, **settings)
         seconds = SECONDS_PER_STEP[task.partition("-")[0]] * settings["steps"]
-        found.append(Job({"task": task, "method": method, "r": r}, seed, settings | made, run_it, seconds))
-    return found
+        trainings.append(Job({"task": task, "method": method, "r": r}, seed, settings | made, run_it, seconds))
+    return trainings
 
 
 STUDY = Study(
