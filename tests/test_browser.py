@@ -62,6 +62,12 @@ lesson = {"train_data": turned.train, "sampler": dk.RankSampler(dk.Uniform(1, 8)
           "optimizer": dk.NestedAdamW(fresh, lr=4e-3)}
 dk.RankExplorer(pupil, fresh, turned.test, views=["accuracy", "ordering"], training=lesson)
 """,
+    """
+from dylora_kit.widgets import dial_views
+
+dk.Dial("How likely a stop is", lambda p: dial_views.draws(dk.Geometric(p, 1, 8), dk.Uniform(1, 8), ("one", "other")),
+        low=0.05, high=0.95, step=0.05)
+""",
 ]
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -307,6 +313,24 @@ def test_every_slider_has_a_name_of_its_own(opened: Opened) -> None:
         assert len(set(names)) == len(names)
 
 
+def test_a_dial_has_a_name_and_draws_what_it_is_set_to(opened: Opened) -> None:
+    dials = opened.page.locator(".dk-dial-box").all()
+    assert dials or "every_view" not in opened.page.url
+    for dial in dials:
+        dial.scroll_into_view_if_needed()
+        slider, picture = dial.locator("[role=slider]"), dial.locator(".dk-dial-picture [role=img]")
+        assert slider.get_attribute("aria-label") == dial.locator(".widget-slider .widget-label").text_content()
+        slider.focus()
+        opened.page.keyboard.press("Home")
+        opened.page.keyboard.press("ArrowRight")
+        expect(picture).to_have_attribute("data-value", "0.1")
+        number = dial.locator(".dk-dial-number input")
+        expect(number).to_have_value("0.1")
+        number.fill("0.5")
+        number.press("Enter")
+        expect(picture).to_have_attribute("data-value", "0.5")
+
+
 def test_the_switch_shows_the_other_method(opened: Opened) -> None:
     for explorer in opened.explorers:
         switch = explorer.shown().box.locator(".dk-method button")
@@ -348,7 +372,7 @@ def test_the_button_trains_the_live_model_and_the_second_slider_takes_it_back(op
 def test_axe_finds_no_serious_violation_in_the_widgets(opened: Opened) -> None:
     for explorer in opened.explorers:
         explorer.shown()
-    violations = Axe().run(opened.page, context=".dk-explorer-box").response["violations"]
+    violations = Axe().run(opened.page, context=".dk-live-view").response["violations"]
     grave = [
         f"{violation['id']}: {violation['help']} {violation['nodes'][0]['html'][:200]}"
         for violation in violations
