@@ -14,12 +14,12 @@ from torch import nn
 from dylora_kit.core.rank import ActiveRank, RankHandle
 from dylora_kit.core.targets import match_saved, unfused_targets
 
-START = 1.5  # ranks at the start for each one of the budget, as in PEFT's defaults
+START = 1.5  # the rank at the start, as a multiple of the budget; as in PEFT's defaults
 BEFORE, AFTER, EVERY = 0.1, 0.5, 10  # shares of the steps before and after the shrinking, and how often it shrinks
 
 
 class Allocation(RankHandle):
-    """The handle on a model under AdaLoRA. It has one budget only: it cannot be turned, and its training not resumed.
+    """The handle on a model under AdaLoRA. It has one budget only: no rank can be set, and no training resumed.
 
     Attributes:
         model: PEFT's model, whose loss keeps A and B orthogonal.
@@ -35,13 +35,13 @@ class Allocation(RankHandle):
     def ranks(self) -> dict[str, int]:
         """How many entries of e are left, by layer; before the training, when all are 0, how many there are."""
         entries = {name: layer.lora_E["default"].detach() for name, layer in self.layers.items()}
-        fresh = not any(bool(e.any()) for e in entries.values())
-        return {name: len(e) if fresh else int((e != 0).sum()) for name, e in entries.items()}
+        untrained = not any(bool(e.any()) for e in entries.values())
+        return {name: len(e) if untrained else int((e != 0).sum()) for name, e in entries.items()}
 
     def num_parameters(self, rank: int | None = None) -> int:
         """How many parameters of the adapters evaluation uses: in each layer, rank · (d_in + d_out + 1)."""
         sizes = {name: layer.in_features + layer.out_features + 1 for name, layer in self.layers.items()}
-        return sum(left * sizes[name] for name, left in self.ranks().items())
+        return sum(rank * sizes[name] for name, rank in self.ranks().items())
 
     def nested_parameters(self) -> list[nn.Parameter]:
         """Every A, B and e."""
@@ -53,11 +53,13 @@ class Allocation(RankHandle):
 
     def optimizer(self, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
         """AdamW that allocates the budget anew after its steps. With any other optimizer the ranks stay as they are."""
-        learned = [p for p in self.model.parameters() if p.requires_grad]
-        return _AllocatingAdamW(self.model, learned, lr=lr, weight_decay=weight_decay)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        return _AllocatingAdamW(self.model, trained, lr=lr, weight_decay=weight_decay)
 
 
 class _AllocatingAdamW(torch.optim.AdamW):
+    """AdamW after whose steps PEFT allocates the ranks anew."""
+
     def __init__(self, model: Any, params: list[nn.Parameter], **options: Any) -> None:
         super().__init__(params, **options)
         self._model, self._steps = model, 0
@@ -79,15 +81,16 @@ def adalora(
     modules_to_save: Sequence[str] = (),
     seed: int = 0,
 ) -> Allocation:
-    """Puts AdaLoRA on a model, for a training of so many steps.
+    """Adds AdaLoRA to a model, in place, for a training of so many steps. Needs PEFT.
 
     Arguments:
         target_modules, lora_alpha, modules_to_save: as in `attach`.
         steps: how many the training will have; the budget is met at half of them.
         r: the budget: the mean rank that is left.
-        seed: of the start of A and B.
+        seed: start of A and B.
 
-    Needs PEFT. Raises `ValueError` for a fused projection, for fewer than 40 steps, and for numbers that make no sense.
+    Returns the handle on it. Raises `ValueError` for a fused projection, for fewer than 40 steps, and for an `r` or
+    `lora_alpha` out of range.
     """
     from peft import AdaLoraConfig, get_peft_model
 

@@ -1,7 +1,7 @@
 """Autoencoders with nested dropout (Rippel, Gelbart and Adams 2014; section 3.1 of the DyLoRA paper).
 
-The code of K units is cut to its first b. The rank, the sampler, the objectives and the training loop are those of
-DyLoRA: `train(model, model.code, …)`.
+Of the K units of the code the first b are kept. The rank, the sampler, the objectives and the training loop are those
+of DyLoRA: `train(model, model.code, …)`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,12 @@ from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
 
 @dataclass
 class Reconstruction:
-    """`logits`: what came back, shape (n, d). `loss`: its mean squared error, if the inputs were given as labels."""
+    """What an autoencoder returns.
+
+    Attributes:
+        logits: the reconstructed examples, shape (n, d).
+        loss: their mean squared error, if the examples were given as labels.
+    """
 
     logits: Tensor
     loss: Tensor | None
@@ -102,10 +107,7 @@ class Code(RankHandle):
         ranks = self._active.per_example
         if ranks is None:
             return units
-        if len(ranks) != len(units):
-            raise ValueError(
-                f"the rank tensor names {len(ranks)} examples, but the batch holds {len(units)}: pass one each"
-            )
+        self._active.check_batch(units)
         beyond = torch.arange(1, self._active.b + 1) > ranks[:, None]  # (n, b)
         return units.masked_fill(beyond.to(units.device), 0.0)
 
@@ -133,27 +135,33 @@ def pca(data: Any, k: int) -> Autoencoder:
     from sklearn.decomposition import PCA
 
     examples = torch.stack([data[index]["pixel_values"] for index in range(len(data))])  # (n, d)
-    components = torch.from_numpy(PCA(k, svd_solver="full").fit(examples.numpy()).components_).to(
-        examples.dtype
-    )  # (k, d)
+    components = PCA(k, svd_solver="full").fit(examples.numpy()).components_
+    weights = torch.from_numpy(components).to(examples.dtype)  # (k, d)
     model = Autoencoder(examples.shape[1], k)
     with torch.no_grad():
-        model.encoder.copy_(components)
-        model.decoder.copy_(components.T)
+        model.encoder.copy_(weights)
+        model.decoder.copy_(weights.T)
     return model
 
 
 def angles(first: Autoencoder, second: Autoencoder) -> Sequence[float]:
-    """The angle in degrees, 0 to 90, between unit i of two linear autoencoders: between columns i of their decoders."""
+    """The angles in degrees, 0 to 90, between unit i of one linear autoencoder and unit i of another, for i = 1 … K.
+
+    They are those between columns i of the two decoders. Raises `ValueError` if these differ in shape.
+
+    >>> model = Autoencoder(d=6, k=2)
+    >>> [round(angle) for angle in angles(model, model)]
+    [0, 0]
+    """
     if first.decoder.shape != second.decoder.shape:
         raise ValueError(
             f"expected decoders of one shape: got {tuple(first.decoder.shape)} and {tuple(second.decoder.shape)}"
         )
-    one, two = (F.normalize(model.decoder.detach().cpu().double(), dim=0) for model in (first, second))  # (d, k)
-    cosines = (one * two).sum(0).abs().clamp(max=1)
+    directions = [F.normalize(model.decoder.detach().cpu().double(), dim=0) for model in (first, second)]  # (d, k)
+    cosines = (directions[0] * directions[1]).sum(0).abs().clamp(max=1)
     return torch.rad2deg(torch.arccos(cosines)).tolist()
 
 
 def _fixed_until(count: int, rows: Tensor) -> Tensor:
-    """The same rows; no gradient reaches the first `count` of them."""
+    """The same rows, of which the first `count` get no gradient."""
     return torch.cat([rows[:count].detach(), rows[count:]]) if count else rows

@@ -27,10 +27,10 @@ class HardConcrete(nn.Module):
     """Gates between 0 and 1, each exactly 0 or 1 with some probability (Louizos, Welling and Kingma 2018).
 
     Arguments:
-        n: how many.
+        n: the number of gates.
 
     Attributes:
-        log_alpha: how far each is open, shape (n,); what is learned.
+        log_alpha: how far each is open, shape (n,); the only parameter.
 
     >>> gates = HardConcrete(4).eval()
     >>> gates(), round(float(gates.expected_size()))
@@ -53,10 +53,13 @@ class HardConcrete(nn.Module):
         return torch.sigmoid(self.log_alpha - HEAT * math.log(-LOW / HIGH)).sum()
 
     def kept(self) -> Tensor:
-        """Which gates stay in evaluation: as many as are expected not to be 0, at least one, the most open ones."""
+        """1 for gates that stay in evaluation, else 0, shape (n,).
+
+        They are the most open ones, as many as are expected not to be 0, and at least one.
+        """
         count = max(round(self.expected_size().item()), 1)
-        kept = torch.zeros_like(self.log_alpha, requires_grad=False)
-        return kept.index_fill(0, self.log_alpha.detach().argsort(descending=True, stable=True)[:count], 1.0)
+        most_open = self.log_alpha.detach().argsort(descending=True, stable=True)[:count]
+        return torch.zeros_like(self.log_alpha, requires_grad=False).index_fill(0, most_open, 1.0)
 
     @staticmethod
     def _stretched(value: Tensor) -> Tensor:
@@ -94,8 +97,9 @@ class GatedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out)."""
-        inner = F.linear(x.to(self.q.dtype), self.q) * (self.scale * self.gates()).to(self.q.dtype)  # (…, n)
-        h = F.linear(inner, self.p, self.bias).to(x.dtype)  # (…, d_out)
+        inner = F.linear(x.to(self.q.dtype), self.q)  # (…, d_in) · (d_in, n) → (…, n)
+        inner = inner * (self.scale * self.gates()).to(self.q.dtype)
+        h = F.linear(inner, self.p, self.bias).to(x.dtype)  # (…, n) · (n, d_out) → (…, d_out)
         return h if self.base_layer is None else self.base_layer(x) + h
 
     @property
@@ -105,7 +109,7 @@ class GatedLinear(nn.Module):
 
     @torch.no_grad()
     def pruned(self) -> nn.Module:
-        """What computes the same without gates: two linear layers, beside the base layer if there is one."""
+        """A module that computes the same without gates: two linear layers, and the base layer if there is one."""
         kept = self.gates.kept().bool()
         fixed = self.scale * self.gates._stretched(self.gates.log_alpha)[kept]
         count, d_in, d_out = int(kept.sum()), self.q.shape[1], self.p.shape[0]
@@ -120,13 +124,14 @@ class GatedLinear(nn.Module):
 
 
 class Sum(nn.Module):
-    """Adds what two modules give."""
+    """The sum of what two modules return."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
         self.first, self.second = first, second
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps x of shape (…, d_in) to (…, d_out)."""
         return self.first(x) + self.second(x)
 
 
@@ -135,8 +140,8 @@ class Gates(RankHandle):
 
     Attributes:
         layers: the gated layers by name.
-        whole: how many parameters the share is of: those of the dense weights; for a LoRA, of all its parts.
-        multipliers: the λ₁ and λ₂ of the size, which ascend. They are in no checkpoint, so a training is not resumed.
+        whole: the number of parameters that is a share of 1: of the dense weights; for a LoRA, of all its parts.
+        multipliers: the λ₁ and λ₂ of `controller`. They are in no checkpoint, so a training cannot be resumed.
     """
 
     unit, kind, resumes = "size", "gates", False
@@ -147,7 +152,7 @@ class Gates(RankHandle):
         self.multipliers = [0.0, DAMPING]
 
     def expected_size(self) -> Tensor:
-        """The expected parameters as a share of the whole. Two factors of full rank have more than one weight."""
+        """The expected parameters as a share of the whole. It can exceed 1: P and Q at full rank are larger than W."""
         parts = [layer.gates.expected_size() * layer.size_of_part for layer in self.layers.values()]
         return torch.stack(parts).sum() / self.whole
 
@@ -194,18 +199,19 @@ class Gates(RankHandle):
         start = self.expected_size().item()
         if not 0 < target < start:
             raise ValueError(f"target must be a share between 0 and {start:.3g}, which it has now: got {target!r}")
-        falls, now = max(round(ramp * steps), 1), [start]
+        falling_steps, current_target = max(round(ramp * steps), 1), start
 
         def loss(model: nn.Module, batch: dict[str, Any]) -> Tensor:
-            over = self.expected_size() - now[0]
-            return model(**batch).loss + self.multipliers[0] * over + self.multipliers[1] * over**2
+            excess = self.expected_size() - current_target
+            return model(**batch).loss + self.multipliers[0] * excess + self.multipliers[1] * excess**2
 
         def on_step(step: int) -> None:
+            nonlocal current_target
             with torch.no_grad():
-                over = self.expected_size().item() - now[0]
-            self.multipliers[0] += rate * over
-            self.multipliers[1] += rate * over**2
-            now[0] = start - (start - target) * min(step / falls, 1)
+                excess = self.expected_size().item() - current_target
+            self.multipliers[0] += rate * excess
+            self.multipliers[1] += rate * excess**2
+            current_target = start - (start - target) * min(step / falling_steps, 1)
 
         return loss, on_step
 
@@ -219,10 +225,13 @@ class Gates(RankHandle):
 def flop(model: nn.Module, target_modules: str | Sequence[str]) -> Gates:
     """Factorises linear layers of a model in place, W = P·diag(z)·Q by singular values, with gates that start open.
 
-    At the start nearly nothing is lost: of a hundred parts, one may be off in evaluation. All of the model is trained.
+    At the start the model computes nearly the same: of a hundred parts, one may be off in evaluation. All parameters of
+    the model are trained.
 
     Arguments:
         target_modules: as in `attach`.
+
+    Returns the handle on the gates. Raises `ValueError` for a fused projection, and for a layer that is shared.
 
     >>> model = nn.Sequential(nn.Linear(6, 4))
     >>> x, before = torch.randn(3, 6), model(torch.ones(3, 6))
@@ -253,6 +262,8 @@ def flop_lora(
     """LoRA whose rank is found by the same gates: ΔW = (α/r) · lora_B · diag(z) · lora_A, the model frozen.
 
     Arguments: as in `attach`.
+
+    Returns the handle on the gates. Raises `ValueError` for a fused projection, and for a layer that is shared.
     """
     generator = torch.Generator().manual_seed(seed)
     layers, targets = {}, _targets(model, target_modules)
@@ -269,9 +280,10 @@ def flop_lora(
 
 
 def _targets(model: nn.Module, target_modules: str | Sequence[str]) -> dict[str, nn.Module]:
+    """The layers to gate, by name; `ValueError` for a fused projection, and for a layer that has two names."""
     targets = unfused_targets(model, target_modules, "FLOP")
     for name, module in targets.items():
-        others = [one for one, part in model.named_modules(remove_duplicate=False) if part is module and one != name]
+        others = [other for other, m in model.named_modules(remove_duplicate=False) if m is module and other != name]
         if others:
             raise ValueError(f"{name!r} is the same layer as {others[0]!r}: FLOP does not gate a layer that is shared")
     return targets

@@ -28,17 +28,17 @@ def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
     """
     adapters.check_usable()
     adapters.check_unmerged("cutting")
-    for name, layer in adapters.layers.items():
-        if not bool(layer.lora_A.isfinite().all() and layer.lora_B.isfinite().all()):
-            raise ValueError(f"the adapter of {name!r} holds values that are not finite: it cannot be cut")
+    for layer in adapters.layers.values():
+        layer.check_finite("it cannot be cut")
     model, cut = copy.deepcopy((adapters.model, adapters))
     cut.scaling = "alpha/r"
     with torch.no_grad():
         for name, layer in cut.layers.items():
             old = adapters.layers[name]
+            # B·A = q_b · (r_b · r_aᵀ) · q_aᵀ: the small matrix in the middle has the same singular values
             q_b, r_b = torch.linalg.qr(old.lora_B.cpu().double())  # (d_out, r), (r, r)
             q_a, r_a = torch.linalg.qr(old.lora_A.cpu().double().T)  # (d_in, r), (r, r)
-            u, s, vh = torch.linalg.svd(r_b @ r_a.T)  # of B·A in bases of its own, (r, r) · (r, r)
+            u, s, vh = torch.linalg.svd(r_b @ r_a.T)  # (r, r) · (r, r) → (r, r)
             root = (s * old.scale(old.r) / layer.scale(layer.r)).sqrt()
             layer.lora_B.copy_(q_b @ u * root)  # (d_out, r) · (r, r)
             layer.lora_A.copy_(root[:, None] * (vh @ q_a.T))  # (r, r) · (r, d_in)
@@ -52,7 +52,12 @@ def refit_head(
 
     A head that was trained on what the adapters give at rank r need not fit what a cut of them gives.
 
-    Returns the copied model and its handle, at that rank. The original is not touched.
+    Arguments:
+        train_data, steps, lr, seed: as in `train`; the optimizer is Adam.
+        rank: at which the head is trained.
+
+    Returns the copied model and its handle, at that rank. The original is not touched. Raises `ValueError` if there is
+    no head, that is, the adapters were attached without `modules_to_save`.
     """
     if not adapters.saved_modules:
         raise ValueError("there is no head to refit: these adapters were attached without modules_to_save")

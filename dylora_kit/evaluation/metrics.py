@@ -34,14 +34,18 @@ def error(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def f1(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """F1 of class 1, from logits (n, 2) and labels (n,): the harmonic mean of precision and recall."""
+    """F1 of class 1, from logits (n, 2) and labels (n,): the harmonic mean of precision and recall.
+
+    >>> f1(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0]))
+    1.0
+    """
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, _classes(outputs), zero_division=0))
 
 
 def matthews(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Matthews' correlation, −1 to 1, of the predicted classes with the labels."""
+    """Matthews' correlation, −1 to 1, of the classes predicted by logits (n, classes) with the labels (n,)."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, _classes(outputs)))
@@ -56,6 +60,7 @@ def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _classes(outputs: np.ndarray) -> np.ndarray:
+    """The predicted class of each row of logits (n, classes)."""
     if outputs.shape[-1] < 2:
         raise ValueError(f"the model has {outputs.shape[-1]} output, so it names no class: its metric is 'pearson'")
     return outputs.argmax(-1)
@@ -68,3 +73,14 @@ METRICS: dict[str, Metric] = {
     "pearson": pearson,
     "error": error,
 }
+
+
+def metric_named(name: str, alternative: str = "") -> Metric:
+    """The metric of this name; `ValueError` that lists the names, and ends with the alternative, if there is none.
+
+    >>> metric_named("accuracy").__name__
+    'accuracy'
+    """
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}: expected one of {', '.join(map(repr, METRICS))}{alternative}")
+    return METRICS[name]

@@ -14,7 +14,9 @@ from dylora_kit.core.low_rank import LowRankAdapter
 if TYPE_CHECKING:
     import pandas as pd
 
-ORDERS = 100  # so many subsets are drawn where there are more
+CHOICES = 100  # where there are more choices of b rows, so many are drawn
+
+Factors = tuple[Tensor, Tensor, Tensor]  # see _factors
 
 
 @torch.no_grad()
@@ -27,8 +29,11 @@ def ordering(adapters: Adapters, *, method: str = "DyLoRA") -> "pd.DataFrame":
     - captured: the share of the energy that the prefix spans, 0 to 1;
     - best: the share that the b largest singular values hold, which no rank b exceeds (Eckart-Young);
     - any_order: the average share over every choice of b rows, which is what a prefix spans if rows have no order;
-    - score: captured / best. 1 means that the prefix spans directions as good as the best ones. What it makes of them,
-      with its own sizes and scale, is another matter: see the accuracy.
+    - score: captured / best. 1 means that the prefix spans directions as good as the best ones. It does not say how
+      good the prefix itself is, which has sizes and a scale of its own: the accuracy says that.
+
+    Arguments:
+        method: goes into the frame as it is, so that frames can be put one under another.
 
     Returns a tidy frame with the columns method, layer, rank, captured, best, any_order, score.
     A layer whose ΔW is zero is left out: it has no directions yet. Raises `ValueError` for one that is not finite.
@@ -45,12 +50,12 @@ def ordering(adapters: Adapters, *, method: str = "DyLoRA") -> "pd.DataFrame":
     adapters.check_usable()
     rows = []
     for name, layer in adapters.layers.items():
-        small = _core(name, layer)
-        if small is None:
+        factors = _factors(layer)
+        if factors is None:
             continue
-        for b, best in enumerate(_best(small), start=1):
-            captured = _captured(small, torch.arange(b)[None]).item()
-            average = _captured(small, _choices(layer.r, b)).mean().item()
+        for b, best in enumerate(_best(factors), start=1):
+            captured = _captured(factors, torch.arange(b)[None]).item()
+            average = _captured(factors, _choices(layer.r, b)).mean().item()
             rows.append((method, name, b, captured, best, average, captured / best))
     return pd.DataFrame(rows, columns=["method", "layer", "rank", "captured", "best", "any_order", "score"])
 
@@ -58,28 +63,33 @@ def ordering(adapters: Adapters, *, method: str = "DyLoRA") -> "pd.DataFrame":
 @torch.no_grad()
 def scores(adapters: Adapters) -> dict[str, list[float]]:
     """The score of `ordering` alone: by layer, at the ranks 1 … r; zeros where ΔW is zero."""
-    found = {}
+    by_layer: dict[str, list[float]] = {}
     for name, layer in adapters.layers.items():
-        small = _core(name, layer)
-        best = [] if small is None else _best(small)
-        shares = [_captured(small, torch.arange(b)[None]).item() for b in range(1, len(best) + 1)] if small else []
-        found[name] = [share / most for share, most in zip(shares, best, strict=True)] or [0.0] * layer.r
-    return found
+        factors = _factors(layer)
+        if factors is None:
+            by_layer[name] = [0.0] * layer.r
+            continue
+        best = _best(factors)
+        captured = [_captured(factors, torch.arange(b)[None]).item() for b in range(1, len(best) + 1)]
+        by_layer[name] = [share / limit for share, limit in zip(captured, best, strict=True)]
+    return by_layer
 
 
-def _core(name: str, layer: LowRankAdapter) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Rᴮ (r, r), Rᴬ (r, r) and M = Rᴮ·Rᴬᵀ: B·A in bases of its own, where singular values and angles are the same."""
+def _factors(layer: LowRankAdapter) -> Factors | None:
+    """Rᴮ (r, r), Rᴬ (r, r) and M = Rᴮ·Rᴬᵀ; None if B·A is zero.
+
+    With B = Qᴮ·Rᴮ and Aᵀ = Qᴬ·Rᴬ, B·A is Qᴮ·M·Qᴬᵀ: M has the same singular values and angles, and is small.
+    """
+    layer.check_finite("it has no ordering")
     A, B = layer.lora_A.detach().cpu().double(), layer.lora_B.detach().cpu().double()
-    if not bool(A.isfinite().all() and B.isfinite().all()):
-        raise ValueError(f"the adapter of {name!r} holds values that are not finite: it has no ordering")
-    right, left = torch.linalg.qr(A.T)[1], torch.linalg.qr(B)[1]  # Aᵀ = Q·R, (d_in, r) → (r, r)
+    right, left = torch.linalg.qr(A.T)[1], torch.linalg.qr(B)[1]  # (d_in, r) → (r, r), (d_out, r) → (r, r)
     product = left @ right.T  # (r, r) · (r, r) → (r, r)
     return (left, right, product) if product.square().sum() > 0 else None
 
 
-def _captured(core: tuple[Tensor, Tensor, Tensor], choices: Tensor) -> Tensor:
-    """The share of energy that each choice of b rows holds: choices (n, b) → (n,)."""
-    left, right, product = core
+def _captured(factors: Factors, choices: Tensor) -> Tensor:
+    """The share of energy that each choice of b rows spans: choices (n, b) → (n,)."""
+    left, right, product = factors
     inside = _basis(left, choices).mT @ product @ _basis(right, choices)  # (n, b, r) · (r, r) · (n, r, b) → (n, b, b)
     return inside.square().sum((1, 2)) / product.square().sum()
 
@@ -88,18 +98,19 @@ def _basis(columns: Tensor, choices: Tensor) -> Tensor:
     """Orthonormal vectors that span the chosen columns, (n, r, b); zeros where columns are zero or repeat others."""
     scaled = F.normalize(columns, dim=0)
     u, s, _ = torch.linalg.svd(scaled[:, choices].movedim(1, 0), full_matrices=False)
-    return u * (s > 1e-6)[:, None]  # float32 matrices: what is smaller is rounding
+    return u * (s > 1e-6)[:, None]  # the matrices were trained in float32: what is smaller is rounding
 
 
-def _best(core: tuple[Tensor, Tensor, Tensor]) -> list[float]:
+def _best(factors: Factors) -> list[float]:
     """The share of energy that the b largest singular values hold, for b = 1 … r."""
-    energies = torch.linalg.svdvals(core[2]).square()
+    _, _, product = factors
+    energies = torch.linalg.svdvals(product).square()
     return (energies.cumsum(0) / energies.sum()).tolist()
 
 
 def _choices(r: int, b: int) -> Tensor:
-    """Every choice of b out of r rows, or as many as `ORDERS` drawn ones: (n, b)."""
-    if math.comb(r, b) <= ORDERS:
+    """Every choice of b out of r rows, or `CHOICES` that are drawn: (n, b)."""
+    if math.comb(r, b) <= CHOICES:
         return torch.tensor(list(itertools.combinations(range(r), b)))
     generator = torch.Generator().manual_seed(0)
-    return torch.stack([torch.randperm(r, generator=generator)[:b] for _ in range(ORDERS)])
+    return torch.stack([torch.randperm(r, generator=generator)[:b] for _ in range(CHOICES)])

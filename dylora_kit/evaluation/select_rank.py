@@ -10,7 +10,7 @@ from torch import nn
 
 from dylora_kit.core.modes import evaluating
 from dylora_kit.core.rank import RankHandle
-from dylora_kit.evaluation.metrics import LOWER_IS_BETTER, METRICS
+from dylora_kit.evaluation.metrics import LOWER_IS_BETTER, metric_named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen rank, and how sure the choice is. It can be assigned wherever a rank can.
+    """A chosen rank, and how many of the seeds would choose it. It can be assigned wherever a rank can.
 
     Attributes:
         rank: what was chosen, by the mean over seeds.
         best: the rank with the best mean.
         values: the mean at each rank.
-        shares: how many of the seeds, each by itself, would choose each rank: shares that add up to 1.
-        seeds: how many seeds there are. With one, the shares say nothing about how sure the choice is.
+        shares: the share of the seeds that, each by itself, would choose a rank: `{rank: share}`; they add up to 1.
+        seeds: how many seeds there are. With one, the shares say nothing about how certain the choice is.
     """
 
     rank: int
@@ -39,13 +39,13 @@ class Choice:
 
     def __str__(self) -> str:
         if self.seeds == 1:
-            sure = "from one seed, so how sure this is cannot be said"
+            certainty = "from one seed, so how sure this is cannot be said"
         else:
-            sure = f"of {self.seeds} seeds " + ", ".join(
+            certainty = f"of {self.seeds} seeds " + ", ".join(
                 f"{share * self.seeds:.0f} choose rank {rank}" for rank, share in self.shares.items()
             )
         return f"rank {self.rank} ({self.values[self.rank]:.4g}; the best is {self.values[self.best]:.4g} at rank "\
-               f"{self.best}); {sure}"  # fmt: skip
+               f"{self.best}); {certainty}"  # fmt: skip
 
 
 def smallest_rank(frame: "pd.DataFrame", *, tolerance: float = 0.01) -> Choice:
@@ -67,8 +67,8 @@ def smallest_rank(frame: "pd.DataFrame", *, tolerance: float = 0.01) -> Choice:
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be 0 or more: got {tolerance!r}")
     _check(frame)
-    most = tolerance + 1e-9  # 0.90 − 0.89 is a little more than 0.01 in floating point
-    return _chosen(frame, lambda values, best: [rank for rank in values if values[best] - values[rank] <= most])
+    margin = tolerance + 1e-9  # 0.90 − 0.89 is a little more than 0.01 in floating point
+    return _chosen(frame, lambda values, best: [rank for rank in values if values[best] - values[rank] <= margin])
 
 
 def best_rank(frame: "pd.DataFrame", *, costs: Mapping[int, float], budget: float) -> Choice:
@@ -98,6 +98,7 @@ def best_rank(frame: "pd.DataFrame", *, costs: Mapping[int, float], budget: floa
 
 
 def _check(frame: "pd.DataFrame") -> None:
+    """Raises `ValueError` unless the frame is a sweep of one method by one metric, with each rank once for a seed."""
     lacking = [column for column in ("rank", "metric", "value", "seed") if column not in frame]
     if lacking:
         raise ValueError(f"the frame has no column {lacking[0]!r}: pass the result of a sweep")
@@ -105,15 +106,21 @@ def _check(frame: "pd.DataFrame") -> None:
         raise ValueError("the frame is empty: pass the result of a sweep")
     for column in ("metric", "method"):
         if column in frame and frame[column].nunique() > 1:
-            found = ", ".join(map(str, frame[column].unique()))
-            raise ValueError(f"the frame has more than one {column} ({found}): pass the rows of one")
+            values = ", ".join(map(str, frame[column].unique()))
+            raise ValueError(f"the frame has more than one {column} ({values}): pass the rows of one")
     twice = frame[frame.duplicated(["rank", "seed"])]
     if len(twice):
         raise ValueError(f"the frame has rank {twice['rank'].iloc[0]} twice for one seed: pass one sweep for each seed")
 
 
 def _chosen(frame: "pd.DataFrame", rule: Callable[[dict[int, float], int], list[int]]) -> Choice:
+    """The smallest of the ranks that a rule allows, by the mean over seeds, and what each seed alone would choose.
+
+    Arguments:
+        rule: `(values, best) → ranks`: the value at each rank, where more is better, and the best rank.
+    """
     sign = -1.0 if str(frame["metric"].iloc[0]).lower() in LOWER_IS_BETTER else 1.0
+    # a sweep without a seed counts as one seed
     table = frame.assign(seed=frame["seed"].fillna(-1)).pivot(index="seed", columns="rank", values="value")
     table = sign * table.loc[:, table.notna().all()].sort_index(axis=1)
     if table.empty:
@@ -127,8 +134,8 @@ def _chosen(frame: "pd.DataFrame", rule: Callable[[dict[int, float], int], list[
     mean = table.mean()
     rank, best = choose(mean)
     alone = [choose(row)[0] for _, row in table.iterrows()]
-    shares = {one: alone.count(one) / len(alone) for one in sorted(set(alone))}
-    return Choice(rank, best, {int(one): sign * value for one, value in mean.items()}, shares, len(alone))
+    shares = {choice: alone.count(choice) / len(alone) for choice in sorted(set(alone))}
+    return Choice(rank, best, {int(column): sign * value for column, value in mean.items()}, shares, len(alone))
 
 
 def bootstrap(
@@ -148,12 +155,14 @@ def bootstrap(
         metric: a name of `METRICS`.
 
     A rank with outputs that are not finite has no value. Raises `ValueError` for an unknown metric.
+
+    >>> logits = np.array([[0.1, 0.9], [0.8, 0.2]])
+    >>> bootstrap({1: logits}, np.array([1, 0]), resamples=2)["value"].tolist()
+    [1.0, 1.0]
     """
     import pandas as pd
 
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}: expected one of {', '.join(map(repr, METRICS))}")
-    score = METRICS[metric]
+    score = metric_named(metric)
     finite = {rank: bool(np.isfinite(values).all()) for rank, values in outputs.items()}
     rng, rows = np.random.default_rng(seed), []
     for number in range(resamples):
@@ -179,17 +188,18 @@ def latency(model: nn.Module, adapters: RankHandle, batch: Mapping[str, Any], *,
     inputs = {key: value.to(device) for key, value in batch.items()}
     with evaluating(model):
         for repeat in range(repeats + 1):
-            for rank, found in times.items():
+            for rank, seconds in times.items():
                 with adapters.at(rank):
                     _wait(device)
                     start = time.perf_counter()
                     model(**inputs)
                     _wait(device)
                     if repeat:  # the first round warms up
-                        found.append(time.perf_counter() - start)
-    return {rank: float(np.median(found)) for rank, found in times.items()}
+                        seconds.append(time.perf_counter() - start)
+    return {rank: float(np.median(seconds)) for rank, seconds in times.items()}
 
 
 def _wait(device: torch.device) -> None:
+    """Waits until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""PEFT's LoRA adapters, read and attached."""
+"""PEFT's LoRA adapters: read from a folder and attached."""
 
 import math
 import re
@@ -25,8 +25,9 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     Arguments:
         scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
 
-    Raises `ValueError`, and leaves the model as it was, for an adapter with features that are not carried here (such as
-    DoRA or biases), that is damaged, or that was made for another model.
+    Raises `FileNotFoundError` for a missing file and `ValueError` for an adapter that is damaged, that has features
+    which these adapters do not carry (such as DoRA or biases), or that was made for another model. The model is then as
+    it was.
     """
     folder = Path(path)
     config, tensors = read_peft_adapter(folder)

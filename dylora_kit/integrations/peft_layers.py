@@ -11,7 +11,7 @@ from dylora_kit.core.handle import Adapters
 from dylora_kit.core.layer import Wrapper
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.storage.adapter_files import PREFIX
-from dylora_kit.storage.peft_files import LEAVES_BASE, Block
+from dylora_kit.storage.peft_files import LEAVES_BASE, UNSUPPORTED, Block
 
 # PEFT's layers that read the two weights without calling the modules which hold them
 BYPASSING = ("ParamWrapper", "MultiheadAttention")
@@ -20,42 +20,45 @@ BYPASSING = ("ParamWrapper", "MultiheadAttention")
 def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters":
     """Makes the LoRA layers of a PEFT model run at the rank that the returned handle sets.
 
-    At rank r the model does what it did. Sampler, optimizers, `train`, `sweep` and `RankExplorer` work as with
-    `attach`, and parameters keep their names: PEFT's `save_pretrained` saves them as ever. `detach()` gives PEFT's own
-    forward back. PEFT's merging knows no rank: it merges at rank r, with its own scale. While PEFT has the adapter
-    merged or switched off, the handle refuses to set a rank, which would change nothing.
+    At rank r the model computes what it did before. Sampler, optimizers, `train`, `sweep` and `RankExplorer` work as
+    with `attach`. Parameters keep their names, so PEFT's `save_pretrained` works as before. `detach()` gives PEFT's
+    layers their own forward back. PEFT's own merging is at rank r and at its own scale. While PEFT has the adapter
+    merged or switched off, setting a rank raises, since it would change nothing.
 
     Arguments:
         model: a `PeftModel`, or any model with PEFT's LoRA layers in it, such as one of diffusers; also quantised.
         scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
 
     Raises `ValueError` or `TypeError`, and leaves the model as it was, if there is no LoRA layer, if several adapters
-    are active, or if one is merged, switched off, or has a feature that is not carried here (DoRA, biases, embeddings,
-    convolutions).
+    are active, or if one is merged, switched off, or has a feature that these adapters do not carry (DoRA, biases,
+    embeddings, convolutions).
     """
     from peft.tuners.lora import LoraLayer
 
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a model with PEFT's LoRA layers: got a {type(model).__name__}")
-    found = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    peft_layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
     active = {
         adapter
-        for layer in found.values()
+        for layer in peft_layers.values()
         for adapter in layer.active_adapters
         if adapter in layer.lora_A or adapter in layer.lora_embedding_A
     }
     if len(active) != 1:
-        ours = any(isinstance(module, Wrapper) for module in model.modules())
-        none = "it has adapters of this kit, whose handle attach returned" if ours else "it has no LoRA layer"
-        said = f"{len(active)} are: {sorted(active)}" if found else none
-        raise ValueError(f"expected a model in which one LoRA adapter of PEFT is active: {said}")
+        if peft_layers:
+            problem = f"{len(active)} are: {sorted(active)}"
+        elif any(isinstance(module, Wrapper) for module in model.modules()):
+            problem = "it has adapters of this kit, whose handle attach returned"
+        else:
+            problem = "it has no LoRA layer"
+        raise ValueError(f"expected a model in which one LoRA adapter of PEFT is active: {problem}")
     (adapter,) = active
     layers: dict[str, LowRankAdapter] = {}
     rslora = False
     _check_beside(model, adapter)
-    for name, layer in found.items():
+    for name, layer in peft_layers.items():
         if adapter in layer.lora_embedding_A:
-            raise TypeError(f"cannot nest {name!r}: it adapts an embedding, which these adapters do not carry")
+            raise TypeError(f"cannot nest {name!r}: it adapts an embedding, {UNSUPPORTED}")
         if adapter not in layer.lora_A:
             continue
         _check_plain(name, layer, adapter)
@@ -66,11 +69,16 @@ def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters"
         power = 0.5 if kind == "alpha/sqrt(b)" else 1.0
         alpha = layer.scaling[adapter] * layer.r[adapter] ** power
         layers[name.removeprefix(PREFIX)] = LowRankAdapter(down.weight, up.weight, alpha, kind, 0.0)
-    return PeftAdapters(model, layers, found, adapter)
+    return PeftAdapters(model, layers, peft_layers, adapter)
 
 
 class PeftAdapters(Adapters):
-    """The handle on PEFT's own LoRA layers, made by `nest_peft`."""
+    """The handle on PEFT's own LoRA layers, made by `nest_peft`.
+
+    In each of PEFT's layers, lora_A and lora_B get another class until `detach`: `_Down` and `_Up`. So they stay the
+    same modules with the same parameters, which PEFT saves and optimizers hold. A wrapper around them would change the
+    parameters' names, and a forward hook would come after products that are not needed.
+    """
 
     def __init__(self, model: nn.Module, layers: dict[str, LowRankAdapter], peft_layers: Any, adapter: str) -> None:
         from peft.utils import ModulesToSaveWrapper
@@ -107,13 +115,14 @@ class PeftAdapters(Adapters):
             if short in layers:
                 down, up = layer.lora_A[adapter], layer.lora_B[adapter]
                 down.__class__, up.__class__ = _Down, _Up
-                up.__dict__["nested"] = (layers[short], layer, adapter)  # a tuple: no submodule of PEFT's layer
+                # in a tuple, so that the adapter and PEFT's layer are not registered as submodules of lora_B
+                up.__dict__["nested"] = (layers[short], layer, adapter)
                 self._pairs.append((down, up))
                 parent, _, child = name.rpartition(".")
                 self._places.append((model.get_submodule(parent), child, layer))
 
     def check_usable(self, model: nn.Module | None = None) -> None:
-        """Raises `ValueError` if the rank turns nothing: detached, or merged, switched off or removed by PEFT."""
+        """Raises `ValueError` if the rank has no effect: detached, or merged, switched off or removed by PEFT."""
         super().check_usable(model)
         for parent, child, layer in self._places:
             if id(parent._modules.get(child)) != id(layer) or self._adapter not in layer.lora_A:
@@ -144,13 +153,13 @@ class PeftAdapters(Adapters):
                 )
 
     def merge(self, rank: int | None = None) -> None:
-        """Not here: export at a rank with `export_peft`, or merge rank r with PEFT's own `merge_and_unload`."""
+        """Raises `ValueError`: export at a rank with `export_peft`, or merge at r with PEFT's `merge_and_unload`."""
         raise ValueError(
             "PEFT's layers cannot be merged at a rank: use export_peft(path, rank) and merge that with PEFT"
         )
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Writes the adapters as those of `attach`; see `dylora_kit.load`. PEFT's `save_pretrained` works as ever.
+        """Writes the adapters as those of `attach`; see `dylora_kit.load`. PEFT's `save_pretrained` works as before.
 
         Raises `ValueError` for what only PEFT's own format holds.
         """
@@ -159,8 +168,8 @@ class PeftAdapters(Adapters):
         large = [name for name, layer in self.layers.items() if layer.r > min(layer.in_features, layer.out_features)]
         if large:
             raise ValueError(f"{large[0]!r} has a rank above its size, which only PEFT reads: use save_pretrained")
-        held = {id(parameter) for module in self._originals for parameter in module.parameters()}
-        if any(held & {id(p) for p in module.parameters(recurse=False)} for module in self._beside_originals()):
+        copied = {id(parameter) for module in self._originals for parameter in module.parameters()}
+        if any(copied & {id(p) for p in module.parameters(recurse=False)} for module in self._beside_originals()):
             raise ValueError("PEFT trains a copy of a weight that the base model shares: use save_pretrained")
         alphas = {layer.lora_alpha for layer in self.layers.values()}
         if len(alphas) > 1:
@@ -186,16 +195,17 @@ class PeftAdapters(Adapters):
 
 
 class _Down(nn.Linear):
-    """PEFT's lora_A: hands the input on, since `_Up` computes both products."""
+    """PEFT's lora_A: returns its input, since `_Up` computes both products."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
 class _Up(nn.Linear):
-    """PEFT's lora_B: both products at the active rank. PEFT multiplies by its own scale afterwards."""
+    """PEFT's lora_B: both products at the active rank, over PEFT's scale, by which PEFT multiplies afterwards."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Maps the layer's input (…, d_in) to (…, d_out)."""
         adapter, layer, name = self.__dict__["nested"]
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
@@ -209,10 +219,11 @@ def _check_beside(model: nn.Module, adapter: str) -> None:
     for field, unused in (("bias", "none"), ("trainable_token_indices", None)):
         value = getattr(config, field, unused)
         if value != unused:
-            raise ValueError(f"cannot nest {adapter!r}: it has {field} = {value!r}, which these adapters do not carry")
+            raise ValueError(f"cannot nest {adapter!r}: it has {field} = {value!r}, {UNSUPPORTED}")
 
 
 def _check_plain(name: str, layer: Any, adapter: str) -> None:
+    """Raises `ValueError` or `TypeError` for a layer whose output is not that of two linear layers and a scale."""
     if type(layer).__name__ in BYPASSING:
         raise TypeError(f"cannot nest {name!r}: PEFT's {type(layer).__name__} never calls lora_A and lora_B")
     down, up = layer.lora_A[adapter], layer.lora_B[adapter]
@@ -224,7 +235,7 @@ def _check_plain(name: str, layer: Any, adapter: str) -> None:
         raise ValueError(f"cannot nest {name!r}: its lora_A or lora_B has a bias")
     if adapter in getattr(layer, "lora_variant", {}):
         kind = type(layer.lora_variant[adapter]).__name__
-        raise ValueError(f"cannot nest {name!r}: it uses {kind}, which these adapters do not carry")
+        raise ValueError(f"cannot nest {name!r}: it uses {kind}, {UNSUPPORTED}")
     if layer.merged:
         raise ValueError(f"{name!r} is merged into its base weight: call PEFT's unmerge_adapter() first")
     if layer.disable_adapters:

@@ -10,22 +10,23 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.rank import Rank, check_rank
 from dylora_kit.training.optim import NestedAdamW
+from dylora_kit.training.run_settings import check_sampler, check_trains
 from dylora_kit.training.sampling import RankSampler
 
-TIMES = ("_runtime", "_per_second", "_time")
+TIMES = ("_runtime", "_per_second", "_time")  # ends of metrics that say how long an evaluation took
 
 
 class DyLoRACallback(TrainerCallback):
-    """Draws the rank of each optimizer step, and evaluates at several ranks.
+    """Draws the rank of each optimizer step, and evaluates at several ranks. In use:
 
         callback = DyLoRACallback(adapters, sampler)
         trainer = Trainer(..., optimizers=(NestedAdamW(adapters, lr=1e-3), None), callbacks=[callback])
         callback.sweep(trainer)
 
     One b is drawn per optimizer step, for all its micro-batches. Between steps the rank is what it was before training,
-    so nothing is evaluated or saved at a drawn one; an error within a step leaves the drawn one until training starts
-    again, or until you set another. What is drawn at a step follows from the sampler's seed and
-    the number of the step alone: processes agree, and a run that resumes draws what it would have drawn.
+    so nothing is evaluated or saved at a drawn rank. After an error within a step the drawn rank stays until training
+    starts again, or until you set another. What is drawn at a step follows from the sampler's seed and the number of
+    the step alone: processes agree, and a run that resumes draws what it would have drawn.
 
     Each checkpoint also gets a folder `adapter`, which `dylora_kit.load` reads. Callbacks that look at what the sweep
     adds, such as transformers' `EarlyStoppingCallback`, have to stand after this one in the trainer's list.
@@ -37,8 +38,7 @@ class DyLoRACallback(TrainerCallback):
 
     def __init__(self, adapters: Adapters, sampler: RankSampler) -> None:
         adapters.check_usable()
-        if sampler.distribution.hi > adapters.r:
-            raise ValueError(f"the sampler draws ranks up to {sampler.distribution.hi}, but r = {adapters.r}")
+        check_sampler(sampler, adapters)
         self.adapters, self.sampler = adapters, sampler
         self._outside: Rank | None = None  # the rank to give back, while a step is open
         self._trainer: Trainer | None = None
@@ -100,8 +100,8 @@ class DyLoRACallback(TrainerCallback):
         if self._trainer is None or metrics is None:
             return
         prefix = min((key[: -len("runtime")] for key in metrics if key.endswith("_runtime")), key=len)
-        found: dict[str, float] = {}
-        names: dict[str, list[float]] = {}
+        at_ranks: dict[str, float] = {}
+        values_of: dict[str, list[float]] = {}  # by metric, over the ranks
         for rank in self._ranks:
             with self.adapters.at(rank):
                 output = self._trainer.evaluation_loop(
@@ -112,11 +112,11 @@ class DyLoRACallback(TrainerCallback):
                 )
             for key, value in (output.metrics or {}).items():
                 if key.startswith(prefix) and isinstance(value, int | float | np.number) and not key.endswith(TIMES):
-                    found[f"{key}_rank_{rank}"] = float(value)
-                    names.setdefault(key, []).append(float(value))
-        found |= {f"{key}_mean": sum(values) / len(values) for key, values in names.items()}
-        metrics.update(found)
-        self._trainer.log(found)
+                    at_ranks[f"{key}_rank_{rank}"] = float(value)
+                    values_of.setdefault(key, []).append(float(value))
+        at_ranks |= {f"{key}_mean": sum(values) / len(values) for key, values in values_of.items()}
+        metrics.update(at_ranks)
+        self._trainer.log(at_ranks)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Saves the adapters beside the trainer's own files."""
@@ -125,12 +125,11 @@ class DyLoRACallback(TrainerCallback):
 
 
 def _check_optimizer(adapters: Adapters, optimizer: Any) -> None:
+    """Raises `ValueError` for an optimizer of other parameters, and warns of one that moves rows not drawn."""
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
     if not hasattr(inner, "param_groups"):
         return
-    trained = {id(parameter) for group in inner.param_groups for parameter in group["params"]}
-    if not all(id(parameter) in trained for parameter in adapters.nested_parameters()):
-        raise ValueError("the trainer's optimizer does not train these adapters: make it from the handle you pass")
+    check_trains(inner, adapters, "the trainer's optimizer")
     if not isinstance(inner, NestedAdamW):
         warnings.warn(
             f"with {type(inner).__name__} rows move that were not drawn, as in the authors' code: for the exact update "

@@ -24,6 +24,7 @@ from dylora_kit.storage.files import read_json, read_tensors
 Block = tuple[Tensor, Tensor, float]  # A (n, d_in), B (d_out, n) and a scale: ΔW = scale · B·A
 
 LEAVES_BASE = (True, False, "gaussian", "orthogonal", "eva")  # PEFT's starts of lora_A that don't change base weights
+UNSUPPORTED = "which these adapters do not carry"
 # what PEFT can do that these adapters do not carry: field and the values that mean "not used"
 NOT_CARRIED: dict[str, tuple[Any, ...]] = {
     "use_dora": (False,),
@@ -184,6 +185,7 @@ def _padded(A: Tensor, B: Tensor, rank: int) -> Block:
 
 
 def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
+    """Raises `ValueError` for a config that is not of LoRA, or uses something of `NOT_CARRIED`."""
     if config.get("peft_type") != "LORA":
         raise ValueError(
             f"{folder / CONFIG} is of type {config.get('peft_type')!r}: only LORA adapters can be imported"
@@ -191,6 +193,4 @@ def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
     for field, unused in NOT_CARRIED.items():
         value = config.get(field)
         if value is not None and value not in unused:
-            raise ValueError(
-                f"{folder / CONFIG} uses {field} = {value!r}, which these adapters do not carry: use it with PEFT"
-            )
+            raise ValueError(f"{folder / CONFIG} uses {field} = {value!r}, {UNSUPPORTED}: use it with PEFT")

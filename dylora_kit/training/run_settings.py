@@ -94,18 +94,28 @@ def checked_optimizer(
     """
     adapters.check_usable(model)
     adapters.check_unmerged("training")
-    if sampler.distribution.hi > adapters.r:
-        raise ValueError(f"the sampler draws ranks up to {sampler.distribution.hi}, but r = {adapters.r}")
+    check_sampler(sampler, adapters)
     if given is None:
         if not isinstance(adapters, Adapters):
             raise ValueError("this model has no adapters for NestedAdamW: pass an optimizer of its parameters")
         return NestedAdamW(adapters, lr=1e-3 if lr is None else lr, weight_decay=weight_decay or 0.0)
     if lr is not None or weight_decay is not None:
         raise ValueError("give lr and weight_decay to the optimizer you pass, not to train()")
-    optimized = {parameter for group in given.param_groups for parameter in group["params"]}
-    if not all(parameter in optimized for parameter in adapters.nested_parameters()):
-        raise ValueError("the optimizer does not train these adapters: make it from the handle you pass")
+    check_trains(given, adapters, "the optimizer")
     return given
+
+
+def check_sampler(sampler: RankSampler, adapters: RankHandle) -> None:
+    """Raises `ValueError` if the sampler draws ranks that these adapters do not have."""
+    if sampler.distribution.hi > adapters.r:
+        raise ValueError(f"the sampler draws ranks up to {sampler.distribution.hi}, but r = {adapters.r}")
+
+
+def check_trains(optimizer: torch.optim.Optimizer, adapters: RankHandle, name: str) -> None:
+    """Raises `ValueError` if the optimizer, which the sentence calls by this name, does not train these adapters."""
+    trained = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+    if not all(parameter in trained for parameter in adapters.nested_parameters()):
+        raise ValueError(f"{name} does not train these adapters: make it from the handle you pass")
 
 
 def checked_folder(checkpoint: str | Path | None, adapters: RankHandle, resume: bool) -> Path | None:
