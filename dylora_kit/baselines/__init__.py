@@ -4,6 +4,7 @@ In reading order:
 
 - `autoencoder`: nested dropout, and PCA
 - `svd_cut`: the closest cut of a trained LoRA, and a new head for it
+- `gated_layer`: a linear layer whose rank-1 parts have gates
 - `flop`: FLOP, gates that find a size
 - `adalora`: AdaLoRA, by PEFT
 - `bag_of_words`: the simplest classifier of texts

@@ -11,6 +11,7 @@ from torch.optim.adamw import adamw
 
 from dylora_kit.core.handle import Adapters
 from dylora_kit.training.reached_rows import RowTracker, tracker_of
+from dylora_kit.training.row_update import Stack
 
 
 class NestedAdamW(Optimizer):
@@ -63,20 +64,9 @@ class NestedAdamW(Optimizer):
     ) -> None:
         if update not in ("exact", "authors"):
             raise ValueError(f"unknown update {update!r}: expected 'exact' or 'authors'")
-        if row_lr is not None:
-            row_lr = [float(factor) for factor in row_lr]
-            if update != "exact":
-                raise ValueError("row_lr needs update='exact': plain AdamW has one learning rate for all rows")
-            if len(row_lr) != adapters.r or not all(0 <= factor < math.inf for factor in row_lr):
-                raise ValueError(f"row_lr must be {adapters.r} finite factors, at least 0, one per row: got {row_lr}")
-        for name, value in {"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be finite and at least 0: got {value!r}")
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be at least 0 and less than 1: got {betas!r}")
+        row_lr = None if row_lr is None else _checked_row_lr(row_lr, update, adapters.r)
+        _check_numbers({"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}, betas)
         adapters.check_usable()
-        if len(betas) != 2:
-            raise ValueError(f"betas must be two numbers: got {betas!r}")
         layers = list(adapters.layers.values())
         rows_along = {
             p: dim for layer in layers for dim, p in enumerate((layer.lora_A, layer.lora_B)) if p.requires_grad
@@ -100,7 +90,7 @@ class NestedAdamW(Optimizer):
         if update == "exact":
             for layer in layers:
                 self._trackers.update({p: tracker_of(layer) for p in (layer.lora_A, layer.lora_B) if p in rows_along})
-        self._stacks: list[_Stack] | None = None
+        self._stacks: list[Stack] | None = None
         super().__init__(
             groups,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False, "row_lr": None},
@@ -158,13 +148,13 @@ class NestedAdamW(Optimizer):
         super().load_state_dict(state_dict)
         self._stacks = None
 
-    def _ready_stacks(self) -> list["_Stack"]:
+    def _ready_stacks(self) -> list[Stack]:
         """One stack for all parameters of the same device, type, shape and kind (lora_A or lora_B)."""
         if self._stacks is None:
             kinds: dict[Any, list[Tensor]] = {}
             for p, dim in self._rows_along.items():
                 kinds.setdefault((p.device, p.dtype, p.shape, dim), []).append(p)
-            self._stacks = [_Stack(params, dim, self.state) for (*_, dim), params in kinds.items()]
+            self._stacks = [Stack(params, dim, self.state) for (*_, dim), params in kinds.items()]
         return self._stacks
 
     def _plain_step(self, group: dict[str, Any]) -> None:
@@ -195,79 +185,22 @@ class NestedAdamW(Optimizer):
         )
 
 
-class _Stack:
-    """Adapter parameters of one shape, with their moments stacked, so that one kernel updates them all.
-
-    Attributes:
-        params: the parameters, all of one shape.
-        dim: the dimension along which rows are counted: 0 for lora_A, and 1 for lora_B, where they are columns.
-        steps: how often each row was updated, shape (layers, rows).
-        exp_avg, exp_avg_sq: AdamW's moments, shape (layers, *shape). The optimizer's state holds views of these.
-    """
-
-    def __init__(self, params: list[Tensor], dim: int, state: dict[Any, Any]) -> None:
-        self.params, self.dim = params, dim
-        first = params[0]
-        stacks = {
-            # on the CPU, as torch's own step counts
-            "step": torch.zeros(len(params), first.shape[dim], dtype=torch.float32, device="cpu"),
-            "exp_avg": torch.zeros(len(params), *first.shape, dtype=first.dtype, device=first.device),
-            "exp_avg_sq": torch.zeros(len(params), *first.shape, dtype=first.dtype, device=first.device),
-        }
-        for key, stack in stacks.items():
-            for p, view in zip(params, stack, strict=True):
-                if key in state[p]:
-                    view.copy_(state[p][key])
-                state[p][key] = view
-        self.steps, self.exp_avg, self.exp_avg_sq = stacks.values()
-
-    def step(self, group: dict[str, Any], reached: list[Tensor | None]) -> None:
-        """Updates, in each parameter, the rows that `reached` marks; parameters with the same run of rows together."""
-        members_of: dict[tuple[int, int], list[int]] = {}
-        for index, (p, rows) in enumerate(zip(self.params, reached, strict=True)):
-            if p.grad is not None and rows is not None:
-                for run in _runs(rows):
-                    members_of.setdefault(run, []).append(index)
-        for (low, high), members in members_of.items():
-            self._step_rows(group, low, high, members)
-
-    def _step_rows(self, group: dict[str, Any], low: int, high: int, members: list[int]) -> None:
-        """AdamW on the rows low+1 … high of those parameters, each row with its own step count."""
-        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
-        params = [self.params[index] for index in members]
-        whole = len(members) == len(self.params)  # then the stacks are updated in place, else a copy of these layers
-        steps = self.steps[:, low:high] if whole else self.steps[members, low:high]
-        moments = [stack.narrow(self.dim + 1, low, high - low) for stack in (self.exp_avg, self.exp_avg_sq)]
-        mean, square = moments if whole else (moment[members] for moment in moments)
-        rows = [p.detach().narrow(self.dim, low, high - low) for p in params]
-        grads = torch.stack([p.grad.narrow(self.dim, low, high - low) for p in params])  # type: ignore[union-attr]
-
-        steps += 1
-        count = steps.double()
-        rates = torch.tensor(group["row_lr"][low:high] if group["row_lr"] else [1.0], dtype=torch.float64) * lr
-        factors = torch.stack([rates / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
-        # each (layers, rows, 1) for lora_A, (layers, 1, rows) for lora_B
-        step_size, root = factors.to(mean.device, mean.dtype, non_blocking=True).unsqueeze(3 - self.dim)
-        mean.lerp_(grads, 1 - beta1)
-        square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
-        change = (square.sqrt() / root).add_(group["eps"])
-        torch.div(mean, change, out=change).mul_(step_size)
-        if decay:
-            shrinkage = (1 - decay * rates).to(mean.device, mean.dtype)  # (rows,), or (1,) for all
-            torch._foreach_mul_(rows, [shrinkage.unsqueeze(1 - self.dim)] * len(rows))
-        torch._foreach_sub_(rows, list(change))
-        if not whole:
-            self.steps[members, low:high] = steps
-            for moment, new in zip(moments, (mean, square), strict=True):
-                moment[members] = new
+def _checked_row_lr(row_lr: Sequence[float], update: str, r: int) -> list[float]:
+    """The factors as floats; `ValueError` if they are not r finite ones, at least 0, or the update is not exact."""
+    factors = [float(factor) for factor in row_lr]
+    if update != "exact":
+        raise ValueError("row_lr needs update='exact': plain AdamW has one learning rate for all rows")
+    if len(factors) != r or not all(0 <= factor < math.inf for factor in factors):
+        raise ValueError(f"row_lr must be {r} finite factors, at least 0, one per row: got {factors}")
+    return factors
 
 
-def _runs(rows: Tensor) -> list[tuple[int, int]]:
-    """The runs of marked rows, as (first, after the last).
-
-    >>> _runs(torch.tensor([1.0, 1.0, 0.0, 1.0]))
-    [(0, 2), (3, 4)]
-    """
-    marks = [0.0, *rows.tolist(), 0.0]
-    edges = [index for index in range(len(marks) - 1) if marks[index] != marks[index + 1]]
-    return list(zip(edges[::2], edges[1::2], strict=True))
+def _check_numbers(at_least_zero: dict[str, float], betas: Sequence[float]) -> None:
+    """Raises `ValueError` for a number that is negative or not finite, and for betas that are not two from 0 to 1."""
+    for name, value in at_least_zero.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and at least 0: got {value!r}")
+    if not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas must be at least 0 and less than 1: got {betas!r}")
+    if len(betas) != 2:
+        raise ValueError(f"betas must be two numbers: got {betas!r}")

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dylora_kit as dk
-from dylora_kit.baselines.flop import Gates, HardConcrete, flop, flop_lora
+from dylora_kit.baselines.flop import Gates, flop, flop_lora
+from dylora_kit.baselines.gated_layer import HardConcrete
 
 
 class Net(nn.Module):
