@@ -9,9 +9,10 @@ from typing import Any
 import nbformat
 import pytest
 
-from dylora_kit.lessons.repository_address import read_address, texts_with_address
+from dylora_kit.lessons.repository_address import in_notebook, read_address, texts_with_address
 
 ROOT = Path(__file__).parent.parent
+EXAMPLE = "https://github.com/you/your_repository"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -82,8 +83,10 @@ def test_nothing_sends_a_reader_to_another_address(notebook: Path) -> None:
 def test_cells_are_short_and_the_text_is_of_a_lesson_s_length(notebook: Path) -> None:
     lines = sorted(len(cell.source.splitlines()) for cell in cells(notebook, "code"))
     assert lines[len(lines) // 2] <= 5
-    words = sum(len(cell.source.split()) for cell in cells(notebook, "markdown"))
-    assert 900 <= words <= 1500
+    saved = notebook.read_text(encoding="utf-8")
+    for text in (saved, in_notebook(saved, notebook.name, EXAMPLE)):
+        markdown = [cell for cell in nbformat.reads(text, 4).cells if cell.cell_type == "markdown"]
+        assert 900 <= sum(len(cell.source.split()) for cell in markdown) <= 1500
     assert 35 <= len(nbformat.read(notebook, 4).cells) <= 55
 
 

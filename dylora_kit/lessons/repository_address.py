@@ -10,10 +10,7 @@ from pathlib import Path
 
 from dylora_kit.storage.files import write_files
 
-NOTE = (
-    "Run the next cell first. On your own machine it does nothing. On Colab it fetches the kit, and leaves torch and "
-    "numpy as they are."
-)
+NOTE = "Run the next cell first. On Colab it fetches the kit, and changes neither torch nor numpy."
 SETUP = """\
 import importlib.util, subprocess, sys
 if importlib.util.find_spec("dylora_kit") is None:
