@@ -29,8 +29,8 @@ print(json.dumps(stopped))
 """
 # file, the code as it is, the code with the fault
 REVERSED = [
-    ("core/low_rank.py", "_cast(B[:, :b], dtype).T", "_cast(B[:, -b:], dtype).T"),
-    ("core/low_rank.py", "inputs @ _cast(A[:b], dtype).T", "inputs @ _cast(A[-b:], dtype).T"),
+    ("core/low_rank_product.py", "_cast(B[:, :b], dtype).T", "_cast(B[:, -b:], dtype).T"),
+    ("core/low_rank_product.py", "inputs @ _cast(A[:b], dtype).T", "inputs @ _cast(A[-b:], dtype).T"),
     ("core/low_rank.py", "(self.lora_B[:, :b] @ self.lora_A[:b])", "(self.lora_B[:, -b:] @ self.lora_A[-b:])"),
     ("baselines/autoencoder.py", "self.model.encoder)[: self._active.b]", "self.model.encoder)[-self._active.b :]"),
     ("baselines/autoencoder.py", "self.decoder.T)[: units.shape[1]]", "self.decoder.T)[-units.shape[1] :]"),
@@ -41,7 +41,7 @@ UNMERGED_BY_SUBTRACTION = [
     ("core/layer.py", "self._original, weight.data = weight.data, merged",
      "self._original, weight.data = merged - self.delta_as_weight(), merged"),
 ]  # fmt: skip
-NOT_FROZEN = [("core/low_rank.py", "low, scale, gate, own = (b - 1 if frozen else 0)", "low, scale, gate, own = (0)")]
+NOT_FROZEN = [("core/low_rank.py", "(b - 1 if frozen else 0)", "(0)")]
 
 
 def stopped_with(faults: list[tuple[str, str, str]], folder: Path) -> dict[str, str]:
