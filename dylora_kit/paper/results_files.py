@@ -90,7 +90,7 @@ def at_every_rank(frame: pd.DataFrame, what: str, methods: Sequence[str], *, per
     """
     seeds = frame["seed"].nunique()
     if seeds != len(SEEDS):
-        what = f"{what.removesuffix(')')}, {seeds} seeds)"
+        what = f"{what.removesuffix(')')}, {seeds} seed{'s' * (seeds > 1)})"
     values = {key: list(of) for key, of in frame.groupby(["method", "rank"])["value"]}
     return [
         {"task": what, "method": method}
