@@ -30,6 +30,7 @@ from dylora_kit.paper.compared_methods import (
     NEW_HEAD,
     ONE,
     SVD,
+    trained,
 )
 from dylora_kit.paper.published import printed_table
 from dylora_kit.paper.results_files import results_of
@@ -136,7 +137,7 @@ def the_small_english_world() -> list[str]:
     assert [wrong[DYLORA, b] < wrong[LORA, b] for b in RANKS] == [True] * 5 + [False] * 3
     assert wrong[DYLORA, 4] - wrong[DYLORA].min() < 1.5
     by_svd = {task: best[task] - found[SVD] for task, found in at.items()}
-    assert max(lost.loc[2:].max() for lost in by_svd.values()) < 1.05
+    assert max(lost.loc[2:].max() for lost in by_svd.values()) < 1
     at_1 = {task: round(lost[1]) for task, lost in by_svd.items()}
     assert at_1.pop("world-entailment") == 5 and max(at_1.values()) == 2
     ahead = {task: found[DYLORA] - found[SVD] for task, found in at.items()}
@@ -220,7 +221,7 @@ def real_text() -> list[str]:
         f"At the scale of rank 8 it loses {sst2[LORA, 8] - sst2[HELD, 1]:.0f}, and most of that is then the scale and "
         "not the lost rows.",
         f'To answer "yes" always gives an F1 of {100 * yes[1]:.0f} on MRPC and an accuracy of {100 * yes[0]:.0f}.',
-        f"So in F1 DyLoRA is {gain} points above no answer at all.",
+        f"So DyLoRA's F1 is {gain} points above that.",
         "RTE is not learned by any of them in 300 steps: to answer always with the larger class gives "
         f"{100 * larger:.0f}.",
     ]
@@ -254,7 +255,7 @@ def how_b_is_drawn() -> list[str]:
         "At rank 8 it is 1 point behind on turned digits, as in the paper.",
         "At rank 8 it is better to train rows 1 to b than row b alone.",
         "Differs: on acceptability the geometric distribution is not behind at rank 8.",
-        f"There row b alone costs {cost[0]:.0f} points on turned digits and {cost[1]:.0f} on acceptability, in the "
+        f"At rank 8 row b alone costs {cost[0]:.0f} points on turned digits and {cost[1]:.0f} on acceptability, in the "
         f"paper {printed:.0f}.",
         "Two likely reasons: 1,000 steps and fewer are few for a row that learns in every eighth of them, and the "
         "paper's rows move in the other steps too.",
@@ -363,7 +364,7 @@ def what_a_search_costs() -> list[str]:
         f"{paper[2] / paper[0]:.1f}.",
         f"The powers of two take {powers[0]:.1f} and {powers[1]:.1f} times as long.",
         "Counted in floating-point operations, eight LoRAs are exactly 8.0 DyLoRAs on both tasks.",
-        "So what differs from 8 is the clock.",
+        "What differs from 8 is not the arithmetic.",
     ]
 
 
@@ -373,16 +374,15 @@ def a_lora_of_its_own() -> list[str]:
     for task in (TURNED, ACCEPTABILITY):
         at = means("search", task, by=("method", "r", "rank"))
         ahead.append({b: at[ONE, b, b] - at[DYLORA, 8, b] for b in RANKS})
-    assert max(by[b] for by in ahead for b in range(3, 9)) < 2.2
+    higher = [by[b] for by in ahead for b in range(3, 9)]
     assert [round(by[b]) for b in (2, 8) for by in ahead] == [3, 3, 2, 2]
     again = means("table2", TURNED)
     steps = [settings.TABLE2[TURNED]["steps"], settings.SHORT[TURNED]["steps"]]
     return [
-        "A LoRA of its own is clearly better at ranks 1 and 2, and little or nothing at higher ranks.",
+        f"A LoRA of its own is clearly better at ranks 1 and 2, and {span(higher)} points at higher ranks.",
         f"A LoRA of rank 1 alone is {ahead[0][1]:.0f} points better there than DyLoRA on turned digits, and "
         f"{ahead[1][1]:.0f} on acceptability.",
         "One of rank 2 is 3 points better on both, and one of rank 8 is 2.",
-        "From rank 3 to rank 8 it is never more than 2 points better.",
         f"With {steps[0]:,} steps instead of {steps[1]:,}, rank 1 on turned digits is "
         f"{again[ONE, 1] - again[DYLORA, 1]:.1f} points behind, and not {ahead[0][1]:.0f} (Table 2).",
     ]
@@ -526,6 +526,7 @@ def how_everything_was_trained() -> list[str]:
     assert (str(settings.R), str(settings.ALPHA)) == (printed["r"], printed["alpha"])
     assert printed["seeds"].split(", ").count("10") == 2
     assert set(map(str, settings.SEEDS[:4])) == set(printed["seeds"].split(", "))
+    clipped = signature(trained).parameters["max_grad_norm"].default
     d_in = 1000
     drawn, _ = new_matrices(d_in, d_in, 100, torch.Generator().manual_seed(0), torch.empty(0))
     theirs = nn.init.kaiming_uniform_(torch.empty(100, d_in), a=5**0.5, generator=torch.Generator().manual_seed(0))
@@ -539,6 +540,8 @@ def how_everything_was_trained() -> list[str]:
         "Here `lora_A` starts with a deviation of 1/√d_in.",
         "PEFT and the authors' code draw uniformly between −1/√d_in and 1/√d_in, which has a deviation of 1/√(3·d_in).",
         "So here it starts √3 times as large, and a rate that is right there need not be right here.",
+        f"Gradients are clipped at a norm of {clipped:g}, except on digits in Table 2 and in the ordering, where they "
+        "are not clipped.",
         f"r is {settings.R} and α is {settings.ALPHA}, as in the paper, on query and value, and the head is "
         "trained along.",
         f"The seeds are {', '.join(map(str, settings.SEEDS[:4]))} and {settings.SEEDS[4]}.",
