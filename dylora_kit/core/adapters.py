@@ -89,7 +89,7 @@ def attach(
         "lora_alpha": lora_alpha,
         "scaling": scaling,
         "lora_dropout": float(lora_dropout),
-        "target_modules": target_modules if isinstance(target_modules, str) else list(target_modules),
+        "target_modules": target_modules,
         "modules_to_save": list(modules_to_save),
         "rank_pattern": {name: int(limit) for name, limit in rank_pattern.items()},
         "split_fused": bool(split_fused),
@@ -129,7 +129,7 @@ def _wrapped(
             else:
                 wrappers[name] = DyLoRALinear(base, limits[name], *options)
         except (TypeError, ValueError) as error:
-            if type(error) in (TypeError, ValueError):
+            if type(error) in (TypeError, ValueError):  # a subclass may be made of other arguments
                 raise type(error)(f"{name}: {error}") from None
             raise
     return wrappers

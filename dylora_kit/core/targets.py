@@ -130,10 +130,12 @@ def is_linear(module: nn.Module | None) -> bool:
 
 
 def _linear_ends(model: nn.Module) -> list[str]:
+    """The last parts of the names of all linear layers, each once."""
     return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module)})
 
 
 def _no_match(model: nn.Module, target: str) -> ValueError:
+    """The error for a target that matches nothing, with close names and the names of all linear layers."""
     ends = _linear_ends(model)
     close = difflib.get_close_matches(target.rpartition(".")[2], ends, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""

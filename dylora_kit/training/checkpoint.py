@@ -92,6 +92,7 @@ class Checkpoint:
         return next(self.model.parameters()).device
 
     def _weights(self) -> dict[str, Tensor]:
+        """The model's trained parameters and persistent buffers, by their names in the file."""
         trained = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
         persistent = self.model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
         return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers() if name in persistent}

@@ -90,21 +90,25 @@ class RowTracker:
         self.rows, self._has_gradient, self._pass_rows = None, False, None
 
     def _watched(self) -> int:
+        """The index of the watched parameter: 0 for lora_A, 1 for lora_B."""
         lora_A = self._parameters[0]()
         return 0 if lora_A is not None and lora_A.requires_grad else 1
 
     def _before_gradient(self, index: int) -> None:
+        """Hook before a gradient is added to the parameter's: notices whether that was cleared."""
         parameter = self._parameters[index]()
         if index == self._watched() and parameter is not None:
             old = parameter.grad
             self._cleared = old is None or (old._version != self._version and not bool(old.any()))
 
     def _after_gradient(self, index: int, parameter: Tensor) -> None:
+        """Hook after a gradient was added."""
         if index == self._watched() and parameter.grad is not None:
             self._version, self._has_gradient = parameter.grad._version, True
             self._join()
 
     def _on_rows(self, reached: Tensor) -> None:
+        """Hook after the gradient of `layer.reached` came, which names the rows."""
         assert reached.grad is not None
         # at most 1: the rows of a layer that runs several times in one pass are added up
         self._pass_rows, reached.grad = reached.grad.clamp(max=1), None

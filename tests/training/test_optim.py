@@ -424,7 +424,7 @@ def test_autograd_grad_in_between_changes_nothing():
                     torch.autograd.grad(loss_of(model, batch()), watched)
             assert step_and_see(optimizer, adapters) == selected_rows(b, False)
         results.append([p.detach() for p in watched])
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("reached", ["finite", "infinite"])
@@ -467,12 +467,12 @@ def test_a_second_optimizer_on_the_same_adapters_starts_afresh(first):
 
 
 def test_two_optimizers_in_use_at_once_select_the_same_rows():
-    model, adapters, one = build()
-    other = dk.NestedAdamW(adapters, **OPTIONS)
+    model, adapters, first = build()
+    second = dk.NestedAdamW(adapters, **OPTIONS)
     for b in (5, 2):
         run_at(model, adapters, b)
-        assert step_and_see(one, adapters) == selected_rows(b, False)
-        assert step_and_see(other, adapters) == selected_rows(b, False)
+        assert step_and_see(first, adapters) == selected_rows(b, False)
+        assert step_and_see(second, adapters) == selected_rows(b, False)
         model.zero_grad()
 
 
@@ -777,8 +777,8 @@ def test_a_gradient_made_behind_the_back_of_the_record_is_refused():
     loss_of(model, batch()).backward()
     optimizer.step()
     adapters.rank = 3
-    own = [p for p, _ in parameters(adapters)]
-    for p, gradient in zip(own, torch.autograd.grad(loss_of(model, batch()), own), strict=True):
+    nested = [p for p, _ in parameters(adapters)]
+    for p, gradient in zip(nested, torch.autograd.grad(loss_of(model, batch()), nested), strict=True):
         p.grad = gradient
     with pytest.raises(RuntimeError, match="full backward pass"):
         optimizer.step()
