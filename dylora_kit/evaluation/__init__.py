@@ -1,4 +1,4 @@
-"""What a trained adapter is worth at each rank, and which rank to take.
+"""Evaluation of a trained model at each rank, and the choice of a rank.
 
 In reading order:
 
