@@ -4,8 +4,7 @@ In reading order:
 
 - `sampling`: how the rank b of a step is drawn (p_B)
 - `objectives`: individual, summation and mixed loss, as ranks and weights
-- `reached_rows`: which rows the backward passes reached
-- `row_update`: AdamW on some rows of many parameters at once
+- `row_update`: which rows the gradients reach, and AdamW on them alone
 - `optim`: AdamW that updates the rows of Algorithm 1 and no others
 - `checkpoint`: what a training needs to go on where it stopped
 - `run_settings`: what a training is asked for, checked before it starts
