@@ -84,7 +84,7 @@ class Draft:
     def verb(self, moods: tuple[int, ...] = (-1, 0, 1), short: bool = False) -> tuple[VerbPhrase, Phrase] | None:
         """A verb phrase for some fact that is left, and the phrase it was made of; None if no phrase fits.
 
-        The kind is told last. A `short` verb phrase tells no kind and has no participle.
+        The kind is told last. A `short` verb phrase tells no kind and has no phrase of the role `post`.
         """
         among = tuple(key for key in self.left if key != "kind")
         roles = ("verb", "adj", "pp", "np") if short else ("verb", "verb", "adj", "pp", "np", "post")

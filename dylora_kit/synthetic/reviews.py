@@ -98,7 +98,7 @@ def judgement(
     firm: bool = False,
     turned: float = TURNED,
 ) -> str:
-    """A clause that judges something, good or bad; some of those that say good do it with bad words.
+    """A clause that judges something as good (1) or bad (0), sometimes by denying the opposite word.
 
     Arguments:
         granted: only in forms that go well after "that".

@@ -8,10 +8,10 @@ from dylora_kit.synthetic.facts import ORDERED, VALUES
 from dylora_kit.synthetic.grammar import to_verb
 from dylora_kit.synthetic.lexicon import phrases
 
-# of these a restaurant has one value at most: it may be near two landmarks, or by the river in the old town
+# attributes that have a single value: a restaurant may be near two landmarks, or by the river and in the old town
 ASKED = tuple(key for key in VALUES if key not in ("landmark", "owner", "area", "food", "rest"))
-DENIED = 0.3  # how often a statement denies a value
-BOUND = 0.5  # how often one about a number is about more or fewer
+DENIED = 0.3  # share of statements that deny a value
+BOUND = 0.5  # share of statements about a number that say more or fewer
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ _UNDENIABLE = {
 def draw(rng: Random, attribute: str) -> Statement:
     """A statement about an attribute, true of some restaurants and false of others."""
     values = VALUES[attribute]
-    # where there is room for sixty there is room for thirty: seats are only said to be more or fewer
+    # where there is room for sixty there is also room for thirty, so seats are only said to be more or fewer
     if attribute in ORDERED and attribute != "price" and (attribute == "seats" or rng.random() < BOUND):
         return Statement(attribute, rng.choice(("over", "under")), rng.choice(values[1:-1]))
     deny = attribute not in ("stars", "closes", "opens") and rng.random() < DENIED
@@ -84,7 +84,7 @@ def predicate(
     options = []
     for phrase in phrases(statement.attribute, statement.value, held_out=held_out):
         verb = to_verb(phrase, rng)
-        if verb is None or "until" in phrase.words:  # what is open until midnight is open until eleven
+        if verb is None or "until" in phrase.words:  # a place that closes at midnight is also open until eleven
             continue
         if denied and (phrase.role in ("post", "np") or not _can_be_denied(phrase.words)):
             continue
