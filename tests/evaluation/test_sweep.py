@@ -229,12 +229,12 @@ def test_a_sweep_of_8_ranks_costs_no_more_than_8_evaluations():
     adapters = dk.attach(model, r=8, target_modules=["down"])
     data, ratios = examples(256), []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         dk.sweep(model, adapters, data, progress=False)
-        middle = time.perf_counter()
+        middle = time.process_time()
         for b in range(1, 9):
             dk.sweep(model, adapters, data, ranks=[b], progress=False)
-        ratios.append((middle - start) / (time.perf_counter() - middle))
+        ratios.append((middle - start) / (time.process_time() - middle))
     assert statistics.median(ratios) < 1.3
 
 
