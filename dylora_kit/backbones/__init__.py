@@ -86,8 +86,8 @@ def pretrain(name: str = "digits-vit", folder: Path | None = None, *, progress: 
     Returns the measured numbers, such as `{"validation": 0.99, "test": 0.98}`. The same machine gives the same weights
     again. Raises `ValueError` for an unknown name.
     """
-    folder = folder or _folder(name)
-    return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, folder, progress=progress)
+    default = _folder(name)
+    return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, folder or default, progress=progress)
 
 
 def _other_version(name: str, why: str) -> ValueError:
