@@ -9,6 +9,8 @@ In reading order:
 - `layer`: a frozen linear layer with an adapter; merging
 - `fused`: query, key and value in one projection: which outputs are which, and adapters for some of them
 - `targets`: which modules the user's names mean
+- `heads`: weights that are new in a model, such as a head
+- `base_record`: what a model was when adapters were attached, and what a file must hold
 - `handle`: the handle on all adapters of a model: set the rank, merge, save, export, detach
 - `adapters`: attach and load, which return that handle
 """

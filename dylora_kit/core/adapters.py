@@ -1,5 +1,6 @@
 """Adapters on a whole model: attached anew, or loaded. The handle that both return is in `core.handle`."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from dylora_kit.core.base_record import BaseRecord, base_weights
 from dylora_kit.core.fused import DyLoRAFused
 from dylora_kit.core.handle import Adapters
+from dylora_kit.core.heads import NewWeightsWarning, warn_of_new_weights
 from dylora_kit.core.layer import DyLoRALinear, Wrapper
 from dylora_kit.core.targets import Target, by_module, ends_with, match_saved, match_targets
 from dylora_kit.storage.adapter_files import WEIGHTS, read_adapter
+from dylora_kit.storage.base_model import Origin, other_base, same_name
 
 
 def attach(
@@ -29,6 +33,10 @@ def attach(
     seed: int = 0,
 ) -> Adapters:
     """Freezes a model and wraps some of its linear layers in adapters, in place.
+
+    Warns of weights that are new in the model, such as the head of a task, and would be frozen as they are. Frozen
+    normalisations still move their running statistics in training, as in torch: `save` saves them, `load` puts them
+    back, and `detach` gives back those that the model had.
 
     Arguments:
         model: any `nn.Module`.
@@ -70,6 +78,7 @@ def attach(
     saved = match_saved(model, modules_to_save, list(targets))
     limits = _maximum_ranks(list(targets), r, rank_pattern)
     requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    record = BaseRecord(model, saved)
     options = (lora_alpha, scaling, lora_dropout, torch.Generator().manual_seed(seed))
     try:
         wrappers = _wrapped(model, targets, limits, options)
@@ -81,6 +90,9 @@ def attach(
         name: wrappers[target.module].part(target.part) if target.part else wrappers[target.module]
         for name, target in targets.items()
     }
+    for parameter, flag in requires_grad.items():  # the layers that are wrapped are frozen already
+        parameter.requires_grad_(flag)
+    warn_of_new_weights(model, saved.values())
     model.requires_grad_(False)
     for module in saved.values():
         module.requires_grad_(True)
@@ -94,7 +106,7 @@ def attach(
         "rank_pattern": {name: int(limit) for name, limit in rank_pattern.items()},
         "split_fused": bool(split_fused),
     }
-    return Adapters(model, layers, list(wrappers.values()), saved, config, requires_grad)
+    return Adapters(model, layers, list(wrappers.values()), saved, config, requires_grad, record)
 
 
 def _maximum_ranks(targets: list[str], r: int, rank_pattern: Mapping[str, int]) -> dict[str, int]:
@@ -138,10 +150,43 @@ def _wrapped(
 def load(model: nn.Module, path: str | PathLike[str]) -> Adapters:
     """Attaches the adapters that `adapters.save` wrote into a folder. Returns the handle, with the rank set to r.
 
+    Warns if they were trained on another base: files name it, and hold some of its values.
+
     Raises `FileNotFoundError` for a missing file and `ValueError` for one that is damaged, foreign or made for
     another model: every tensor must be there, have the right shape and be finite. The model is then as it was.
     """
-    config, tensors = read_adapter(path)
-    adapters = attach(model, **config)
+    config, tensors, origin = read_adapter(path)
+    try:
+        adapters = attach_quietly(model, **config)
+    except TypeError as error:
+        raise ValueError(f"{path} does not fit this model: {error}") from None
     adapters.fill(tensors, Path(path) / WEIGHTS)
+    warn_of_other_base(adapters, origin, path)
     return adapters
+
+
+def attach_quietly(model: nn.Module, **options: Any) -> Adapters:
+    """`attach` without a warning of new weights, for adapters that come from a file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NewWeightsWarning)
+        return attach(model, **options)
+
+
+def warn_of_other_base(adapters: Adapters, origin: Origin, path: str | PathLike[str]) -> None:
+    """Warns if the files of adapters name another base than the model that they were attached to.
+
+    Names are compared only where there is no fingerprint, since a base may be in another folder.
+    """
+    here = adapters.base
+    if origin.fingerprint is not None:
+        problem = other_base(origin.fingerprint, base_weights(adapters.model, adapters.saved_modules))
+    elif origin.name and here.name and not same_name(origin.name, here.name):
+        problem = "it has another name"
+    else:
+        problem = None
+    if problem:
+        warnings.warn(
+            f"the adapters in {path} were trained on another base ({origin.name or 'unnamed'}) than this model "
+            f"({here.name or 'unnamed'}): {problem}, so outputs will differ from those of the training",
+            stacklevel=3,
+        )

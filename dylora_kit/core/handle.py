@@ -1,18 +1,20 @@
 """The handle on all adapters of a model: set the rank, merge, save, export, detach."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dylora_kit.core.base_record import BaseRecord, check_all_saved, modules_by_plain_name, plain_name, saved_buffers
 from dylora_kit.core.layer import Wrapper, replace_module, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, check_scaling
 from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
-from dylora_kit.core.targets import holders_of_same_weights, saved_by_peft
+from dylora_kit.core.targets import holders_of_same_weights, match_saved, saved_by_peft
 from dylora_kit.storage.adapter_files import difference, write_adapter
-from dylora_kit.storage.peft_files import BaseModel, Block, write_peft_adapter
+from dylora_kit.storage.base_model import BaseModel
+from dylora_kit.storage.peft_files import Block, write_peft_adapter
 
 
 class Adapters(RankHandle):
@@ -35,10 +37,11 @@ class Adapters(RankHandle):
         saved_modules: dict[str, nn.Module],
         config: dict[str, Any],
         requires_grad: dict[nn.Parameter, bool],
+        record: BaseRecord,
     ) -> None:
         self.model, self.layers, self.saved_modules, self.config = model, layers, saved_modules, config
         self.wrappers = wrappers
-        self._requires_grad = requires_grad
+        self._requires_grad, self._record = requires_grad, record
         self._attached = True
         self._active = ActiveRank({name: layer.r for name, layer in layers.items()})
         for name, layer in layers.items():
@@ -127,7 +130,10 @@ class Adapters(RankHandle):
         self._active.merged = False
 
     def detach(self) -> nn.Module:
-        """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model."""
+        """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model.
+
+        Buffers that moved in training, such as the running statistics of a normalisation, get back what they held.
+        """
         self.check_usable()
         if self.merged:
             self.unmerge()
@@ -135,6 +141,7 @@ class Adapters(RankHandle):
             replace_module(self.model, wrapper, wrapper.base_layer)
         for parameter, flag in self._requires_grad.items():
             parameter.requires_grad_(flag)
+        self._record.restore_buffers(self.model)
         self._attached = False
         return self.model
 
@@ -157,8 +164,25 @@ class Adapters(RankHandle):
             "frozen": self.frozen,
         }
 
+    @property
+    def base(self) -> BaseModel:
+        """The model under the adapters, as files name it."""
+        base, name = self._base_model(), getattr(self.model, "name_or_path", None)
+        return BaseModel(
+            class_name=type(base).__name__,
+            library=type(base).__module__,
+            name=name if isinstance(name, str) and name else None,
+            transposed=any(stores_transposed(wrapper.base_layer) for wrapper in self.wrappers),
+            fingerprint=self._record.fingerprint,
+        )
+
     def tensors(self) -> dict[str, Tensor]:
-        """The model's own tensors that go into a file, by name: lora_A, lora_B, and modules trained along."""
+        """The model's own tensors that go into a file, by name: lora_A, lora_B, and modules trained along.
+
+        A module trained along that was replaced meanwhile, as by transformers' `resize_token_embeddings`, is the one
+        that the model has now.
+        """
+        self._find_saved_modules()
         tensors: dict[str, Tensor] = {}
         for name, layer in self.layers.items():
             tensors[f"{name}.lora_A.weight"] = layer.lora_A
@@ -167,32 +191,101 @@ class Adapters(RankHandle):
             tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()}
         return tensors
 
+    def save_also(self, modules: Sequence[str]) -> None:
+        """Adds modules to those that are saved with the adapters, such as norms that were unfrozen after `attach`.
+
+        Arguments:
+            modules: names as in `modules_to_save` of `attach`. `load` trains them along.
+
+        Raises `ValueError` for a name that matches nothing, or that has an adapted layer in it.
+        """
+        self.check_usable()
+        matched = match_saved(self.model, modules, list(self.layers))
+        self.saved_modules |= matched
+        known = self.config["modules_to_save"]
+        self.config["modules_to_save"] = [*known, *(name for name in matched if name not in known)]
+
+    def check_saved(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raises `ValueError` unless what was trained is what is about to be saved.
+
+        A parameter that requires a gradient, or has changed since adapters were attached, must be among the tensors,
+        and each tensor must be in the model, at the place its name says.
+        """
+        self._check_places()
+        check_all_saved(self.model, self._record, tensors, self._remedy)
+
+    def moved_buffers(self) -> dict[str, Tensor]:
+        """The buffers of the base that have moved since adapters were attached, by name."""
+        return self._record.moved_buffers(self.model)
+
+    def _to_save(self) -> dict[str, Tensor]:
+        """All that goes into a file, by name; `ValueError` if something that was trained would be left out."""
+        tensors = self.tensors()
+        tensors |= {name: buffer for name, buffer in self.moved_buffers().items() if name not in tensors}
+        self.check_saved(tensors)
+        return tensors
+
+    def _remedy(self, name: str) -> str:
+        """What to do about a parameter that would not be saved."""
+        module, modules = name.rpartition(".")[0], modules_by_plain_name(self.model)
+        if module and not isinstance(modules[module], Wrapper):
+            return f"name its module in modules_to_save of attach, or now in adapters.save_also([{module!r}])"
+        return "give it back the values it had, and freeze it with requires_grad_(False)"
+
+    def _find_saved_modules(self) -> None:
+        """Looks up the modules trained along; `ValueError` if the model has none of a name any more."""
+        modules = modules_by_plain_name(self.model)
+        for name in self.saved_modules:
+            if plain_name(name) not in modules:
+                raise ValueError(f"{name!r} is trained along, and no longer in the model: put it back, or attach again")
+            self.saved_modules[name] = modules[plain_name(name)]
+
+    def _check_places(self) -> None:
+        """Raises `ValueError` if an adapter is no longer where its name says."""
+        modules = modules_by_plain_name(self.model)
+        for name, layer in self.layers.items():
+            place = modules.get(name) or modules.get(name.rpartition(".")[0])  # a part of a fused projection is inside
+            if place is None or not any(module is layer for module in place.modules()):
+                raise ValueError(
+                    f"the adapter of {name!r} is no longer at its place in the model: its layer was taken out or "
+                    "replaced since adapters were attached, so put it back, or attach adapters again"
+                )
+
     @torch.no_grad()
     def fill(self, tensors: Mapping[str, Tensor], file: PathLike[str]) -> None:
-        """Copies tensors that were read from a file into the model's own.
+        """Copies tensors that were read from a file into the model's own, also into buffers that the file has.
 
         Raises `ValueError` that names the file if they do not fit in names, types or shapes; the adapters are detached
-        then.
+        then, as after any other error.
         """
-        expected = self.tensors()
-        problem = difference(expected, tensors)
-        if problem:
+        try:
+            expected = self.tensors()
+            buffers = saved_buffers(self.model)
+            expected |= {name: buffers[name] for name in tensors if name in buffers and name not in expected}
+            problem = difference(expected, tensors)
+            if problem:
+                raise ValueError(f"{file} does not fit this model: {problem}")
+            for name, tensor in expected.items():
+                tensor.copy_(tensors[name])
+        except BaseException:
             self.detach()
-            raise ValueError(f"{file} does not fit this model: {problem}")
-        for name, tensor in expected.items():
-            tensor.copy_(tensors[name])
+            raise
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes adapters at their full rank, and the modules trained along, into a folder; see `dylora_kit.load`.
 
         The files are `adapter_config.json` and `adapter_model.safetensors`; both are written or neither is. Under
         `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
-        was split; `export_peft` writes one in any case. Raises `ValueError` while the adapters are merged, and for a
-        weight that is not finite.
+        was split; `export_peft` writes one in any case.
+
+        What was trained is what is saved: also buffers of the base that moved in training, such as the running
+        statistics of a normalisation. Raises `ValueError` for a parameter that was trained, or has changed since
+        `attach`, and is not in `modules_to_save`; for a layer that is no longer in the model; while the adapters are
+        merged; and for a weight that is not finite.
         """
         self.check_usable()
         self.check_unmerged("saving")
-        write_adapter(path, self.config, self.tensors(), list(self.saved_modules))
+        write_adapter(path, self.config, self._to_save(), list(self.saved_modules), self.base)
 
     def export_peft(
         self, path: str | PathLike[str], rank: int | Mapping[str, int] | None = None, *, serving: bool = False
@@ -209,27 +302,24 @@ class Adapters(RankHandle):
             serving: for engines that take one rank and one scale: the scale is multiplied into `lora_B`, ranks are
                 padded with zeros to the largest, and nothing but adapters is written.
 
-        Raises `ValueError` for a rank out of range, while merged, and for a weight that is not finite.
+        Raises `ValueError` for a rank out of range, while merged, for a weight that is not finite, and, unless it is
+        for serving, for something trained that would be left out, as `save` does.
         """
         self.check_usable()
         self.check_unmerged("exporting")
         self._active.check_not_mixed("say which rank to export, as in export_peft(path, rank=3)", rank)
         self._check_exportable()
-        base = self._base_model()
+        trained = {} if serving else self._to_save()
         with self.at(self.rank if rank is None else rank):
             blocks = self._blocks()
         write_peft_adapter(
             path,
             blocks,
-            BaseModel(
-                class_name=type(base).__name__,
-                library=type(base).__module__,
-                name=getattr(self.model, "name_or_path", None) or None,
-                transposed=any(stores_transposed(wrapper.base_layer) for wrapper in self.wrappers),
-            ),
+            self.base,
             rslora=self.scaling == "alpha/sqrt(b)" and not serving,
             lora_dropout=self.config["lora_dropout"],
             saved={} if serving else {name: module.state_dict() for name, module in self._saved_for_peft().items()},
+            buffers={name: tensor for name, tensor in trained.items() if name not in self.tensors()},
             serving=serving,
         )
 

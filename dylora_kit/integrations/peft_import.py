@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.adapters import attach
+from dylora_kit.core.adapters import attach_quietly, warn_of_other_base
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.layer import sizes_of
 from dylora_kit.core.targets import is_linear, saved_by_peft
@@ -21,6 +21,8 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     """Attaches a PEFT LoRA adapter from a folder. At its rank r the model does what it does under PEFT.
 
     A fused projection stays one layer. Where PEFT gives a layer an α of its own, the difference goes into `lora_B`.
+    Weights of the base that PEFT put into the file, as it does with embeddings and heads, must be those of this model.
+    Warns if the file names another base.
 
     Arguments:
         scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
@@ -30,7 +32,7 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     it was.
     """
     folder = Path(path)
-    config, tensors = read_peft_adapter(folder)
+    config, tensors, origin = read_peft_adapter(folder)
     names = layers_of(tensors)
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
     _check_layers(model, ranks, folder)
@@ -41,10 +43,11 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
         for name in saved_by_peft(model, config.get("modules_to_save") or [])
         if any(key.startswith(f"{name}.") for key in tensors)
     ]
+    tensors = _without_base(model, saved, tensors, folder)
     _check_shared(model, saved, tensors, folder)
     alpha = next(alphas[name] for name in names if ranks[name] == r)
     try:
-        adapters = attach(
+        adapters = attach_quietly(
             model,
             target_modules="|".join(map(re.escape, names)),
             r=r,
@@ -58,6 +61,7 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     except TypeError as error:
         raise ValueError(f"{folder} does not fit this model: {error}") from None
     adapters.fill(tensors, folder / WEIGHTS)
+    warn_of_other_base(adapters, origin, folder)
     with torch.no_grad():
         for name, layer in adapters.layers.items():
             peft_scale = alphas[name] / (math.sqrt(layer.r) if rslora else layer.r)
@@ -78,6 +82,32 @@ def _check_layers(model: nn.Module, ranks: Mapping[str, int], folder: Path) -> N
     lacking = [name for name in ranks if name not in modules]
     if lacking:
         raise ValueError(f"{folder} was made for another model: this one has no module {lacking[0]!r}")
+
+
+def _without_base(model: nn.Module, saved: list[str], tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """The tensors of a file without those that PEFT copied from the base, such as embeddings beside a grown vocabulary.
+
+    Raises `ValueError` that names the weight if one is not that of this model.
+    """
+    own = dict(model.named_parameters(remove_duplicate=False))
+    kept: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        name = key.replace(".base_layer.", ".")
+        if name not in own or key.startswith(tuple(f"{module}." for module in saved)):
+            kept[key] = tensor
+            continue
+        weight = own[name].detach().cpu()
+        if tensor.shape != weight.shape:
+            raise ValueError(
+                f"{folder} was made on a base in which {name!r} has shape {tuple(tensor.shape)}, and here it has "
+                f"{tuple(weight.shape)}: give the model that size first, as with resize_token_embeddings"
+            )
+        if not (torch.equal(tensor.to(weight.dtype), weight) or torch.equal(tensor, weight.to(tensor.dtype))):
+            raise ValueError(
+                f"{folder} holds other values for {name!r} than this model, and its modules_to_save does not name it: "
+                "import it into the base that it was made on, or use it with PEFT"
+            )
+    return kept
 
 
 def _check_shared(model: nn.Module, saved: list[str], tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -1,12 +1,13 @@
 """A model that PEFT adapted, nested in place: PEFT's own layers run at any rank, and stay PEFT's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dylora_kit.core.base_record import BaseRecord
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.layer import Wrapper
 from dylora_kit.core.low_rank import LowRankAdapter
@@ -102,7 +103,7 @@ class PeftAdapters(Adapters):
             "rank_pattern": {name: layer.r for name, layer in layers.items() if layer.r != r},
             "split_fused": False,
         }
-        super().__init__(model, layers, [], saved, config, {})
+        super().__init__(model, layers, [], saved, config, {}, BaseRecord(model, saved))
         self._originals = [
             module.original_module
             for module in model.modules()
@@ -151,6 +152,19 @@ class PeftAdapters(Adapters):
                     f"PEFT's {field} = {value!r} changed the base model, so that an adapter alone would not bring this "
                     "model back: use PEFT's save_pretrained"
                 )
+
+    def save_also(self, modules: Sequence[str]) -> None:
+        """Raises `ValueError`: PEFT trains and saves the modules that its own config names."""
+        raise ValueError("what PEFT trains along is set in LoraConfig: name it in modules_to_save there")
+
+    def _remedy(self, name: str) -> str:
+        return "name its module in modules_to_save of PEFT's LoraConfig, or freeze it with the values it had"
+
+    def _find_saved_modules(self) -> None:
+        """PEFT keeps modules trained along under names of its own."""
+
+    def _check_places(self) -> None:
+        """`check_usable` looks at the places of PEFT's layers."""
 
     def merge(self, rank: int | None = None) -> None:
         """Raises `ValueError`: export at a rank with `export_peft`, or merge at r with PEFT's `merge_and_unload`."""

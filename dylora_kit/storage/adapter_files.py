@@ -1,5 +1,6 @@
 """This kit's adapters on disk: `adapter_config.json` and `adapter_model.safetensors`, named as PEFT names them."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -7,10 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dylora_kit.storage.files import read_json, read_tensors, tensors_as_bytes, write_files
+from dylora_kit.storage.base_model import BaseModel, Fingerprint, Origin, is_fingerprint, opened_as
+from dylora_kit.storage.expressions import check_expressions
+from dylora_kit.storage.files import is_finite, read_json, read_tensors, tensors_as_bytes, write_files
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # PEFT's name for the model under an adapter
@@ -24,11 +26,17 @@ FIELDS: dict[str, tuple[type, ...]] = {  # the arguments of `attach`, and their 
     "rank_pattern": (dict,),
     "split_fused": (bool,),
 }
+EXPRESSIONS = {"target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"}  # fields that may hold some
+CONFIG_HASH, FINGERPRINT = "config", "base"  # in the header of the tensors' file
 DEFAULTS = {"split_fused": True}  # fields that older files lack, and the value they were written under
 
 
 def write_adapter(
-    path: str | PathLike[str], config: Mapping[str, Any], tensors: Mapping[str, Tensor], modules_to_save: Sequence[str]
+    path: str | PathLike[str],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    modules_to_save: Sequence[str],
+    base: BaseModel,
 ) -> None:
     """Writes adapters at their full rank, and the modules trained along, into a folder: both files or neither.
 
@@ -38,7 +46,7 @@ def write_adapter(
     Arguments:
         config: the arguments of `attach`.
         tensors: `{layer}.lora_A.weight` (r, d_in) and `{layer}.lora_B.weight` (d_out, r) of each layer, and whatever
-            was trained along.
+            was trained along, or moved, such as the running statistics of a normalisation.
         modules_to_save: the whole names of the modules that were trained along.
 
     Raises `ValueError` for a value that is not finite.
@@ -46,6 +54,7 @@ def write_adapter(
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in layers_of(tensors)}
     content = {
         "peft_type": "LORA",
+        **opened_as(base, modules_to_save),
         "r": config["r"],
         "lora_alpha": config["lora_alpha"],
         "lora_dropout": config["lora_dropout"],
@@ -58,48 +67,85 @@ def write_adapter(
         "inference_mode": True,
         "dylora": config,
     }
-    # the config stands in both files, so that files of two different saves are noticed
-    write_config_and_weights(Path(path), content, tensors, metadata=config)
+    write_config_and_weights(Path(path), content, tensors, base.fingerprint)
 
 
-def read_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors of an adapter that `write_adapter` wrote, each tensor by its name in the model.
+def read_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], Origin]:
+    """An adapter that `write_adapter` wrote: its config, its tensors by their names in the model, and its base.
 
     Raises `FileNotFoundError` for a missing file and `ValueError` for one that is damaged or foreign, and for files of
     two different adapters.
     """
     folder = Path(path)
-    config = _read_config(folder)
-    tensors, config_beside_tensors = read_tensors(folder / WEIGHTS)
-    if config_beside_tensors is not None and DEFAULTS | config_beside_tensors != config:
-        raise ValueError(
-            f"{folder / WEIGHTS} was saved with other settings than {CONFIG}, so they are of two different adapters"
-        )
+    content = read_json(folder / CONFIG)
+    config = _checked_config(content.get("dylora"), folder)
+    tensors, metadata = read_tensors(folder / WEIGHTS)
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ValueError(f"{folder / WEIGHTS} has {metadata!r} in its header: expected a JSON object")
+    base = check_same_save(folder, content, metadata)
+    # files of before the checksum have the config itself in both
+    if metadata is not None and CONFIG_HASH not in metadata and DEFAULTS | metadata != config:
+        raise _two_adapters(folder)
     foreign = [name for name in tensors if not name.startswith(PREFIX)]
     if foreign:
         raise ValueError(f"{folder / WEIGHTS} holds {foreign[0]!r}: expected names that begin with {PREFIX!r}")
-    return config, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+    return config, {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}, base
 
 
 def write_config_and_weights(
-    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], metadata: Any = None
+    folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], fingerprint: Fingerprint
 ) -> None:
     """Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT lays them out: both or neither.
 
     Arguments:
         tensors: by name in the model; in the file `base_model.model.` stands before each name.
-        metadata: any JSON value, kept in the header of the tensors' file.
+        fingerprint: of the base; kept in the header of the tensors' file, beside a hash of the config.
 
     Raises `ValueError` for a value that is not finite.
     """
     for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise ValueError(f"cannot save values that are not finite: there are some in {name!r}")
+    metadata = {CONFIG_HASH: _hash_of(config), FINGERPRINT: fingerprint}
     files = {
         WEIGHTS: tensors_as_bytes({PREFIX + name: tensor for name, tensor in tensors.items()}, metadata),
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
     }
     write_files(folder, files)
+
+
+def check_same_save(folder: Path, config: Mapping[str, Any], metadata: Any) -> Origin:
+    """The base of an adapter, as its files name it.
+
+    Arguments:
+        config: the content of `adapter_config.json`.
+        metadata: what stands in the header of the tensors' file.
+
+    Raises `ValueError` if the two files were not written together. Files of other software, and those of older versions
+    of this kit, say nothing of it.
+    """
+    name, fingerprint = config.get("base_model_name_or_path"), None
+    if isinstance(metadata, dict) and CONFIG_HASH in metadata:
+        fingerprint = metadata.get(FINGERPRINT)
+        if metadata[CONFIG_HASH] != _hash_of(config):
+            raise _two_adapters(folder)
+        if not is_fingerprint(fingerprint):
+            raise ValueError(f"{folder / WEIGHTS} has {fingerprint!r} in its header: expected values of the base model")
+    return Origin(name if isinstance(name, str) else None, fingerprint)
+
+
+def _two_adapters(folder: Path) -> ValueError:
+    """The error for a config and tensors of two saves, or for a config that was changed by hand or by a fault."""
+    return ValueError(
+        f"{folder / WEIGHTS} was saved with other settings than {CONFIG}, so they are of two different adapters, or "
+        "one of them was changed: save them again"
+    )
+
+
+def _hash_of(config: Mapping[str, Any]) -> str:
+    """A hash of a config, without the name of the base, which may move to another folder."""
+    content = {key: value for key, value in config.items() if key not in ("base_model_name_or_path", "revision")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def layers_of(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -123,7 +169,7 @@ def pattern_of(name: str) -> str:
 def difference(expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> str | None:
     """How tensors of a file differ from a model's own in names, types and shapes; None if they fit.
 
-    >>> difference({"bias": torch.zeros(2)}, {"bias": torch.zeros(3)})
+    >>> difference({"bias": Tensor([0, 0])}, {"bias": Tensor([0, 0, 0])})
     "'bias' has shape (3,), expected (2,)"
     """
     for name in expected:
@@ -135,16 +181,15 @@ def difference(expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> st
         dtype, shape = expected[name].dtype, expected[name].shape
         if tensor.is_floating_point() != dtype.is_floating_point:
             return f"{name!r} holds {str(tensor.dtype).removeprefix('torch.')}, expected {dtype}"
-        if not bool(torch.isfinite(tensor.to(dtype)).all()):
+        if not is_finite(tensor.to(dtype)):
             return f"{name!r} holds values too large for {dtype}"
         if tensor.shape != shape:
             return f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(shape)}"
     return None
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _checked_config(config: Any, folder: Path) -> dict[str, Any]:
     """The arguments of `attach` from the config file; `ValueError` if one is missing, unknown or of another type."""
-    config = read_json(folder / CONFIG).get("dylora")
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} was not written by this kit: it has no 'dylora' section")
     config = DEFAULTS | config
@@ -155,7 +200,30 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"the 'dylora' section of {folder / CONFIG} {problem} {unexpected[0]!r}: expected {sorted(FIELDS)}"
         )
     for key, types in FIELDS.items():
-        if not isinstance(config[key], types):
-            expected = " or ".join(kind.__name__ for kind in types)
-            raise ValueError(f"{folder / CONFIG} gives {key} = {config[key]!r}: expected {expected}")
+        check_type(config[key], types, f"{folder / CONFIG} gives {key}")
+    for key in EXPRESSIONS & config.keys():
+        value, where = config[key], f"{folder / CONFIG} gives {key}"
+        if isinstance(value, str | dict):  # a list holds the ends of names
+            check_expressions([value] if isinstance(value, str) else value, where, ends=isinstance(value, dict))
     return config
+
+
+def check_type(value: Any, types: tuple[type, ...], where: str) -> None:
+    """Raises `ValueError` for a value of a file that is of another type.
+
+    In lists there must be text, in dicts whole numbers or numbers by name.
+
+    >>> check_type(["up", 0], (str, list), "the file gives target_modules")
+    Traceback (most recent call last):
+    ...
+    ValueError: the file gives target_modules = ['up', 0]: expected str or list of names
+    """
+    kinds = {list: "list of names", dict: "names with numbers", type(None): "null"}
+    fits = isinstance(value, types) and not (isinstance(value, bool) and bool not in types)
+    if isinstance(value, list):
+        fits = fits and all(isinstance(element, str) for element in value)
+    if isinstance(value, dict):
+        fits = fits and all(type(element) in (int, float) for element in value.values())
+    if not fits:
+        expected = " or ".join(kinds.get(kind, kind.__name__) for kind in types)
+        raise ValueError(f"{where} = {value!r}: expected {expected}")

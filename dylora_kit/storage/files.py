@@ -3,15 +3,19 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
+
+from dylora_kit.storage.temporary_files import TemporaryFile, clear_left_over
+
+RECORD = "dylora_kit"  # the key of a safetensors header under which checksum and metadata stand
+RECORD_WITHOUT_CHECKSUM = "metadata"  # where files of before the checksum have their metadata
 
 
 def data_folder() -> Path:
@@ -35,54 +39,88 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     Raises `OSError` if that fails, also if a file's name is that of a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary_files: dict[Path, Path] = {}  # {where a file goes: where it is written first}
+    clear_left_over(folder, list(contents))
+    temporary_files: list[TemporaryFile] = []
     try:
         for name, content in contents.items():
-            handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
-            temporary_files[folder / name] = Path(temporary)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            # mkstemp lets the owner alone read; the umask can only be read by setting it
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(temporary).chmod(0o666 & ~umask)
-        for place in temporary_files:
-            if place.is_dir():
-                raise IsADirectoryError(f"cannot write the file {place}: there is a folder of that name")
-        for place, temporary_file in temporary_files.items():
-            temporary_file.replace(place)
+            temporary_files.append(TemporaryFile(folder / name))
+            temporary_files[-1].write(content)
+        for file in temporary_files:
+            if file.place.is_dir():
+                raise IsADirectoryError(f"cannot write the file {file.place}: there is a folder of that name")
+        for file in temporary_files:
+            file.path.replace(file.place)
     finally:
-        for temporary_file in temporary_files.values():
-            temporary_file.unlink(missing_ok=True)
+        for file in temporary_files:
+            file.close()
 
 
 def tensors_as_bytes(tensors: Mapping[str, Tensor], metadata: Any = None) -> bytes:
-    """A safetensors file; `metadata` is any JSON value, kept in its header."""
+    """A safetensors file with a checksum of its tensors; `metadata` is any JSON value, kept in its header."""
     on_cpu = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    # one key: safetensors writes several in any order, and equal contents are to give equal bytes
-    header = {"format": "pt"} if metadata is None else {"metadata": json.dumps(metadata)}
-    return save(on_cpu, header)
+    header, data = _split(save(on_cpu))
+    beside = {"format": "pt"}
+    record = {"sha256": _checksum([header, beside, metadata], data), "metadata": metadata}
+    # safetensors would write the keys of the metadata in any order, and equal contents are to give equal bytes
+    text = json.dumps({"__metadata__": {**beside, RECORD: json.dumps(record)}, **header}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """The tensors of a safetensors file and the metadata `tensors_as_bytes` put there (else None).
 
+    A file of other software, or of an older version of this kit, has no checksum, and is read without.
+
     Raises `FileNotFoundError`, or `ValueError` for a file that is damaged or holds a value that is not finite.
     """
     if not path.is_file():
         raise _missing(path)
+    content = path.read_bytes()
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-            metadata = json.loads((file.metadata() or {}).get("metadata", "null"))
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged or no safetensors file: {error}") from None
+        views = load(content)
+        header, data = _split(content)
+        written = header.pop("__metadata__", {})
+        ours = next((key for key, text in written.items() if key == RECORD or text.startswith('{"sha256"')), None)
+        tensors = {name: views[name].clone() for name in header}
+        if ours is not None:  # also where the key is damaged
+            record = json.loads(written.pop(ours))
+            metadata = record["metadata"]
+            if ours != RECORD or record["sha256"] != _checksum([header, written, metadata], data):
+                raise ValueError("its checksum is not that of its contents")
+        else:
+            metadata = json.loads(written.get(RECORD_WITHOUT_CHECKSUM, "null"))
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        unreadable = isinstance(error, TypeError | KeyError | RecursionError)
+        problem = "its metadata is not what this kit writes" if unreadable else str(error)
+        raise ValueError(f"{path} is damaged or no safetensors file: {problem}") from None
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not is_finite(tensor):
             raise ValueError(f"{path.name} holds values that are not finite in {name!r}: the file cannot be used")
     return tensors, metadata
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite, in any type of number, also of eight bits.
+
+    >>> is_finite(torch.tensor([1.0, float("nan")]))
+    False
+    """
+    small = tensor.is_floating_point() and tensor.itemsize < 2  # torch has no isfinite for these
+    return bool(torch.isfinite(tensor.float() if small else tensor).all())
+
+
+def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header of a safetensors file and the bytes after it."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:start]), content[start:]
+
+
+def _checksum(header: list[Any], data: bytes) -> str:
+    """The SHA-256 of all that stands in a header, names, types and shapes of tensors among it, and of the data."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest.update(data)
+    return digest.hexdigest()
 
 
 def _missing(path: Path) -> FileNotFoundError:
@@ -101,7 +139,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise _missing(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path} is damaged or no JSON file: it is nested too deeply") from None
+    except ValueError as error:  # also of bytes that are no text, and of a number with thousands of digits
         raise ValueError(f"{path} is damaged or no JSON file: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a JSON object")

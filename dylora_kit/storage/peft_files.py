@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,24 @@ from dylora_kit.storage.adapter_files import (
     CONFIG,
     PREFIX,
     WEIGHTS,
+    check_same_save,
+    check_type,
     layers_of,
     pattern_of,
     write_config_and_weights,
 )
+from dylora_kit.storage.base_model import BaseModel, Origin, opened_as
+from dylora_kit.storage.expressions import check_expressions
 from dylora_kit.storage.files import read_json, read_tensors
 
 Block = tuple[Tensor, Tensor, float]  # A (n, d_in), B (d_out, n) and a scale: ΔW = scale · B·A
 
+NOT_USED: tuple[Any, ...] = (
+    False,
+    "",
+    [],
+    {},
+)  # values of a field that nobody knows, besides None, under which it changes nothing
 LEAVES_BASE = (True, False, "gaussian", "orthogonal", "eva")  # PEFT's starts of lora_A that don't change base weights
 UNSUPPORTED = "which these adapters do not carry"
 # what PEFT can do that these adapters do not carry: field and the values that mean "not used"
@@ -45,31 +54,44 @@ NOT_CARRIED: dict[str, tuple[Any, ...]] = {
     "monteclora_config": (),
     "init_lora_weights": LEAVES_BASE,
 }
-HEADS = {"classifier", "score", "qa_outputs"}  # where PEFT looks for the head of a task
-TASKS = {  # how transformers' class names end, and what PEFT calls their task
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-    "ForQuestionAnswering": "QUESTION_ANS",
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
-    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+# fields of PEFT's LoRA configs that may hold anything: what is written under them does not depend on them, or they are
+# read here
+KNOWN = {
+    "peft_type",
+    "task_type",
+    "auto_mapping",
+    "peft_version",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "r",
+    "target_modules",
+    "exclude_modules",
+    "lora_alpha",
+    "lora_dropout",
+    "fan_in_fan_out",
+    "use_rslora",
+    "modules_to_save",
+    "layers_to_transform",
+    "layers_pattern",
+    "rank_pattern",
+    "alpha_pattern",
+    "megatron_core",
+    "eva_config",
+    "lora_ga_config",
+    "qalora_group_size",
+    "runtime_config",
+    "ensure_weight_tying",
+    "dylora",
 }
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """What PEFT's config says of the model under an adapter.
-
-    Attributes:
-        class_name, library: its class, and the module that has it.
-        name: the name or folder it was loaded from, if that is known.
-        transposed: whether adapted weights are (d_in, d_out), as of transformers' `Conv1D`.
-    """
-
-    class_name: str
-    library: str
-    name: str | None
-    transposed: bool
+NUMBER = (int, float)
+TYPES: dict[str, tuple[type, ...]] = {  # of the fields that are read here
+    "r": (int,),
+    "lora_dropout": (*NUMBER, type(None)),
+    "modules_to_save": (list, type(None)),
+    "use_rslora": (bool, type(None)),
+    "base_model_name_or_path": (str, type(None)),
+}
 
 
 def write_peft_adapter(
@@ -80,6 +102,7 @@ def write_peft_adapter(
     rslora: bool,
     lora_dropout: float,
     saved: Mapping[str, Mapping[str, Tensor]],
+    buffers: Mapping[str, Tensor],
     serving: bool = False,
 ) -> None:
     """Writes an ordinary PEFT LoRA adapter into a folder: both files or neither.
@@ -90,6 +113,7 @@ def write_peft_adapter(
     Arguments:
         blocks: one for each layer, by its name in the model.
         saved: the modules trained along, by name, each with its tensors by name.
+        buffers: what else goes into the file, by name: buffers of the base that moved in training.
         serving: fold the scale into B and pad all ranks with zeros to the largest.
 
     Raises `ValueError` for a value that is not finite.
@@ -101,8 +125,7 @@ def write_peft_adapter(
     alpha = alphas[next(name for name, (A, _, _) in blocks.items() if len(A) == largest)]
     content = {
         "peft_type": "LORA",
-        **_opened_as(base, saved),
-        "base_model_name_or_path": base.name,
+        **opened_as(base, saved),
         "r": largest,
         "lora_alpha": alpha,
         "rank_pattern": {pattern_of(name): len(A) for name, (A, _, _) in blocks.items() if len(A) != largest},
@@ -122,11 +145,11 @@ def write_peft_adapter(
     tensors = {f"{name}.lora_A.weight": A for name, (A, _, _) in blocks.items()}
     tensors |= {f"{name}.lora_B.weight": B for name, (_, B, _) in blocks.items()}
     tensors |= {f"{name}.{key}": tensor for name, module in saved.items() for key, tensor in module.items()}
-    write_config_and_weights(Path(path), content, tensors)
+    write_config_and_weights(Path(path), content, tensors | dict(buffers), base.fingerprint)
 
 
-def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the tensors of a PEFT LoRA adapter of linear layers, each tensor by its name in the model.
+def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], Origin]:
+    """A PEFT LoRA adapter of linear layers: its config, its tensors by their names in the model, and its base.
 
     Raises `FileNotFoundError` for a missing file, and `ValueError` for one that is damaged, or that has what these
     adapters do not carry, such as DoRA, biases or embeddings.
@@ -134,7 +157,9 @@ def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[s
     folder = Path(path)
     config = read_json(folder / CONFIG)
     _check_carried(config, folder)
-    tensors, _ = read_tensors(folder / WEIGHTS)
+    tensors, metadata = read_tensors(folder / WEIGHTS)
+    base = check_same_save(folder, config, metadata)
+    config = {"r": 8} | config  # what PEFT takes where none is given
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     layers = layers_of(tensors)
     others = [key for key in tensors if "lora_" in key and key.rpartition(".lora_")[0] not in layers]
@@ -143,7 +168,11 @@ def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[s
         raise ValueError(f"{folder / WEIGHTS} holds {others[0]!r}: only adapters of linear layers can be imported")
     if not layers:
         raise ValueError(f"{folder / WEIGHTS} holds no adapter of a linear layer")
-    return config, tensors
+    for name in layers:
+        r, rows = _of_pattern(config, "rank_pattern", "r", name, folder), len(tensors[f"{name}.lora_A.weight"])
+        if r != rows:
+            raise ValueError(f"{folder / CONFIG} gives {name!r} rank {r!r}, but {WEIGHTS} holds {rows} rows for it")
+    return config, tensors, base
 
 
 def alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
@@ -155,27 +184,20 @@ def alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
     >>> alpha_of({"lora_alpha": 16, "alpha_pattern": {"value": 8}}, "layer.0.value", Path("adapter"))
     8
     """
-    pattern = config.get("alpha_pattern") or {}
-    try:
-        matching = [alpha for key, alpha in pattern.items() if re.match(rf"(.*\.)?({key})$", name)]
-    except (AttributeError, re.error):
-        raise ValueError(f"{folder / CONFIG} gives alpha_pattern = {pattern!r}: expected names and numbers") from None
-    alpha = [*matching, config.get("lora_alpha")][0]
+    alpha = _of_pattern(config, "alpha_pattern", "lora_alpha", name, folder)
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
         raise ValueError(f"{folder / CONFIG} gives {name!r} lora_alpha = {alpha!r}: expected a number greater than 0")
     return alpha
 
 
-def _opened_as(base: BaseModel, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that tell PEFT's AutoPeft classes how to open the model: by its task, or by its class.
-
-    By the class where the task is not known, and where PEFT would look for a head that is not saved.
-    """
-    task = next((task for end, task in TASKS.items() if base.class_name.endswith(end)), None)
-    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not {name.rpartition(".")[2] for name in saved} & HEADS:
-        task = None
-    module = {"base_model_class": base.class_name, "parent_library": base.library}
-    return {"task_type": task, "auto_mapping": None if task else module}
+def _of_pattern(config: Mapping[str, Any], pattern: str, default: str, name: str, folder: Path) -> Any:
+    """What PEFT takes for a module: the first value of a pattern whose key ends its name, or a default."""
+    values = config.get(pattern) or {}
+    try:
+        matching = [value for key, value in values.items() if re.match(rf"(.*\.)?({key})$", name)]
+    except (AttributeError, re.error):
+        raise ValueError(f"{folder / CONFIG} gives {pattern} = {values!r}: expected names and numbers") from None
+    return [*matching, config.get(default)][0]
 
 
 def _padded(A: Tensor, B: Tensor, rank: int) -> Block:
@@ -185,12 +207,19 @@ def _padded(A: Tensor, B: Tensor, rank: int) -> Block:
 
 
 def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
-    """Raises `ValueError` for a config that is not of LoRA, or uses something of `NOT_CARRIED`."""
+    """Raises `ValueError` for a config that is not of LoRA, that uses what is not carried, or has bad values."""
     if config.get("peft_type") != "LORA":
         raise ValueError(
             f"{folder / CONFIG} is of type {config.get('peft_type')!r}: only LORA adapters can be imported"
         )
-    for field, unused in NOT_CARRIED.items():
-        value = config.get(field)
-        if value is not None and value not in unused:
-            raise ValueError(f"{folder / CONFIG} uses {field} = {value!r}, {UNSUPPORTED}: use it with PEFT")
+    for field, value in config.items():
+        if field not in KNOWN and value not in (None, *NOT_CARRIED.get(field, NOT_USED)):
+            known = UNSUPPORTED if field in NOT_CARRIED else "which this kit does not know"
+            raise ValueError(f"{folder / CONFIG} uses {field} = {value!r}, {known}: use it with PEFT")
+    for field, types in TYPES.items():
+        if field in config:
+            check_type(config[field], types, f"{folder / CONFIG} gives {field}")
+    for field in ("rank_pattern", "alpha_pattern"):
+        pattern = config.get(field) or {}
+        if isinstance(pattern, dict):
+            check_expressions(pattern, f"{folder / CONFIG} gives {field}", ends=True)

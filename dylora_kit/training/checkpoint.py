@@ -13,6 +13,7 @@ from dylora_kit.storage.files import read_tensors, tensors_as_bytes, write_files
 from dylora_kit.training.sampling import RankSampler
 
 FILE = "training.safetensors"
+UNKNOWN_AS_NONE = ("first and last example", "base")  # settings that are not compared where one run does not know them
 
 
 class Row(NamedTuple):
@@ -22,6 +23,17 @@ class Row(NamedTuple):
     rank: int | None
     loss: float
     lr: float
+
+
+def trained_and_buffers(model: nn.Module) -> dict[str, Tensor]:
+    """A model's trained parameters, adapters that are frozen at present, and saved buffers, by name in a checkpoint."""
+    trained = {
+        f"model.{name}": p
+        for name, p in model.named_parameters()
+        if p.requires_grad or name.rpartition(".")[2] in ("lora_A", "lora_B")
+    }
+    persistent = model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
+    return trained | {f"buffer.{name}": buffer for name, buffer in model.named_buffers() if name in persistent}
 
 
 @dataclass
@@ -51,7 +63,7 @@ class Checkpoint:
 
     def write(self, rows: list[Row]) -> None:
         """Writes the state after the steps of the history."""
-        tensors = self._weights() | {
+        tensors = trained_and_buffers(self.model) | {
             "sampler": self.sampler.state_dict()["generator"],
             "rng": torch.get_rng_state(),
             "history": torch.tensor(
@@ -77,7 +89,7 @@ class Checkpoint:
         self.optimizer.load_state_dict(self._optimizer_state(tensors))
         self.sampler.load_state_dict(self.sampler.state_dict() | {"generator": tensors["sampler"]})
         with torch.no_grad():
-            for name, weight in self._weights().items():
+            for name, weight in trained_and_buffers(self.model).items():
                 weight.copy_(tensors[name])
         torch.set_rng_state(tensors["rng"])
         if self._device.type == "cuda" and "cuda_rng" in tensors:
@@ -91,18 +103,15 @@ class Checkpoint:
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _weights(self) -> dict[str, Tensor]:
-        """The model's trained parameters and persistent buffers, by their names in the file."""
-        trained = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
-        persistent = self.model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
-        return trained | {f"buffer.{name}": buffer for name, buffer in self.model.named_buffers() if name in persistent}
-
     def _check_settings(self, saved: Any) -> None:
         """Raises `ValueError` for the first setting in which the saved run and this one differ."""
         settings = json.loads(json.dumps(self.settings))
         if not isinstance(saved, dict):
             raise ValueError(f"{self.path} was not written by this kit: it does not say how it was trained")
         for key in dict.fromkeys([*settings, *saved]):
+            unknown = key in UNKNOWN_AS_NONE and None in (saved.get(key), settings.get(key))
+            if unknown or (key == "loss" and key not in saved):
+                continue
             if saved.get(key) != settings.get(key):
                 raise ValueError(
                     f"the checkpoint was made with {key} = {saved.get(key)}, this run has {key} = {settings.get(key)}"
@@ -110,7 +119,7 @@ class Checkpoint:
 
     def _check_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Raises `ValueError` if the file's weights are not those of the model, or something else is missing."""
-        weights = self._weights()
+        weights = trained_and_buffers(self.model)
         for name in [*weights, *(name for name in tensors if name.startswith(("model.", "buffer.")))]:
             if name not in weights or name not in tensors or tensors[name].shape != weights[name].shape:
                 raise ValueError(f"the checkpoint does not fit this model: {name!r} is missing or has another shape")

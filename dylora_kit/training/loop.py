@@ -92,7 +92,7 @@ def train(
     )
     optimizer = checked_optimizer(model, adapters, sampler, optimizer, lr, weight_decay)
     folder = checked_folder(checkpoint, adapters, resume)
-    recorded = settings.recorded(adapters, optimizer, sampler, objective, len(train_data))
+    recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, train_data) if folder else {}
     saved = Checkpoint(model, optimizer, sampler, recorded, folder)
     run = _Run(model, adapters, sampler, objective, optimizer, loss or _model_loss, settings, saved)
     with _state_kept(model, adapters, optimizer), _random_state_kept(seed, run.device):

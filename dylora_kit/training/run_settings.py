@@ -1,5 +1,7 @@
 """What a training is asked for: checked before anything changes, and recorded for a run that resumes."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,8 @@ from torch import nn
 
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.rank import RankHandle
-from dylora_kit.training.checkpoint import FILE
+from dylora_kit.training.checkpoint import FILE, trained_and_buffers
+from dylora_kit.training.data_fingerprint import data_fingerprint
 from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.sampling import RankSampler
 
@@ -55,7 +58,8 @@ class RunSettings:
         optimizer: torch.optim.Optimizer,
         sampler: RankSampler,
         objective: Callable[..., Any],
-        examples: int,
+        loss: Callable[..., Any] | None,
+        data: Any,
     ) -> dict[str, Any]:
         """What the result depends on, as JSON, to be kept in a checkpoint."""
         others = [key for key in optimizer.param_groups[0] if key not in ("params", "lr")]
@@ -64,7 +68,8 @@ class RunSettings:
             "steps": self.steps,
             "batch_size": self.batch_size,
             "gradient_accumulation": self.gradient_accumulation,
-            "objective": getattr(objective, "__name__", type(objective).__name__),
+            "objective": _name_of(objective),
+            "loss": None if loss is None else _name_of(loss),
             "schedule": self.schedule,
             "warmup": self.warmup,
             "max_grad_norm": self.max_grad_norm,
@@ -73,10 +78,25 @@ class RunSettings:
             "update": getattr(optimizer, "update", None),
             "lr": [group["lr"] for group in optimizer.param_groups],
             **{key: [group[key] for group in optimizer.param_groups] for key in others},
-            "examples": examples,
+            "examples": len(data),
+            "first and last example": data_fingerprint(data),
+            "base": _base_of(adapters),
             "probabilities": sampler.distribution.probabilities,
             "sampler_seed": sampler.seed,
         }
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """The name of a function, or of the class of an object that is called."""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _base_of(adapters: RankHandle) -> str | None:
+    """A hash that tells one base from another; None for a handle that has none."""
+    if not isinstance(adapters, Adapters):
+        return None
+    text = json.dumps(adapters.base.fingerprint, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def checked_optimizer(
@@ -119,13 +139,19 @@ def check_trains(optimizer: torch.optim.Optimizer, adapters: RankHandle, name: s
 
 
 def checked_folder(checkpoint: str | Path | None, adapters: RankHandle, resume: bool) -> Path | None:
-    """The folder of a checkpoint; `ValueError` if there has to be one, or it holds the checkpoint of another run."""
+    """The folder of a checkpoint.
+
+    Raises `ValueError` if there has to be one, if it holds the checkpoint of another run, and if the model has been
+    trained in what no checkpoint of this run would hold.
+    """
     if checkpoint is None:
         if resume:
             raise ValueError("resume=True needs the folder of the checkpoint: pass checkpoint=…")
         return None
     if not adapters.resumes:
         raise ValueError(f"a training of {adapters.kind} cannot go on from a checkpoint: leave checkpoint=… out")
+    if isinstance(adapters, Adapters):
+        adapters.check_saved(trained_and_buffers(adapters.model))
     if not resume and (Path(checkpoint) / FILE).is_file():
         raise ValueError(f"{checkpoint} holds the checkpoint of another run: pass resume=True, or another folder")
     return Path(checkpoint)

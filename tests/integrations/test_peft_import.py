@@ -564,7 +564,7 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "qalora": (lambda f: set_config(f, use_qalora=True), "uses use_qalora = True"),
     "layers repeated": (lambda f: set_config(f, layer_replication=[[0, 2]]), "uses layer_replication"),
     "loftq": (lambda f: set_config(f, init_lora_weights="loftq"), "init_lora_weights = 'loftq'"),
-    "head not named": (lambda f: set_config(f, modules_to_save=None), "holds 'classifier.dense.bias', which the model"),
+    "head not named": (lambda f: set_config(f, modules_to_save=None), "holds other values for 'classifier.dense.bias'"),
     "half an adapter": (lambda f: set_tensors(f, {f"{ONE}.lora_B.weight": None}), "lacks 'roberta.*value.lora_B"),
     "the other half": (lambda f: set_tensors(f, {f"{ONE}.lora_A.weight": None}), "holds 'roberta.*value.lora_B"),
     "no adapter": (

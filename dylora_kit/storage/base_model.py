@@ -1,0 +1,140 @@
+"""What the files of an adapter say of the model under it: how it is opened, and how another one is told from it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+HEADS = {"classifier", "score", "qa_outputs"}  # where PEFT looks for the head of a task
+TASKS = {  # how transformers' class names end, and what PEFT calls their task
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+}
+VALUES = 8  # of each weight in a fingerprint, and how many weights
+SAME, CLOSE = {"rtol": 1e-5, "atol": 1e-8}, {"rtol": 0.01, "atol": 1e-4}  # in the same precision, and in another
+
+Fingerprint = dict[str, str]  # the name of a weight, and some of its values as text
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The model under an adapter.
+
+    Attributes:
+        class_name, library: its class, and the module that has it.
+        name: the name or folder it was loaded from, if that is known.
+        transposed: whether adapted weights are (d_in, d_out), as of transformers' `Conv1D`.
+        fingerprint: some values of some of its weights.
+    """
+
+    class_name: str
+    library: str
+    name: str | None
+    transposed: bool
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The base of an adapter as its files name it: its name and fingerprint, each None if it is not there."""
+
+    name: str | None
+    fingerprint: Fingerprint | None
+
+
+def opened_as(base: BaseModel, saved: Iterable[str]) -> dict[str, Any]:
+    """The fields that tell PEFT's AutoPeft classes how to open the model: by its task, or by its class.
+
+    By the class where the task is not known, and where PEFT would look for a head that is not saved.
+    """
+    task = next((task for end, task in TASKS.items() if base.class_name.endswith(end)), None)
+    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not {name.rpartition(".")[2] for name in saved} & HEADS:
+        task = None
+    module = {"base_model_class": base.class_name, "parent_library": base.library}
+    return {
+        "task_type": task,
+        "auto_mapping": None if task else module,
+        "base_model_name_or_path": base.name,
+    }
+
+
+def fingerprint_of(weights: Mapping[str, Tensor]) -> Fingerprint:
+    """A few values of a few of a model's weights, and their shapes, as text that tells one base from another.
+
+    >>> fingerprint_of({"up": torch.tensor([[0.5, -2.0]])})
+    {'up': '1x2 float32 0.5 -2'}
+    """
+    matrices = [name for name, weight in weights.items() if weight.dim() > 1 and weight.numel()]
+    names = matrices or [name for name, weight in weights.items() if weight.numel()]
+    chosen = [names[index] for index in _spread(len(names))]
+    prints = {}
+    for name in chosen:
+        values = [f"{value:.6g}" for value in _some_values(weights[name]).tolist()]
+        prints[name] = " ".join([*_kind(weights[name]), *values])
+    return prints
+
+
+def other_base(fingerprint: Mapping[str, str], weights: Mapping[str, Tensor]) -> str | None:
+    """How a model differs from the one that a fingerprint is of; None if it does not, up to half precision.
+
+    A weight that the model does not have in floating point, such as one that is quantised, is not compared.
+
+    >>> other_base({"up": "1x2 float32 0.5 -2"}, {"up": torch.tensor([[0.5, 2.0]])})
+    "'up' has other values"
+    """
+    for name, text in fingerprint.items():
+        weight = weights.get(name)
+        if weight is None:
+            continue
+        (shape, dtype), (shape_then, dtype_then, *values) = _kind(weight), text.split()
+        if shape != shape_then:
+            return f"{name!r} has shape {shape}, and had {shape_then}"
+        then = torch.tensor([float(value) for value in values])
+        if not torch.allclose(_some_values(weight), then, equal_nan=True, **(SAME if dtype == dtype_then else CLOSE)):
+            return f"{name!r} has other values"
+    return None
+
+
+def is_fingerprint(value: Any) -> bool:
+    """Whether a value of a file is a fingerprint."""
+    pattern = re.compile(r"(\d+(x\d+)*) \w+( -?[\d.]+(e[+-]?\d+)?| nan| -?inf)+")
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(text, str) and pattern.fullmatch(text) for name, text in value.items()
+    )
+
+
+def same_name(one: str, other: str) -> bool:
+    """Whether two names of a model may mean one: a name on the hub, its copy in the cache, or a folder called so.
+
+    >>> same_name("org/model", "/home/me/model/"), same_name("org/model", "org/other")
+    (True, False)
+    """
+
+    def last(name: str) -> str:
+        cached = re.search(r"models--(?:.*--)?([^/\\]+)", name)
+        return (cached[1] if cached else re.split(r"[/\\]", name.rstrip("/\\"))[-1]).lower()
+
+    return last(one) == last(other)
+
+
+def _kind(weight: Tensor) -> tuple[str, str]:
+    """Shape and type of a weight as text."""
+    return "x".join(map(str, weight.shape)), str(weight.dtype).removeprefix("torch.")
+
+
+def _spread(n: int) -> list[int]:
+    """Up to `VALUES` indices from 0 to n − 1, both ends among them."""
+    return sorted({round(index * (n - 1) / (VALUES - 1)) for index in range(VALUES)}) if n else []
+
+
+def _some_values(weight: Tensor) -> Tensor:
+    """Some values of a weight, from all over it, on the CPU in float32."""
+    chosen = torch.tensor(_spread(weight.numel()), device=weight.device)
+    return weight.detach().reshape(-1)[chosen].float().cpu()
