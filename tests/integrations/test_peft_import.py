@@ -16,6 +16,7 @@ from toys import assert_same
 
 import dylora_kit as dk
 from dylora_kit.storage.adapter_files import CONFIG, WEIGHTS
+from dylora_kit.storage.peft_files import KNOWN, NOT_CARRIED
 
 R = 3
 SCALINGS = ["alpha/b", "alpha/r", "alpha/sqrt(b)"]
@@ -556,6 +557,27 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "pattern as a list": (lambda f: set_config(f, alpha_pattern=["value"]), r"alpha_pattern = \['value'\]"),
     "pattern no expression": (lambda f: set_config(f, alpha_pattern={"(value": 8}), "alpha_pattern"),
     "dropout as text": (lambda f: set_config(f, lora_dropout="some"), "lora_dropout"),
+    "a field nobody knows": (
+        lambda f: set_config(f, use_new_forward=True),
+        "uses use_new_forward = True, which this kit",
+    ),
+    "a setting nobody knows": (
+        lambda f: set_config(f, forward_config={"k": 1}),
+        "uses forward_config = {'k': 1}, which",
+    ),
+    "rank of no tensor": (lambda f: set_config(f, r=9), r"gives 'roberta.*query' rank 9, but .* holds 4 rows for it"),
+    "rank in a pattern": (lambda f: set_config(f, rank_pattern={"value": 2}), r"value' rank 2, but .* holds 4 rows"),
+    "rank as text": (lambda f: set_config(f, r="4"), "r = '4': expected int"),
+    "saved as a number": (
+        lambda f: set_config(f, modules_to_save=5),
+        "modules_to_save = 5: expected list of names or null",
+    ),
+    "saved numbers": (lambda f: set_config(f, modules_to_save=[5]), r"modules_to_save = \[5\]: expected"),
+    "rslora as text": (lambda f: set_config(f, use_rslora="no"), "use_rslora = 'no': expected bool"),
+    "pattern that takes for ever": (lambda f: set_config(f, alpha_pattern={"(e+)+x": 8}), "can take too long to match"),
+    "ranks that take for ever": (lambda f: set_config(f, rank_pattern={"(.*e)*x": 8}), "can take too long to match"),
+    "rank pattern a list": (lambda f: set_config(f, rank_pattern=["value"]), r"rank_pattern = \['value'\]: expected"),
+    "nested deeply": (lambda f: (f / CONFIG).write_text("[" * 50000), "nested too deeply"),
     "kasa": (lambda f: set_config(f, kasa_config={"beta": 1}), "uses kasa_config = {'beta': 1}"),
     "bdlora": (lambda f: set_config(f, use_bdlora={"nblocks": 2}), "uses use_bdlora"),
     "velora": (lambda f: set_config(f, velora_config={"scale": 1}), "uses velora_config"),
@@ -640,3 +662,87 @@ def test_an_unknown_scaling_is_refused_by_import(tmp_path):
     with pytest.raises(ValueError, match="unknown scaling 'r/alpha'"):
         dk.import_peft(model, tmp_path, scaling="r/alpha")
     assert_same(picture(model), before)
+
+
+@pytest.mark.parametrize("value", [None, False, [], {}, ""], ids=str)
+def test_a_field_that_nobody_knows_and_that_says_nothing_is_no_hindrance(tmp_path, value):
+    peft_saved("roberta", tmp_path, target_modules=QV, r=4)
+    set_config(tmp_path, of_a_later_version=value, enable_lora=None)
+    dk.import_peft(build("roberta"), tmp_path)
+
+
+def test_every_field_of_pefts_own_config_is_known():
+    written = peft.LoraConfig(target_modules=QV).to_dict()
+    assert written.keys() <= KNOWN | NOT_CARRIED.keys()
+    in_017 = {"alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "eva_config"}
+    in_017 |= {"exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layer_replication"}
+    in_017 |= {"layers_pattern", "layers_to_transform", "loftq_config", "lora_alpha", "lora_bias", "lora_dropout"}
+    in_017 |= {"megatron_config", "megatron_core", "modules_to_save", "peft_type", "qalora_group_size", "r"}
+    in_017 |= {"rank_pattern", "revision", "target_modules", "target_parameters", "task_type", "use_qalora"}
+    in_017 |= {"trainable_token_indices", "use_dora", "use_rslora"}
+    assert in_017 <= KNOWN | NOT_CARRIED.keys()
+
+
+# Weights of the base in the file
+
+EMBEDDED = {
+    "embedding saved though not trained": ("roberta", {"target_modules": QV}),
+    "head of a language model as a target": ("phi3", {"target_modules": ["lm_head"]}),
+    "tied head as a target": ("gpt2", {"target_modules": ["c_attn", "lm_head"], "fan_in_fan_out": False}),
+}
+
+
+@pytest.mark.parametrize(("name", "options"), EMBEDDED.values(), ids=EMBEDDED)
+@pytest.mark.parametrize("half", [False, True], ids=["float", "half"])
+def test_weights_of_the_base_in_the_file_are_read_where_they_are_the_models_own(tmp_path, name, options, half):
+    theirs = peft_saved(name, tmp_path, r=4, **options)
+    with calm():
+        theirs.save_pretrained(tmp_path, save_embedding_layers=True)
+    tensors = load_file(tmp_path / WEIGHTS)
+    assert any("lora_" not in key for key in tensors)
+    if half:
+        save_file({key: t if "lora_" in key else t.bfloat16() for key, t in tensors.items()}, tmp_path / WEIGHTS)
+    model = build(name)
+    adapters = dk.import_peft(model, tmp_path)
+    torch.testing.assert_close(logits(model, inputs(name)), logits(theirs, inputs(name)), rtol=1e-6, atol=1e-5)
+    assert not adapters.saved_modules
+
+
+def test_weights_of_another_base_in_the_file_are_named(tmp_path):
+    theirs = peft_saved("roberta", tmp_path, r=4, target_modules=QV)
+    with calm():
+        theirs.save_pretrained(tmp_path, save_embedding_layers=True)
+    for seed, size, message in (
+        (1, None, r"other values for 'roberta.embeddings.word_embeddings.weight' than this model"),
+        (0, 60, r"'roberta.embeddings.word_embeddings.weight' has shape \(50, 32\), and here it has \(60, 32\)"),
+    ):
+        model = build("roberta", seed=seed)
+        if size:
+            model.resize_token_embeddings(size)
+        before = picture(model)
+        with pytest.raises(ValueError, match=message):
+            dk.import_peft(model, tmp_path)
+        assert_same(picture(model), before)
+
+
+def test_an_export_whose_bits_flip_or_whose_files_are_of_two_is_refused(tmp_path):
+    _, adapters = adapted("roberta")
+    adapters.export_peft(tmp_path / "one", rank=1)
+    adapters.export_peft(tmp_path / "two", rank=2)
+    adapters.scaling = "alpha/r"
+    adapters.export_peft(tmp_path / "scaled", rank=1)
+    dk.import_peft(build("roberta"), tmp_path / "one")
+    for other in ("two", "scaled"):
+        pair = tmp_path / f"pair with {other}"
+        pair.mkdir()
+        (pair / CONFIG).write_bytes((tmp_path / "one" / CONFIG).read_bytes())
+        (pair / WEIGHTS).write_bytes((tmp_path / other / WEIGHTS).read_bytes())
+        with pytest.raises(ValueError, match="of two different adapters"):
+            dk.import_peft(build("roberta"), pair)
+    content = bytearray((tmp_path / "one" / WEIGHTS).read_bytes())
+    for place in (len(content) - 1, len(content) // 2, 200):
+        content[place] ^= 4
+        (tmp_path / "one" / WEIGHTS).write_bytes(content)
+        with pytest.raises(ValueError, match="is damaged"):
+            dk.import_peft(build("roberta"), tmp_path / "one")
+        content[place] ^= 4

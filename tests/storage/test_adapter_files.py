@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import stat
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from toys import R, adapted, assert_same, examples, state_of, toy
 
 import dylora_kit as dk
 from dylora_kit import backbones
-from dylora_kit.storage.adapter_files import CONFIG, WEIGHTS
-from dylora_kit.storage.files import tensors_as_bytes
+from dylora_kit.storage.adapter_files import CONFIG, WEIGHTS, layers_of, read_adapter
+from dylora_kit.storage.files import data_folder, tensors_as_bytes
 
 FILES = [CONFIG, WEIGHTS]
 UP_A = "base_model.model.up.lora_A.weight"
@@ -159,6 +160,11 @@ def change_tensors(folder: Path, change: dict[str, torch.Tensor | None]) -> None
     (folder / WEIGHTS).write_bytes(tensors_as_bytes(kept))
 
 
+def change_metadata(folder: Path, text: str) -> None:
+    """Writes the tensors as a version before the checksum did, with other metadata."""
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS, {"metadata": text})
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
@@ -193,6 +199,26 @@ FAULTS = {
     "other targets": (lambda f: change_config(f, {"target_modules": ["query"]}), "'query' matches no module"),
     "pattern as a list": (lambda f: change_config(f, {"rank_pattern": [2]}), "rank_pattern"),
     "modules as a number": (lambda f: change_config(f, {"modules_to_save": [1]}), "modules_to_save"),
+    "targets that are no text": (
+        lambda f: change_config(f, {"target_modules": [0]}),
+        r"target_modules = \[0\]: expected",
+    ),
+    "targets that take for ever": (lambda f: change_config(f, {"target_modules": "(u+)+x"}), "can take too long"),
+    "pattern that takes for ever": (lambda f: change_config(f, {"rank_pattern": {"(.*p)*x": 2}}), "can take too long"),
+    "rank in a pattern as text": (
+        lambda f: change_config(f, {"rank_pattern": {"up": "2"}}),
+        "rank_pattern = {'up': '2'}",
+    ),
+    "rank true": (lambda f: change_config(f, {"r": True}), "r = True: expected int"),
+    "deeply nested config": (lambda f: (f / CONFIG).write_text("[" * 50000 + "]" * 50000), "nested too deeply"),
+    "metadata a list": (lambda f: change_metadata(f, "[1]"), r"has \[1\] in its header: expected a JSON object"),
+    "metadata no JSON": (lambda f: change_metadata(f, "{"), "is damaged"),
+    "metadata nested deeply": (lambda f: change_metadata(f, "[" * 50000), "is damaged"),
+    "metadata of another adapter": (lambda f: change_metadata(f, '{"r": 9}'), "two different adapters"),
+    "targets that are no layers": (
+        lambda f: change_config(f, {"target_modules": ["dropout"]}),
+        "cannot adapt a Dropout",
+    ),
     "fewer targets": (lambda f: change_config(f, {"target_modules": ["up"]}), r"holds '.*down\.lora_[AB]\.weight'"),
     "other rank": (lambda f: change_config(f, {"r": 3}), r"has shape \(4, (6|10)\), expected \(3, (6|10)\)"),
     "missing tensor": (lambda f: change_tensors(f, {UP_A: None}), r"the file lacks 'up\.lora_A"),
@@ -337,3 +363,44 @@ def test_a_pair_of_files_from_two_saves_is_refused(tmp_path):
     with pytest.raises(ValueError, match="two different adapters"):
         dk.load(model, tmp_path / "one")
     assert_same(state_of(model), before)
+
+
+@pytest.mark.parametrize("change", [{"lora_alpha": 9}, {"r": 5}, {"peft_type": "LORA", "more": None}], ids=str)
+def test_a_config_that_was_changed_after_saving_is_refused(tmp_path, change):
+    saved(tmp_path)
+    (tmp_path / CONFIG).write_text(json.dumps(json.loads((tmp_path / CONFIG).read_text()) | change))
+    with pytest.raises(ValueError, match="or one of them was changed: save them again"):
+        dk.load(toy(), tmp_path)
+
+
+def test_the_name_of_the_base_may_be_changed_and_the_config_laid_out_anew(tmp_path):
+    model, _ = saved(tmp_path)
+    content = json.loads((tmp_path / CONFIG).read_text()) | {"base_model_name_or_path": "elsewhere"}
+    (tmp_path / CONFIG).write_text(json.dumps(dict(sorted(content.items()))))
+    fresh = toy()
+    dk.load(fresh, tmp_path)
+    assert_same(state_of(fresh), state_of(model))
+
+
+def test_adapters_of_before_the_checksum_are_loaded_without_a_warning(tmp_path):
+    folders = sorted(path for path in (data_folder() / "adapters").iterdir() if path.is_dir())
+    assert folders
+    for folder in folders:
+        config, tensors, origin = read_adapter(folder)
+        assert origin.fingerprint is None
+        assert {f"{name}.lora_A.weight" for name in layers_of(tensors)} <= tensors.keys()
+        assert config["modules_to_save"] == ["classifier"] or "describe" in folder.name
+    model = backbones.load("digits-vit")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dk.load(model, data_folder() / "adapters" / "digits-turned-dylora")
+
+
+def test_a_pair_of_two_saves_with_the_same_settings_is_that_of_the_tensors(tmp_path):
+    """A process that is killed between the two files has written all that differs."""
+    saved(tmp_path / "one")
+    model, _ = saved(tmp_path / "two", seed=3)
+    (tmp_path / "one" / WEIGHTS).write_bytes((tmp_path / "two" / WEIGHTS).read_bytes())
+    fresh = toy()
+    dk.load(fresh, tmp_path / "one")
+    assert_same(state_of(fresh), state_of(model))

@@ -4,13 +4,17 @@ import errno
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dylora_kit.storage.files import read_json, read_tensors, tensors_as_bytes, write_files
+from dylora_kit.storage.temporary_files import SUFFIX, TemporaryFile
 
 OLD = {"a.json": b"old a", "b.json": b"old b"}
 NEW = {"a.json": b"new a", "b.json": b"new b"}
@@ -146,3 +150,109 @@ def test_json_that_is_no_object_is_refused(tmp_path, content, kind):
     (tmp_path / "c.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"c\.json holds a {kind}: expected a JSON object"):
         read_json(tmp_path / "c.json")
+
+
+# Faults in a file
+
+
+def flipped(content: bytes, bit: int) -> bytes:
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("metadata", [None, {"r": 4}])
+def test_every_single_bit_that_flips_is_noticed(tmp_path, metadata):
+    content = tensors_as_bytes({"a.weight": torch.randn(3, 2), "count": torch.arange(3)}, metadata)
+    path = tmp_path / "t.safetensors"
+    path.write_bytes(content)
+    read_tensors(path)
+    for bit in range(8 * len(content)):
+        path.write_bytes(flipped(content, bit))
+        with pytest.raises(ValueError, match=r"t\.safetensors"):
+            read_tensors(path)
+
+
+def test_tensors_that_changed_places_are_noticed(tmp_path):
+    one, two = torch.randn(2, 2, generator=torch.Generator().manual_seed(0)), torch.ones(2, 2)
+    first, second = (tensors_as_bytes({"a": a, "b": b}) for a, b in ((one, two), (two, one)))
+    size = 2 * 2 * 2 * 4
+    assert first[:-size] != second[:-size]  # the checksums
+    (tmp_path / "t.safetensors").write_bytes(first[:-size] + second[-size:])
+    with pytest.raises(ValueError, match="its checksum is not that of its contents"):
+        read_tensors(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "5", "null", '{"sha256": 1}', '{"sha256": "", "metadata": 1}', "{", "[" * 20000, '"\\ud800"']
+)
+def test_odd_metadata_under_our_name_is_called_damaged(tmp_path, text):
+    save_file({"w": torch.ones(2)}, tmp_path / "t.safetensors", metadata={"dylora_kit": text})
+    with pytest.raises(ValueError, match=r"t\.safetensors is damaged or no safetensors file: .+") as caught:
+        read_tensors(tmp_path / "t.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_before_the_checksum_is_read_with_its_metadata(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "t.safetensors", metadata={"metadata": '{"r": 4}'})
+    assert read_tensors(tmp_path / "t.safetensors")[1] == {"r": 4}
+
+
+def test_equal_tensors_give_equal_bytes_that_other_software_reads(tmp_path):
+    tensors = {f"layer.{i}": torch.full((3,), float(i)) for i in range(20)}
+    contents = {tensors_as_bytes(tensors, {"b": 1, "a": 2}) for _ in range(5)}
+    assert len(contents) == 1
+    (tmp_path / "t.safetensors").write_bytes(contents.pop())
+    with safe_open(tmp_path / "t.safetensors", "pt") as file:
+        assert file.metadata()["format"] == "pt"
+        assert torch.equal(file.get_tensor("layer.7"), tensors["layer.7"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.complex64, torch.bool, torch.int8])
+def test_every_type_of_number_is_written_and_read(tmp_path, dtype):
+    write_files(tmp_path, {"t.safetensors": tensors_as_bytes({"w": torch.ones(3).to(dtype)})})
+    read, _ = read_tensors(tmp_path / "t.safetensors")
+    assert read["w"].dtype == dtype
+    assert torch.equal(read["w"].to(torch.complex64), torch.ones(3, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 50_000, '{"r": ' + "9" * 5000 + "}"])
+def test_json_that_python_cannot_read_is_called_damaged(tmp_path, text):
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(ValueError, match=r"c\.json is damaged or no JSON file"):
+        read_json(tmp_path / "c.json")
+
+
+# What a killed process leaves
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):
+    left = [tmp_path / f".a.json.abc12345{SUFFIX}", tmp_path / f".b.json.xyz{SUFFIX}"]
+    others = [tmp_path / name for name in (".a.json.original", f"a.json{SUFFIX}", f".c.json.abc{SUFFIX}", ".a.json")]
+    for path in left + others:
+        path.write_bytes(b"half")
+    write_files(tmp_path, NEW)
+    assert contents(tmp_path) == NEW | {path.name: b"half" for path in others}
+
+
+def test_what_another_writer_holds_is_left_alone(tmp_path):
+    held = TemporaryFile(tmp_path / "a.json")
+    held.write(b"of the other")
+    write_files(tmp_path, NEW)
+    assert held.path.read_bytes() == b"of the other"
+    held.path.replace(held.place)
+    held.close()
+    assert contents(tmp_path) == NEW | {"a.json": b"of the other"}
+
+
+def test_many_processes_may_write_into_one_folder(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from dylora_kit.storage.files import write_files
+for number in range(60):
+    write_files(Path(sys.argv[1]), {name: bytes([number]) * 5000 for name in ("a.json", "b.json")})
+"""
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert {name: len(set(content)) for name, content in contents(tmp_path).items()} == {"a.json": 1, "b.json": 1}

@@ -1,6 +1,7 @@
 """The training loop: what it repeats exactly, what it refuses, and what it leaves behind."""
 
 import itertools
+import json
 import math
 import os
 import random
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 from toys import R, adapted, assert_same, examples, state_of, toy
 
@@ -25,6 +27,7 @@ from dylora_kit import backbones
 from dylora_kit.storage.files import read_tensors, tensors_as_bytes
 from dylora_kit.tasks import digits
 from dylora_kit.training.checkpoint import FILE as CHECKPOINT
+from dylora_kit.training.data_fingerprint import data_fingerprint
 
 OBJECTIVES = [dk.individual_loss, dk.summation_loss, dk.mixed_loss]
 STEPS = 12
@@ -491,7 +494,7 @@ def test_a_loss_that_is_not_finite_stops_before_its_step_and_the_run_can_go_on(t
     assert_same(state_of(run.model), weights[6])
     assert all(p.grad is None for p in run.model.parameters())
     resumed = Run()
-    again = resumed.train(gradient_accumulation=2, checkpoint=tmp_path, resume=True)
+    again = resumed.train(gradient_accumulation=2, loss=spoil(0, value), checkpoint=tmp_path, resume=True)
     pd.testing.assert_frame_equal(again, history, check_exact=True)
     assert_same(resumed.result(), whole.result())
 
@@ -526,7 +529,8 @@ def test_a_gradient_that_is_not_finite_stops_before_its_step_and_the_run_can_go_
         )
     assert_same(state_of(run.model), weights[6])
     resumed = Run()
-    pd.testing.assert_frame_equal(resumed.train(checkpoint=tmp_path, resume=True), history, check_exact=True)
+    again = resumed.train(loss=loss, checkpoint=tmp_path, resume=True)
+    pd.testing.assert_frame_equal(again, history, check_exact=True)
     assert_same(resumed.result(), whole.result())
 
 
@@ -789,6 +793,91 @@ def test_a_checkpoint_that_lacks_something_changes_nothing(tmp_path, lost):
         dk.train(fresh, handle, examples(8), sampler=sampler, resume=True, **arguments)
     assert_same(state_of(fresh), before)
     assert torch.equal(sampler.state_dict()["generator"], draws)
+
+
+def go_on(folder: Path, *, seed: int = 0, data: Any = None, **settings: Any) -> pd.DataFrame:
+    """A run of four steps on a base that follows from the seed."""
+    model = toy(seed)
+    sampler = dk.RankSampler(dk.Uniform(1, R), seed=0)
+    data = examples() if data is None else data
+    settings = {"steps": 4, "batch_size": 4, "checkpoint": folder, "progress": False} | settings
+    return dk.train(model, adapted(model), data, sampler=sampler, **settings)
+
+
+def squared(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return model(**batch).logits.square().mean()
+
+
+OTHER_RUNS = {
+    "another base": ({"seed": 1}, "base = "),
+    "another first example": ({"data": [*examples(1, seed=9), *examples()[1:]]}, "first and last example = "),
+    "another last example": ({"data": [*examples()[:-1], *examples(1, seed=9)]}, "first and last example = "),
+    "more data": ({"data": [*examples()[:-1], *examples(5, seed=9), examples()[-1]]}, "examples = 20"),
+    "another loss": ({"loss": squared}, "loss = None, this run has loss = squared"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), OTHER_RUNS.values(), ids=OTHER_RUNS)
+def test_a_run_of_another_kind_is_refused_by_name_and_nothing_has_changed(tmp_path, change, message):
+    go_on(tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(ValueError, match=f"the checkpoint was made with {message}"):
+        go_on(tmp_path, resume=True, **change)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    assert len(go_on(tmp_path, resume=True)) == 4
+
+
+class Noisy(list[Any]):
+    """Examples that are drawn anew each time they are read, from every global generator."""
+
+    def __getitem__(self, index: Any) -> Any:
+        noise = torch.randn(6) + random.random() + float(np.random.rand())  # noqa: NPY002
+        return super().__getitem__(index) | {"x": super().__getitem__(index)["x"] + noise}
+
+
+def test_examples_that_differ_each_time_are_not_compared_and_looking_draws_nothing(tmp_path):
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert data_fingerprint(Noisy(examples())) is None
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]  # noqa: NPY002
+    go_on(tmp_path, data=Noisy(examples()))
+    go_on(tmp_path, data=Noisy(examples(seed=3)), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"a": 1}, {"a": 2}),
+        ({"a": [1, "b"]}, {"a": [1, "c"]}),
+        ({"a": np.zeros(3)}, {"a": np.zeros(3, dtype=np.float32)}),
+        ({"a": torch.zeros(3)}, {"a": torch.zeros(3, 1)}),
+        ({"a": torch.ones(2, dtype=torch.bfloat16)}, {"a": torch.zeros(2, dtype=torch.bfloat16)}),
+        ({"a": None}, {"b": None}),
+    ],
+    ids=str,
+)
+def test_a_fingerprint_of_data_sees_what_is_in_an_example(one, other):
+    assert data_fingerprint([one]) == data_fingerprint([one, {"x": 1}, dict(one)])
+    assert data_fingerprint([one]) != data_fingerprint([other])
+
+
+def test_a_checkpoint_of_before_the_fingerprints_goes_on(tmp_path):
+    go_on(tmp_path)
+    tensors, recorded = read_tensors(tmp_path / CHECKPOINT)
+    for key in ("base", "first and last example", "loss"):
+        del recorded[key]
+    save_file(tensors, tmp_path / CHECKPOINT, {"metadata": json.dumps(recorded)})
+    assert len(go_on(tmp_path, resume=True, loss=squared)) == 4
+
+
+@pytest.mark.parametrize("place", [-1, -2000, 300])
+def test_a_bit_that_flips_in_a_checkpoint_is_noticed(tmp_path, place):
+    go_on(tmp_path)
+    content = bytearray((tmp_path / CHECKPOINT).read_bytes())
+    content[place] ^= 1
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(ValueError, match=r"training\.safetensors is damaged"):
+        go_on(tmp_path, resume=True)
 
 
 def test_a_new_run_does_not_overwrite_the_checkpoint_of_another(tmp_path):
