@@ -2,9 +2,10 @@
 
 import operator
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -80,11 +81,12 @@ def attach(
         raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
     _warn_of_parallel(model)
     model = unwrapped(model)
-    target_modules, modules_to_save = _names(target_modules), _names(modules_to_save)
+    target_modules = _names(target_modules, "target_modules")
+    modules_to_save = _names(modules_to_save, "modules_to_save")
     choice = {
-        "exclude_modules": _names(exclude_modules),
+        "exclude_modules": _names(exclude_modules, "exclude_modules"),
         "layers_to_transform": layers_to_transform if layers_to_transform is None else _numbers(layers_to_transform),
-        "layers_pattern": layers_pattern if layers_pattern is None else _names(layers_pattern),
+        "layers_pattern": layers_pattern if layers_pattern is None else _names(layers_pattern, "layers_pattern"),
     }
     targets = match_targets(model, target_modules, split_fused, modules_to_save=modules_to_save, **choice)
     saved = match_saved(model, modules_to_save, list(targets))
@@ -119,13 +121,15 @@ def attach(
     return Adapters(model, layers, list(wrappers.values()), saved, config, requires_grad)
 
 
-def _names(names: Any) -> Any:
+def _names(names: Any, what: str) -> Any:
     """Names that a user gives: a string as it is, anything else as a list; `ValueError` for what is no name."""
     if isinstance(names, str):
         return names
-    names = sorted(names) if isinstance(names, set | frozenset) else list(names or ())
+    if not isinstance(names, Iterable | NoneType):
+        raise ValueError(f"{what} must be names: got {names!r}")
+    names = list(names or ()) if not isinstance(names, set | frozenset) else sorted(names, key=str)
     if any(not isinstance(name, str) for name in names):
-        raise ValueError(f"expected the names of modules: got {names!r}")
+        raise ValueError(f"{what} must be names: got {names!r}")
     return names
 
 

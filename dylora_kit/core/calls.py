@@ -103,10 +103,13 @@ class _Walk:
                 self.block(block)
 
     def _note_calls(self, node: ast.AST) -> None:
-        for call in (node for node in ast.walk(node) if isinstance(node, ast.Call) and self._is_child(node.func)):
-            given = dict(zip(self.parameters, call.args, strict=False))
-            given |= {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
+        if isinstance(node, ast.Call) and self._is_child(node.func):
+            given = dict(zip(self.parameters, node.args, strict=False))
+            given |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
             self.calls.append({name: self._argument(value) for name, value in given.items()})
+        taken = self._taken(node)
+        for inner in ast.iter_child_nodes(node) if taken is node else [taken]:
+            self._note_calls(inner)
 
     def _is_child(self, function: ast.expr) -> bool:
         if self.index is not None:
@@ -119,11 +122,16 @@ class _Walk:
             function = function.value
         return self._attribute(function) == self.child
 
+    def _taken(self, node: Any) -> Any:
+        """Of `… if self.… else …` what this module takes; any other node as it is."""
+        while isinstance(node, ast.IfExp) and (chosen := self._flag(node.test)) is not None:
+            node = node.body if chosen else node.orelse
+        return node
+
     def _argument(self, value: ast.expr) -> Argument:
-        while isinstance(value, ast.IfExp) and (chosen := self._flag(value.test)) is not None:
-            value = value.body if chosen else value.orelse
-        own = isinstance(value, ast.Name) and value.id in self.known - self.variables.keys()
-        return Argument(self._sources(value), value.id if own else None)  # type: ignore[attr-defined]
+        value = self._taken(value)
+        name = value.id if isinstance(value, ast.Name) else None
+        return Argument(self._sources(value), name if name in self.known - self.variables.keys() else None)
 
     def _sources(self, value: ast.AST) -> frozenset[str]:
         """The parameters and tensors that a value is made of; of what a submodule returns, those of its first input."""

@@ -14,7 +14,9 @@ def plain_weights(model: nn.Module) -> list[str]:
     A stack of matrices, such as (experts, d_out, d_in), and whatever has two dimensions in a block called "Experts".
 
     >>> import torch
-    >>> experts = nn.Module()
+    >>> class Experts(nn.Module):
+    ...     pass
+    >>> experts = Experts()
     >>> experts.down = nn.Parameter(torch.zeros(4, 6, 5))
     >>> plain_weights(nn.ModuleDict({"experts": experts}))
     ['experts.down']

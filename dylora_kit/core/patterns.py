@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 from dylora_kit.core.names import plain_name
@@ -34,7 +35,7 @@ def values_by_pattern(
     >>> values_by_pattern({"0.up": ["0.up"], "1.up": ["1.up"]}, {"up": 2, "1.up": 4}, 8, "rank_pattern")
     ({'0.up': 2, '1.up': 4}, [])
     """
-    if not isinstance(pattern, Mapping | type(None)) or not all(isinstance(key, str) for key in pattern or {}):
+    if not isinstance(pattern, Mapping | NoneType) or not all(isinstance(key, str) for key in pattern or {}):
         raise ValueError(f"{what} must map names of layers to numbers: got {pattern!r}")
     every_name = {name for called in names.values() for name in called}
     pattern = {plain_name(key, every_name): value for key, value in (pattern or {}).items()}

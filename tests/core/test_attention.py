@@ -57,7 +57,7 @@ class SecondReadsMemory(Block):
 
 
 class FirstReadsMemory(Block):
-    def forward(this, x, memory):  # noqa: N805 whatever it calls itself
+    def forward(this, x, memory):
         x = x + this.a(x, context=memory)
         return x + this.b(x)
 
@@ -106,18 +106,26 @@ class JoinedStates(Block):
 
 
 class OneOrTheOther(Block):
-    """Reads other states only where it is told to at its making."""
+    """Reads other states only where it is told to when it is made."""
 
     def __init__(self, reads: bool) -> None:
         super().__init__()
         self.reads = reads
 
     def forward(self, x, memory):
-        if self.reads:
-            x = self.a(x, memory)
-        else:
-            x = self.a(x)
+        x = self.a(x, memory) if self.reads else self.a(x)
         return self.b(x, memory if not self.reads else None)
+
+
+class OneOrTheOtherBranch(OneOrTheOther):
+    def forward(self, x, memory):
+        if not self.reads:
+            x = self.norm(self.a(x))
+        else:
+            return self.b(self.a(x, memory))
+        if self.reads:
+            memory = None
+        return self.b(x, memory)
 
 
 class InAList(nn.Module):
@@ -161,6 +169,8 @@ class HandedOn(nn.Module):
         (JoinedStates(), ["b"]),
         (OneOrTheOther(True), ["b"]),
         (OneOrTheOther(False), ["a"]),
+        (OneOrTheOtherBranch(True), ["b"]),
+        (OneOrTheOtherBranch(False), ["a"]),
         (SecondReadsMemory(Plain), ["a", "b"]),
         (InAList(), ["steps.0"]),
         (HandedOn(), ["a.inner"]),
@@ -210,13 +220,7 @@ REAL = {  # each with the parts of names in which its self-attentions and its cr
         "Pix2StructForConditionalGeneration",
         {
             "text_config": PIX2STRUCT | {"vocab_size": 50, "num_layers": 1},
-            "vision_config": {
-                "hidden_size": D,
-                "d_kv": 8,
-                "d_ff": 48,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 4,
-            },
+            "vision_config": PIX2STRUCT | {"num_hidden_layers": 1, "num_attention_heads": 4},
         },
         4,
         "encoder_decoder_attention",
