@@ -75,11 +75,7 @@ def attach(
     >>> list(adapters.layers)
     ['0', '2']
     """
-    if any(isinstance(module, Wrapper) for module in model.modules()):
-        raise ValueError("the model has adapters already: call detach() on their handle first")
-    if any(type(module).__module__.startswith("peft.tuners.") for module in model.modules()):
-        raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
-    _warn_of_parallel(model)
+    _check_bare(model)
     model = unwrapped(model)
     target_modules = _names(target_modules, "target_modules")
     modules_to_save = _names(modules_to_save, "modules_to_save")
@@ -146,7 +142,12 @@ def _numbers(numbers: Any) -> Any:
         ) from None
 
 
-def _warn_of_parallel(model: nn.Module) -> None:
+def _check_bare(model: nn.Module) -> None:
+    """Raises `ValueError` for a model that has adapters; warns of one that is in `DistributedDataParallel` already."""
+    if any(isinstance(module, Wrapper) for module in model.modules()):
+        raise ValueError("the model has adapters already: call detach() on their handle first")
+    if any(type(module).__module__.startswith("peft.tuners.") for module in model.modules()):
+        raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         warnings.warn(
             "the model is in DistributedDataParallel already, which averages no gradients of adapters that are added "
