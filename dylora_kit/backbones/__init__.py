@@ -1,11 +1,12 @@
 """The embedded backbones: small pretrained networks that come with the kit. `load` opens one.
 
-    python -m dylora_kit.backbones digits-vit    # makes one again
+    python -m dylora_kit.backbones digits-vit    # pretrains it again
 
 In reading order:
 
 - `pretrain_vit`: digits-vit
-- `masking`: what a masked language model is asked for
+- `masking`: which tokens a masked language model is asked for
+- `language_files`: what is written of a language model
 - `pretrain_language`: world-roberta and world-gpt2
 """
 
@@ -17,7 +18,7 @@ from torch import nn
 
 from dylora_kit.storage.files import data_folder
 
-# where each is made, what transformers opens it as, and whether it has a tokenizer
+# the module that makes each, the class of transformers that opens it, and whether it has a tokenizer
 _KNOWN = {
     "digits-vit": ("pretrain_vit", "AutoModelForImageClassification", False),
     "world-roberta": ("pretrain_language", "AutoModelForSequenceClassification", True),
@@ -31,11 +32,11 @@ def load(name: str = "digits-vit", **options: Any) -> nn.Module:
     """An embedded backbone, in evaluation mode, by transformers' own `from_pretrained`.
 
     Arguments:
-        name: `"digits-vit"`; `"world-roberta"`, with a classifier; `"world-gpt2"`, which writes.
-        options: go to `from_pretrained`, such as `num_labels=3`. The start of a new classifier follows torch's seed.
+        name: `"digits-vit"` classifies images, `"world-roberta"` classifies texts, `"world-gpt2"` writes texts.
+        options: for `from_pretrained`, such as `num_labels=3`. A new classifier is initialised from torch's seed.
 
-    Raises `ValueError` for an unknown name and for weights that do not fit the configuration, and `FileNotFoundError`
-    if its folder is incomplete.
+    Raises `ValueError` for an unknown name and for weights that do not fit the configuration, `FileNotFoundError` if
+    its folder is incomplete, and `ImportError` if transformers is older than version 5.
     """
     import transformers
     from safetensors import SafetensorError
@@ -46,17 +47,17 @@ def load(name: str = "digits-vit", **options: Any) -> nn.Module:
     folder = _whole(name)
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # a new classifier is what is wanted here
+    logging.set_verbosity_error()  # transformers warns of a new classifier, which is meant here
     try:
-        opened = getattr(transformers, _KNOWN[name][1])
-        model, found = opened.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+        auto_class = getattr(transformers, _KNOWN[name][1])
+        model, info = auto_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
     except (RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise _other_version(name, str(error).strip().splitlines()[-1]) from error
     finally:
         logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()
-    missing = [key for key in found["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
+    missing = [key for key in info["missing_keys"] if key.startswith(f"{model.base_model_prefix}.")]
     if missing:
         raise _other_version(name, f"its weights lack {min(missing)}")
     return model.eval()
@@ -76,12 +77,17 @@ def tokenizer(name: str) -> Any:
 
 
 def pretrain(name: str = "digits-vit", folder: Path | None = None, *, progress: bool = True) -> dict[str, Any]:
-    """Trains a backbone from nothing and writes it, with a model card, into a folder (default: its own).
+    """Trains a backbone from random weights and writes it, with a model card, into a folder.
 
-    Returns what was measured. The same machine gives the same weights again.
+    Arguments:
+        folder: default is the folder that `load` reads.
+        progress: whether to show a bar.
+
+    Returns the measured numbers, such as `{"validation": 0.99, "test": 0.98}`. The same machine gives the same weights
+    again. Raises `ValueError` for an unknown name.
     """
-    own = _folder(name)
-    return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, folder or own, progress=progress)
+    default = _folder(name)
+    return import_module(f"dylora_kit.backbones.{_KNOWN[name][0]}").pretrain(name, folder or default, progress=progress)
 
 
 def _other_version(name: str, why: str) -> ValueError:
@@ -89,6 +95,7 @@ def _other_version(name: str, why: str) -> ValueError:
 
 
 def _whole(name: str) -> Path:
+    """The folder of a backbone, with all its files in it."""
     folder = _folder(name)
     for file in ("config.json", "model.safetensors", *(["tokenizer.json"] if _KNOWN[name][2] else [])):
         if not (folder / file).is_file():

@@ -19,25 +19,12 @@ PRETRAINING = {"seed": 0, "steps": 3000, "batch_size": 64, "lr": 2e-3, "weight_d
 
 
 def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any]:
-    """Trains it from nothing and writes it into a folder. Returns its accuracies on validation and test images."""
-    from transformers import ViTConfig, ViTForImageClassification
-
+    """Trains it from random weights and writes it into a folder. Returns its accuracy on validation and test images."""
     task, settings = digits.load("upright"), PRETRAINING
     steps = int(settings["steps"])
     with torch.random.fork_rng([]):
         torch.manual_seed(int(settings["seed"]))
-        model = ViTForImageClassification(
-            ViTConfig(
-                image_size=8,
-                patch_size=2,
-                num_channels=1,
-                hidden_size=64,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                intermediate_size=256,
-                num_labels=10,
-            )
-        )
+        model = _model()
         optimizer = torch.optim.AdamW(model.parameters(), lr=settings["lr"], weight_decay=settings["weight_decay"])
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=settings["lr"], total_steps=steps)
         start = time.perf_counter()
@@ -59,8 +46,24 @@ def pretrain(name: str, folder: Path, *, progress: bool = True) -> dict[str, Any
     return result
 
 
+def _model() -> nn.Module:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        image_size=8,
+        patch_size=2,
+        num_channels=1,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=256,
+        num_labels=10,
+    )
+    return ViTForImageClassification(config)
+
+
 def _shift(pixels: torch.Tensor) -> torch.Tensor:
-    """Moves each image by up to one pixel in each direction; what comes in is background."""
+    """Moves each image by up to one pixel in each direction; the pixels that come in are background."""
     padded = nn.functional.pad(pixels, (1, 1, 1, 1), value=-1.0)
     moves = torch.randint(0, 3, (len(pixels), 2)).tolist()
     return torch.stack([image[:, y : y + 8, x : x + 8] for image, (y, x) in zip(padded, moves, strict=True)])

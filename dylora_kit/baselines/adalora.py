@@ -81,7 +81,7 @@ def adalora(
     modules_to_save: Sequence[str] = (),
     seed: int = 0,
 ) -> Allocation:
-    """Adds AdaLoRA to a model, in place, for a training of so many steps. Needs PEFT.
+    """Adds AdaLoRA to a model, in place, for one training. Needs PEFT.
 
     Arguments:
         target_modules, lora_alpha, modules_to_save: as in `attach`.

@@ -76,7 +76,7 @@ class Code(RankHandle):
     """The handle on an autoencoder's code: how many of its units are kept.
 
     Attributes:
-        fixed: the first so many units are not trained any more, as in unit sweeping (Rippel et al. 2014).
+        fixed: how many of the first units are not trained any more, as in unit sweeping (Rippel et al. 2014).
     """
 
     unit = "code length"

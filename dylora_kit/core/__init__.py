@@ -6,7 +6,7 @@ In reading order:
 - `rank`: the active rank b, one object per model, and what every handle on it can do
 - `modes`: training and evaluation mode, changed for a block
 - `low_rank_product`: the product of A and B at rank b, added to a layer's output, and its gradients (Eq. 7 and 10)
-- `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 7)
+- `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 6)
 - `layer`: a frozen linear layer with an adapter; merging
 - `splits`: which outputs of each architecture's fused projection are query, key and value
 - `fused`: query, key and value in one projection: its parts by name, and adapters for some of them

@@ -193,7 +193,7 @@ def _wrapped(
             else:
                 wrappers[name] = DyLoRALinear(base, limits[name], alphas[name], *options)
         except (TypeError, ValueError) as error:
-            if type(error) in (TypeError, ValueError):
+            if type(error) in (TypeError, ValueError):  # a subclass may be made of other arguments
                 raise type(error)(f"{name}: {error}") from None
             raise
     return wrappers

@@ -78,8 +78,12 @@ class Adapters(RankHandle):
 
     def num_parameters(self, rank: int | None = None) -> int:
         """How many adapter parameters are in use at a rank (default: the active one): Σ b·(d_in + d_out)."""
-        used = self._active.of if rank is None else lambda name: min(check_rank(rank, self.r), self.layers[name].r)
-        return sum(used(name) * (layer.in_features + layer.out_features) for name, layer in self.layers.items())
+        if rank is None:
+            ranks = {name: self._active.of(name) for name in self.layers}
+        else:
+            b = check_rank(rank, self.r)
+            ranks = {name: min(b, layer.r) for name, layer in self.layers.items()}
+        return sum(ranks[name] * (layer.in_features + layer.out_features) for name, layer in self.layers.items())
 
     def merge(self, rank: int | None = None) -> None:
         """Adds every ΔW at a rank (default: the active one) to the base weights, so that inference costs nothing extra.
@@ -92,24 +96,28 @@ class Adapters(RankHandle):
         self.check_usable()
         if self.merged:
             raise ValueError("the adapters are merged already: call unmerge() first")
-        owners: dict[nn.Parameter, list[str]] = {}
+        self._check_mergeable()
+        if rank is not None:
+            self.rank = check_rank(rank, self.r)
+        self._active.check_not_mixed("say which rank to merge, as in merge(rank=3)")
+        merged = {wrapper: wrapper.merged_weight() for wrapper in self.wrappers}  # an error leaves no weight changed
+        for wrapper, weight in merged.items():
+            wrapper.swap_in(weight)
+        self._active.merged = True
+
+    def _check_mergeable(self) -> None:
+        """Raises `ValueError` if a base weight is quantised, or shared by two modules."""
+        holders: dict[nn.Parameter, list[str]] = {}
         for name, module in named_modules(self.model):
             for parameter in module.parameters(recurse=False):
-                owners.setdefault(parameter, []).append(name)
+                holders.setdefault(parameter, []).append(name)
         for wrapper in self.wrappers:
             name = next(name for name, module in named_modules(self.model) if module is wrapper)
             if not wrapper.weight.is_floating_point():
                 raise ValueError(f"cannot merge {name!r}: its weight is quantised ({wrapper.weight.dtype})")
-            shared = owners[wrapper.weight]  # type: ignore[index]
-            if len(shared) > 1:
-                raise ValueError(f"cannot merge {name!r}: its weight is shared by {', '.join(shared)}")
-        if rank is not None:
-            self.rank = check_rank(rank, self.r)
-        self._active.check_not_mixed("say which rank to merge, as in merge(rank=3)")
-        merged = {wrapper: wrapper.merged_weight() for wrapper in self.wrappers}  # all of them before the first change
-        for wrapper, weight in merged.items():
-            wrapper.swap_in(weight)
-        self._active.merged = True
+            names = holders[wrapper.weight]  # type: ignore[index]
+            if len(names) > 1:
+                raise ValueError(f"cannot merge {name!r}: its weight is shared by {', '.join(names)}")
 
     def unmerge(self) -> None:
         """Puts the original base weights back, bit for bit."""

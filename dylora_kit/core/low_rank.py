@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dylora_kit.core.low_rank_product import LowRankProduct
+from dylora_kit.core.low_rank_product import LowRankProduct, low_rank_sum
 from dylora_kit.core.rank import ActiveRank, Rank, check_rank
 from dylora_kit.storage.peft_files import Block
 
@@ -74,9 +74,6 @@ class LowRankAdapter(nn.Module):
             raise ValueError(f"lora_dropout must be at least 0 and less than 1: got {lora_dropout!r}")
         self._lora_alpha, self._scaling, self._lora_dropout = lora_alpha, scaling, float(lora_dropout)
         self.lora_A, self.lora_B = lora_A, lora_B
-        # A leaf whose gradient says which rows a backward pass reached. The gradient of lora_A does not: it can be zero
-        # on a row that was used. On the CPU, where the optimizer reads it.
-        self.reached = torch.zeros(self.r, dtype=torch.float32, device="cpu", requires_grad=True)
         self.name = ""
         self.active = ActiveRank({"": self.r})
 
@@ -134,12 +131,14 @@ class LowRankAdapter(nn.Module):
         else:
             low, scale = 0, 1.0
             gate, mask = self._gate_and_mask(x, per_example, b, frozen)
-        adapter = (self.lora_A, self.lora_B, self.reached, low, b, scale, gate, mask)
+        adapter = (self.lora_A, self.lora_B, low, b, scale, gate, mask)
+        # torch.func's transforms go through torch's own operations, but not through a function with a state
+        add = low_rank_sum if torch._C._are_functorch_transforms_active() else LowRankProduct.apply
         if h is None:
-            return LowRankProduct.apply(None, x, weight, bias, x.dtype, *adapter)
+            return add(None, x, weight, bias, x.dtype, *adapter)
         dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
         x = F.dropout(x, self.lora_dropout, self.training)
-        return LowRankProduct.apply(h, x, None, None, dtype, *adapter)
+        return add(h, x, None, None, dtype, *adapter)
 
     def _gate_and_mask(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
         """For one rank per example, ranks (N,): what `LowRankProduct` multiplies z and its gradient by.

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class LowRankProduct(torch.autograd.Function):
@@ -17,12 +16,11 @@ class LowRankProduct(torch.autograd.Function):
         x: shape (…, d_in): n inputs.
         dtype: the type of the products.
         A, B: shapes (r, d_in) and (d_out, r).
-        reached: shape (r,); its gradient is one at the rows that the backward pass reached, else zero.
         gate: shape (n, b): what each input multiplies z, its b intermediate values, by; None for no change.
         mask: shape (n, b): which entries of the gradient of z reach A and B; None for all.
 
     It is one function, so that slices, scale and sums need no pass over memory of their own. Which matrix of a product
-    is transposed is a matter of speed.
+    is transposed is a matter of speed. Its derivative can be differentiated again.
     """
 
     @staticmethod
@@ -35,7 +33,6 @@ class LowRankProduct(torch.autograd.Function):
         dtype: torch.dtype,
         A: Tensor,
         B: Tensor,
-        reached: Tensor,
         low: int,
         b: int,
         scale: float,
@@ -48,8 +45,8 @@ class LowRankProduct(torch.autograd.Function):
             z = inputs @ _cast(A[:b], dtype).T  # (n, d_in) · (d_in, b) → (n, b)
             if gate is not None:
                 z = z * gate.to(dtype)
-            ctx.save_for_backward(inputs, weight, A, B, z, gate, mask)
-            ctx.low, ctx.b, ctx.scale, ctx.x, ctx.dtype = low, b, scale, (x.shape, x.dtype), dtype
+            ctx.save_for_backward(x, weight, A, B, z, gate, mask)
+            ctx.low, ctx.b, ctx.scale, ctx.dtype = low, b, scale, dtype
             if h is None:
                 h = F.linear(x, weight, bias)  # type: ignore[arg-type]  # (…, d_in) · (d_in, d_out) → (…, d_out)
                 h.view(-1, h.shape[-1]).addmm_(z, columns, alpha=scale)  # (n, b) · (b, d_out), added in place
@@ -59,14 +56,17 @@ class LowRankProduct(torch.autograd.Function):
             return h + (z @ columns * scale).view(h.shape).to(h.dtype)  # the same, h of another type
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        inputs, weight, A, B, z, gate, mask = ctx.saved_tensors
-        low, b, (shape, x_dtype) = ctx.low, ctx.b, ctx.x
-        needs_h, needs_x, _, _, _, needs_a, needs_b, needs_reached = ctx.needs_input_grad[:8]
-        grad_x = grad_a = grad_b = grad_reached = None
+        x, weight, A, B, z, gate, mask = ctx.saved_tensors
+        low, b = ctx.low, ctx.b
+        needs_h, needs_x, _, _, _, needs_a, needs_b = ctx.needs_input_grad[:7]
+        grad_x = grad_a = grad_b = None
         with _plain_types(grad):
+            inputs = _cast(x.reshape(-1, x.shape[-1]), ctx.dtype)  # (n, d_in)
+            if torch.is_grad_enabled():  # for a second derivative, z is no constant
+                z = inputs @ _cast(A[:b], ctx.dtype).T  # (n, d_in) · (d_in, b) → (n, b)
+                z = z if gate is None else z * gate.to(ctx.dtype)
             g = _cast(grad.reshape(-1, grad.shape[-1]), ctx.dtype)  # (n, d_out)
             if needs_x or needs_a:  # the gradient of z, transposed
                 columns = _cast(B[:, :b].T.contiguous(), ctx.dtype)  # (b, d_out)
@@ -76,7 +76,7 @@ class LowRankProduct(torch.autograd.Function):
                 rows = _cast(A[:b], ctx.dtype)  # (b, d_in)
                 # (n, b) · (b, d_in) → (n, d_in), where h was computed here added to (n, d_out) · (d_out, d_in)
                 grad_x = grad_z.T @ rows if weight is None else (g @ weight).addmm_(grad_z.T, rows)
-                grad_x = _cast(grad_x.view(shape), x_dtype)
+                grad_x = _cast(grad_x.view(x.shape), x.dtype)
             if needs_a:
                 grad_z = grad_z if mask is None else grad_z * mask.T
                 grad_rows = (grad_z[low:] if low else grad_z) @ inputs  # (b − low, n) · (n, d_in) → (b − low, d_in)
@@ -85,10 +85,38 @@ class LowRankProduct(torch.autograd.Function):
                 z = z if mask is None else z * mask
                 grad_columns = ((z[:, low:] if low else z).T @ g).mul_(ctx.scale)  # (b − low, n) · (n, d_out)
                 grad_b = F.pad(_cast(grad_columns.T, B.dtype), (low, B.shape[1] - b))
-            if needs_reached:
-                grad_reached = torch.zeros(A.shape[0], dtype=torch.float32, device="cpu")
-                grad_reached[low:b] = 1.0 if mask is None else mask.any(0).to(grad_reached)
-        return grad if needs_h else None, grad_x, None, None, None, grad_a, grad_b, grad_reached, *[None] * 5
+        return grad if needs_h else None, grad_x, None, None, None, grad_a, grad_b, *[None] * 5
+
+
+def low_rank_sum(
+    h: Tensor | None,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    A: Tensor,
+    B: Tensor,
+    low: int,
+    b: int,
+    scale: float,
+    gate: Tensor | None,
+    mask: Tensor | None,
+) -> Tensor:
+    """What `LowRankProduct` computes, in torch's own operations, so that every transform of `torch.func` works.
+
+    Raises `NotImplementedError` for one rank per example, since a transform may have taken the batch away.
+    """
+    if gate is not None:
+        raise NotImplementedError(
+            "one rank for each example does not go through torch.func: set one rank, as in adapters.rank = 3"
+        )
+    with _plain_types(x):
+        rows = torch.cat([A[:low].detach(), A[low:b]])  # (b, d_in)
+        columns = torch.cat([B[:, :low].detach(), B[:, low:b]], dim=1)  # (d_out, b)
+        z = F.linear(_cast(x, dtype), _cast(rows, dtype))  # (…, d_in) · (d_in, b) → (…, b)
+        added = scale * F.linear(z, _cast(columns, dtype))  # (…, b) · (b, d_out) → (…, d_out)
+        base = F.linear(x, weight, bias) if h is None else h  # type: ignore[arg-type]
+        return base + _cast(added, base.dtype)
 
 
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -111,10 +111,12 @@ def _means(target_modules: str | Sequence[str], weight: str) -> bool:
 
 
 def _linear_ends(model: nn.Module) -> list[str]:
+    """The last parts of the names of all linear layers, each once."""
     return sorted({name.rpartition(".")[2] for name, module in named_modules(model) if is_linear(module)})
 
 
 def _no_match(model: nn.Module, target: str) -> ValueError:
+    """The error for a target that matches nothing, with close names and the names of all linear layers."""
     ends, weights = _linear_ends(model), plain_weights(model)
     meant = [weight for weight in weights if ends_with(weight, target) or re.fullmatch(target, weight)]
     if meant:

@@ -1,10 +1,10 @@
-"""What a trained adapter is worth at each rank, and which rank to take.
+"""Evaluation of a trained model at each rank, and the choice of a rank.
 
 In reading order:
 
 - `metrics`: accuracy, F1 and others, by name
 - `sweep`: one model, evaluated at every rank
 - `ordering`: how much of ΔW its first b rows and columns span
-- `select_rank`: a rank for all layers, with no search
+- `select_rank`: the smallest rank that is good enough, one for all layers
 - `rank_per_layer`: a rank for each layer, within a budget
 """

@@ -45,14 +45,22 @@ def f1(outputs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def matthews(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Matthews' correlation, −1 to 1, of the classes predicted by logits (n, classes) with the labels (n,)."""
+    """Matthews' correlation, −1 to 1, of the classes predicted by logits (n, classes) with the labels (n,).
+
+    >>> matthews(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0]))
+    1.0
+    """
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, _classes(outputs)))
 
 
 def pearson(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Pearson's correlation, −1 to 1, of scores (n, 1) with the labels (n,); 0 where all scores are the same."""
+    """Pearson's correlation, −1 to 1, of scores (n, 1) with the labels (n,); 0 where all scores are the same.
+
+    >>> round(pearson(np.array([[1.0], [2.0], [3.0]]), np.array([1.0, 2.0, 4.0])), 2)
+    0.98
+    """
     from scipy.stats import pearsonr
 
     scores = outputs.reshape(len(labels))

@@ -14,7 +14,7 @@ from dylora_kit.core.low_rank import LowRankAdapter
 if TYPE_CHECKING:
     import pandas as pd
 
-CHOICES = 100  # where there are more choices of b rows, so many are drawn
+CHOICES = 100  # of b rows, which are drawn where there are more
 
 Factors = tuple[Tensor, Tensor, Tensor]  # see _factors
 

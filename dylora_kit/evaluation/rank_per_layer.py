@@ -118,7 +118,7 @@ def _promising(
 
 
 def _lower(before: np.ndarray, after: np.ndarray, standard_errors: float) -> bool:
-    """Whether the mean of losses on the same parts of the data has fallen by more than so many standard errors."""
+    """Whether the mean of losses, each of one part of the data, has fallen by more than that many standard errors."""
     gains = before - after
     if not np.isfinite(gains).all():
         return bool(np.isfinite(after).all())  # a loss that is a number is better than one that is not

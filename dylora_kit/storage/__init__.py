@@ -4,5 +4,5 @@ In reading order:
 
 - `files`: safetensors and JSON, written beside their place and then moved into it
 - `adapter_files`: the adapters of this kit
-- `peft_files`: ordinary LoRA adapters of PEFT
+- `peft_files`: ordinary LoRA adapters of PEFT, written and read
 """

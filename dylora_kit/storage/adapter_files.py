@@ -161,6 +161,7 @@ def difference(expected: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> st
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    """The arguments of `attach` from the config file; `ValueError` if one is missing, unknown or of another type."""
     config = read_json(folder / CONFIG).get("dylora")
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG} was not written by this kit: it has no 'dylora' section")

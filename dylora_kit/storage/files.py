@@ -86,6 +86,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
 
 
 def _missing(path: Path) -> FileNotFoundError:
+    """The error for a file that is not there, or whose folder is not there."""
     if path.parent.is_dir():
         return FileNotFoundError(f"there is no {path.name} in {path.parent}")
     return FileNotFoundError(

@@ -1,6 +1,5 @@
 """Texts about two restaurants: comparisons, and who has what."""
 
-from collections.abc import Callable
 from random import Random
 
 from dylora_kit.synthetic.english import VerbPhrase, sentence, ways
@@ -38,7 +37,7 @@ Pair = tuple[Restaurant, Restaurant]
 def relation(rng: Random, pair: Pair, attribute: str, *, held_out: bool) -> str:
     """Which of two comes higher: "the Red Fox is cheaper than the Blue Heron"."""
     order = VALUES[attribute]
-    low, high = sorted(pair, key=lambda one: order.index(getattr(one, attribute)))
+    low, high = sorted(pair, key=lambda restaurant: order.index(getattr(restaurant, attribute)))
     if rng.random() < 0.5:
         return f"{high.name} {rng.choice(ways(MORE[attribute], held_out)).format(low.name)}"
     return f"{low.name} {rng.choice(ways(LESS[attribute], held_out)).format(high.name)}"
@@ -46,48 +45,53 @@ def relation(rng: Random, pair: Pair, attribute: str, *, held_out: bool) -> str:
 
 def verb(rng: Random, attribute: str, value: str, *, held_out: bool) -> VerbPhrase:
     """Some verb phrase that says a fact."""
-    found = [one for one in phrases(attribute, value, held_out=held_out) if to_verb(one, rng)]
-    kept = [one for one in found if one.held_out]
-    chosen = to_verb(rng.choice(kept if kept and rng.random() < HELD_OUT else found), rng)
+    options = [phrase for phrase in phrases(attribute, value, held_out=held_out) if to_verb(phrase, rng)]
+    reserved = [phrase for phrase in options if phrase.held_out]
+    chosen = to_verb(rng.choice(reserved if reserved and rng.random() < HELD_OUT else options), rng)
     assert chosen is not None
     return chosen
 
 
 def contrast(rng: Random, pair: Pair, attribute: str, *, held_out: bool) -> str:
-    """What each of two is where they differ."""
+    """What each of two is where they differ: "the Red Fox is a pub, while the Blue Heron is a diner"."""
     first, second = rng.sample(pair, 2)
-    said = [verb(rng, attribute, getattr(one, attribute), held_out=held_out).finite() for one in (first, second)]
-    return rng.choice(CONTRASTS).format(first.name, second.name, *said)
+    predicates = [
+        verb(rng, attribute, getattr(restaurant, attribute), held_out=held_out).finite()
+        for restaurant in (first, second)
+    ]
+    return rng.choice(CONTRASTS).format(first.name, second.name, *predicates)
 
 
 def shared(rng: Random, pair: Pair, attribute: str, *, held_out: bool) -> str:
-    """What two have in common."""
+    """What two have in common: "both the Red Fox and the Blue Heron allow dogs"."""
     first, second = rng.sample(pair, 2)
-    said = verb(rng, attribute, getattr(first, attribute), held_out=held_out)
-    both = said.finite(plural=True).replace(" its ", " their ")
-    forms: tuple[Callable[[], str], ...] = (
-        *((lambda: f"both {first.name} and {second.name} {both}",) if not both.startswith("are a ") else ()),
-        lambda: f"{first.name} {said.finite()}, {_so(said)} {second.name}",
-        lambda: f"like {first.name}, {second.name} {said.finite()}",
-        lambda: f"{first.name} {said.finite()}, and the same is true of {second.name}",
-    )
-    return rng.choice(forms)()
+    predicate = verb(rng, attribute, getattr(first, attribute), held_out=held_out)
+    both = predicate.finite(plural=True).replace(" its ", " their ")
+    forms = [
+        f"{first.name} {predicate.finite()}, {_so(predicate)} {second.name}",
+        f"like {first.name}, {second.name} {predicate.finite()}",
+        f"{first.name} {predicate.finite()}, and the same is true of {second.name}",
+    ]
+    if not both.startswith("are a "):
+        forms.insert(0, f"both {first.name} and {second.name} {both}")
+    return rng.choice(forms)
 
 
-def _so(said: VerbPhrase) -> str:
-    helper = "is" if said.verb == "be" else "does"
-    denies = said.negated or said.before or {"no", "neither", "without"} & set(said.rest.split())
+def _so(predicate: VerbPhrase) -> str:
+    """How another is said to be alike: "and so is", "and neither does"."""
+    helper = "is" if predicate.verb == "be" else "does"
+    denies = predicate.negated or predicate.before or {"no", "neither", "without"} & set(predicate.rest.split())
     return f"{'and neither' if denies else 'and so'} {helper}"
 
 
 def compare(rng: Random, pair: Pair, attributes: list[str], *, held_out: bool = False) -> str:
     """A text on two restaurants: one sentence for each attribute, by whether they share it, differ or can be ranked."""
-    said = []
+    clauses = []
     for attribute in attributes:
         if getattr(pair[0], attribute) == getattr(pair[1], attribute):
-            said.append(shared(rng, pair, attribute, held_out=held_out))
+            clauses.append(shared(rng, pair, attribute, held_out=held_out))
         elif attribute in MORE:
-            said.append(relation(rng, pair, attribute, held_out=held_out))
+            clauses.append(relation(rng, pair, attribute, held_out=held_out))
         else:
-            said.append(contrast(rng, pair, attribute, held_out=held_out))
-    return " ".join(map(sentence, said))
+            clauses.append(contrast(rng, pair, attribute, held_out=held_out))
+    return " ".join(map(sentence, clauses))

@@ -1,7 +1,6 @@
-"""Small rules of English: verb forms, articles, capitals, lists."""
+"""Small rules of English: verb forms, plurals, articles, comparatives, capitals."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 _THIRD = {"be": "is", "have": "has", "do": "does", "go": "goes"}
@@ -31,6 +30,15 @@ def third(verb: str) -> str:
     return verb + ("es" if re.search(r"(?:s|sh|ch|x|o)$", verb) else "s")
 
 
+def present(verb: str, plural: bool) -> str:
+    """The form after "they" or after "it".
+
+    >>> present("carry", True), present("carry", False)
+    ('carry', 'carries')
+    """
+    return verb if plural else third(verb)
+
+
 def past(verb: str) -> str:
     """The past form of a regular verb.
 
@@ -52,7 +60,7 @@ def ing(verb: str) -> str:
 def comparative(adjective: str) -> str:
     """The form before "than".
 
-    >>> [comparative(one) for one in ("slow", "rude", "tasty", "careless", "prompt")]
+    >>> [comparative(adjective) for adjective in ("slow", "rude", "tasty", "careless", "prompt")]
     ['slower', 'ruder', 'tastier', 'more careless', 'more prompt']
     """
     if adjective.endswith("y"):
@@ -60,6 +68,17 @@ def comparative(adjective: str) -> str:
     if adjective in _SHORT:
         return adjective + ("r" if adjective.endswith("e") else "er")
     return f"more {adjective}"
+
+
+def plural_of(noun: str) -> str:
+    """The plural of a thing.
+
+    >>> plural_of("glass"), plural_of("curry"), plural_of("pie")
+    ('glasses', 'curries', 'pies')
+    """
+    if noun.endswith(("s", "ch")):
+        return noun + "es"
+    return noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
 
 
 def article(words: str) -> str:
@@ -80,15 +99,6 @@ def sentence(words: str) -> str:
     """
     words = words[0].upper() + words[1:]
     return words if words[-1] in ".?!" else words + "."
-
-
-def listed(parts: Sequence[str], last: str = "and") -> str:
-    """Parts as a list.
-
-    >>> listed(["pasta", "soup", "bread"])
-    'pasta, soup and bread'
-    """
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
 @dataclass(frozen=True)
@@ -140,5 +150,9 @@ def verb_phrase(words: str) -> VerbPhrase:
 
 
 def ways(options: tuple[str, ...], held_out: bool) -> list[str]:
-    """Ways without their marks, those kept for tests only if wanted."""
-    return [one.removeprefix("+") for one in options if held_out or not one.startswith("+")]
+    """Options without their marks; those marked with +, which are kept for tests, only if `held_out`.
+
+    >>> ways(("near", "+close to"), held_out=False), ways(("near", "+close to"), held_out=True)
+    (['near'], ['near', 'close to'])
+    """
+    return [option.removeprefix("+") for option in options if held_out or not option.startswith("+")]

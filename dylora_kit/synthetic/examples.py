@@ -1,111 +1,104 @@
-"""The rows of the six tasks, with the knobs that set how hard each is."""
+"""The rows of the six tasks. The constants set how hard each task is."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
 from random import Random
 
 from dylora_kit.synthetic import errors, reviews, statements
-from dylora_kit.synthetic.facts import VALUES, Restaurant, another, belongs, choose_attributes, sample
+from dylora_kit.synthetic.facts import VALUES, Restaurant, another, belongs, choose_attributes, sample, shuffled, two
 from dylora_kit.synthetic.grammar import describe
 from dylora_kit.synthetic.names import TEST, Row
 from dylora_kit.synthetic.read import find
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
-PREMISE = (2, 3, 3, 4)  # facts of the restaurant that a premise tells
+PREMISE = (2, 3, 3, 4)  # how many facts of the restaurant a premise tells
 NEIGHBOUR = 0.35  # share of premises that also describe a second restaurant
-DISTRACTING = 0.6  # share of those in which it is the second one that the statement's fact is told of as well
+DISTRACTING = 0.6  # share of those in which the second description tells the attribute that is asked for
 TWO_FACTS = 0.15  # share of hypotheses that state two facts
-TOLD = (3, 4)  # facts that a paraphrase tells
-OMITTED = 0.85  # share of texts that do not tell the same in which one leaves a fact out
-COUNTED = ("kind", "food", "price", "stars", "terrace", "seats", "owner", "music")  # in similarity: what a guest gets
-GRADED = ("stars", "seats")  # those whose neighbouring values are half alike; one of them is always told
-# by how alike two restaurants are, how alike each of the two facts that count can be: of a graded one, of any
+TOLD = (3, 4)  # how many facts a paraphrase tells
+OMITTED = 0.85  # share of differing paraphrases in which one text leaves a fact out
+COUNTED = ("kind", "food", "price", "stars", "terrace", "seats", "owner", "music")  # in similarity
+GRADED = ("stars", "seats")  # in similarity: neighbouring values are half alike; one of the two is always told
+# for each label of similarity, how alike the two facts that count can be: first the graded one, then the other
 DEGREES = (((0.0, 0.0),), ((0.5, 0.0),), ((1.0, 0.0), (0.0, 1.0)), ((0.5, 1.0),), ((1.0, 1.0),))
 REPEATED = 0.5  # share of rewordings that may use the same words again
 
 
 def sentiment(rng: Random, split: str, index: int) -> Row:
     """A review and whether it is good (1) or bad (0) on the whole."""
-    label, where = index % 2, sample(rng, split)
-    return {"first": reviews.review(rng, label, name=where.name, held_out=split == "test"), "label": label}
+    label, restaurant = index % 2, sample(rng, split)
+    return {"first": reviews.review(rng, label, name=restaurant.name, held_out=split == "test"), "label": label}
 
 
-def entailment(rng: Random, split: str, index: int, *, easy: bool = False) -> Row | None:
+def entailment(rng: Random, split: str, index: int) -> Row | None:
     """A description and a statement: 0 if it follows, 1 if it is left open, 2 if it is wrong.
 
-    An easy one is about one restaurant of which a fact or two are told, and takes the words of the description.
+    None if the facts that were drawn do not belong into the split.
     """
     label, held_out = index % 3, split == "test"
     asked = rng.choice(statements.ASKED)
-    said = statements.draw(rng, asked)
-    where, other = sample(rng, split), sample(rng, split)
-    while other.name == where.name:
-        other = sample(rng, split)
-    value = rng.choice([one for one in VALUES[asked] if said.holds(one) == (label != CONTRADICTION)])
-    told = {} if label == NEUTRAL else {asked: value}
-    more = choose_attributes(rng, rng.choice((1, 2) if easy else PREMISE) - len(told), avoid=(asked, "owner"))
-    facts = told | where.told(more)
+    statement = statements.draw(rng, asked)
+    restaurant, neighbour = two(rng, split)
+    value = rng.choice([value for value in VALUES[asked] if statement.holds(value) == (label != CONTRADICTION)])
+    deciding = {} if label == NEUTRAL else {asked: value}
+    others = choose_attributes(rng, rng.choice(PREMISE) - len(deciding), avoid=(asked, "owner"))
+    facts = deciding | restaurant.facts_of(others)
     if not belongs(facts, split):
         return None
-    facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
-    premise = describe(rng, where.name, facts, held_out=held_out)
-    used = _used(premise) if easy or rng.random() >= REPEATED else ()
-    predicates = [statements.predicate(rng, said, held_out=held_out, used=used, repeat=easy)]
-    if not easy and rng.random() < NEIGHBOUR:
-        aside = choose_attributes(rng, rng.choice((1, 2)), avoid=(asked,))
-        theirs = other.told(aside)
-        if rng.random() < DISTRACTING:
-            theirs = {asked: rng.choice(VALUES[asked])} | theirs
-        if not belongs(theirs, split):
+    facts = shuffled(rng, facts)
+    premise = describe(rng, restaurant.name, facts, held_out=held_out)
+    used = words_used(premise) if rng.random() >= REPEATED else ()
+    predicates = [statements.predicate(rng, statement, held_out=held_out, used=used)]
+    if rng.random() < NEIGHBOUR:
+        distracting = _distracting_facts(rng, neighbour, asked)
+        if not belongs(distracting, split):
             return None
-        theirs = {key: theirs[key] for key in rng.sample(list(theirs), len(theirs))}
-        texts = [premise, describe(rng, other.name, theirs, held_out=held_out)]
-        premise = " ".join(rng.sample(texts, 2))
-    if not easy and rng.random() < TWO_FACTS:
-        # a second fact that is told and true, so that the first decides
+        beside = describe(rng, neighbour.name, shuffled(rng, distracting), held_out=held_out)
+        premise = " ".join(rng.sample([premise, beside], 2))
+    if rng.random() < TWO_FACTS:
+        # the second fact is told and true, so that the first decides
         known = [key for key in facts if key in statements.ASKED and key != asked]
         if known:
-            also = rng.choice(known)
-            second = statements.Statement(also, "is", facts[also])
+            key = rng.choice(known)
+            second = statements.Statement(key, "is", facts[key])
             predicates.append(statements.predicate(rng, second, held_out=held_out))
             rng.shuffle(predicates)
-    return {"first": premise, "second": statements.say(rng, where.name, predicates), "label": label}
+    return {"first": premise, "second": statements.say(restaurant.name, predicates), "label": label}
 
 
-def _used(text: str) -> tuple[str, ...]:
-    return tuple(one.words for one in find(text))
+def _distracting_facts(rng: Random, neighbour: Restaurant, asked: str) -> dict[str, str]:
+    """A fact or two of a second restaurant; the attribute that is asked for is often among them."""
+    facts = neighbour.facts_of(choose_attributes(rng, rng.choice((1, 2)), avoid=(asked,)))
+    return {asked: rng.choice(VALUES[asked])} | facts if rng.random() < DISTRACTING else facts
 
 
-def two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
-    """Two restaurants of a split, with names of their own."""
-    first, second = sample(rng, split), sample(rng, split)
-    while second.name == first.name:
-        second = sample(rng, split)
-    return first, second
+def words_used(text: str) -> tuple[str, ...]:
+    """The lexicon's words for the facts that a text tells."""
+    return tuple(mention.words for mention in find(text))
 
 
 def paraphrase(rng: Random, split: str, index: int) -> Row | None:
-    """Two descriptions of a restaurant and whether they tell the same (1).
-
-    If not, mostly one of them leaves a fact out, and else tells another.
-    """
+    """Two descriptions of a restaurant and whether they tell the same (1); if not, mostly one leaves a fact out."""
     return reworded(rng, split, index % 2, sizes=TOLD, omitted=OMITTED)
 
 
 def reworded(
     rng: Random, split: str, label: int, *, sizes: tuple[int, ...] = (2, 3, 3), omitted: float = 0.0
 ) -> Row | None:
-    """Two descriptions of a restaurant and whether they tell the same (1): if not, of one fact they do not.
+    """Two descriptions of a restaurant and whether they tell the same (1). If not, they differ in one fact.
 
     Arguments:
-        sizes: how many facts there may be.
-        omitted: the share of those that do not in which one text leaves the fact out; in the others it is another.
-            The text without it has still one of these sizes, so that a short text alone tells nothing.
+        sizes: how many facts a description may tell.
+        omitted: the share of differing pairs in which one text leaves the fact out; in the others it tells another.
+            The shorter text still has one of the sizes, so that its length does not give the answer away.
+
+    None if the facts that were drawn do not belong into the split.
     """
-    held_out, where = split == "test", sample(rng, split)
+    held_out, restaurant = split == "test", sample(rng, split)
     missing = not label and omitted > 0 and rng.random() < omitted
-    facts = where.told(choose_attributes(rng, rng.choice([size for size in sizes if not missing or size > min(sizes)])))
-    first = describe(rng, where.name, facts, held_out=held_out)
+    size = rng.choice([size for size in sizes if not missing or size > min(sizes)])
+    facts = restaurant.facts_of(choose_attributes(rng, size))
+    first = describe(rng, restaurant.name, facts, held_out=held_out)
     if not label:
         key = rng.choice(list(facts))
         if missing:
@@ -114,9 +107,8 @@ def reworded(
             facts = facts | {key: another(rng, key, facts[key])}
         if not belongs(facts, split):
             return None
-    used = _used(first) if label == 0 or rng.random() >= REPEATED else ()
-    facts = {key: facts[key] for key in rng.sample(list(facts), len(facts))}
-    second = describe(rng, where.name, facts, held_out=held_out, used=used)
+    used = words_used(first) if label == 0 or rng.random() >= REPEATED else ()
+    second = describe(rng, restaurant.name, shuffled(rng, facts), held_out=held_out, used=used)
     if missing and rng.random() < 0.5:
         first, second = second, first
     return {"first": first, "second": second, "label": label}
@@ -129,20 +121,21 @@ def acceptability(rng: Random, split: str, index: int) -> Row:
     return {"first": right if label else wrong, "label": label, "correct": right}
 
 
-def alike(attribute: str, one: str, other: str) -> float:
+def alike(attribute: str, value: str, other: str) -> float:
     """How alike two values are: 1 if equal, a half if they are neighbours and graded, else 0.
 
     >>> alike("stars", "two", "two"), alike("stars", "two", "three"), alike("price", "cheap", "moderate")
     (1.0, 0.5, 0.0)
     """
-    apart = abs(VALUES[attribute].index(one) - VALUES[attribute].index(other))
+    apart = abs(VALUES[attribute].index(value) - VALUES[attribute].index(other))
     return 1.0 if apart == 0 else 0.5 if apart == 1 and attribute in GRADED else 0.0
 
 
 def similarity(rng: Random, split: str, index: int) -> Row | None:
     """Descriptions of two restaurants and how alike these are, from 0 to 5, by two facts that count.
 
-    One more fact that is told of both does not count: where it is, when it is open, or what its rules are.
+    A third fact that both tell does not count: where it is, when it is open, or what its rules are. None if the facts
+    that were drawn do not belong into the split.
     """
     held_out, (first, second) = split == "test", two(rng, split)
     graded = rng.choice(GRADED)
@@ -150,7 +143,7 @@ def similarity(rng: Random, split: str, index: int) -> Row | None:
     degrees = rng.choice(DEGREES[index % len(DEGREES)])
     rest = choose_attributes(rng, 1, avoid=COUNTED)
     wanted = dict(zip(counted, degrees, strict=True)) | {key: float(rng.random() < 0.5) for key in rest}
-    facts = first.told(rng.sample(list(wanted), len(wanted)))
+    facts = first.facts_of(rng.sample(list(wanted), len(wanted)))
     others = {
         key: rng.choice([value for value in VALUES[key] if alike(key, facts[key], value) == wanted[key]])
         for key in rng.sample(list(wanted), len(wanted))
@@ -174,12 +167,12 @@ def meaning(facts: dict[str, str]) -> str:
 
 
 def description(rng: Random, split: str, index: int) -> Row:
-    """Facts, and texts that tell them: one to learn from, four to be compared with."""
-    held_out, where = split == "test", sample(rng, split)
-    told = where.told(choose_attributes(rng, rng.choice((3, 4, 5))))
-    facts = {"name": where.name} | told
-    texts = [describe(rng, where.name, told, held_out=held_out) for _ in range(4 if held_out else 1)]
-    return {"facts": facts, "first": meaning(facts), "references": texts}
+    """Facts, and texts that tell them: one in train, four in test."""
+    held_out, restaurant = split == "test", sample(rng, split)
+    facts = restaurant.facts_of(choose_attributes(rng, rng.choice((3, 4, 5))))
+    texts = [describe(rng, restaurant.name, facts, held_out=held_out) for _ in range(4 if held_out else 1)]
+    named = {"name": restaurant.name} | facts
+    return {"facts": named, "first": meaning(named), "references": texts}
 
 
 # a maker returns None where what it drew does not belong into the split
@@ -194,7 +187,7 @@ MAKERS: dict[str, Callable[[Random, str, int], Row | None]] = {
 
 
 def rows(name: str, split: str, size: int, seed: int = 0) -> list[Row]:
-    """The rows of a task's split, no two alike, and in train none that is among the first `TEST` of the test split.
+    """`size` rows of a task's split, no two alike, and in train none that is among the first `TEST` of the test split.
 
     The same seed gives the same rows on every machine.
     """
@@ -203,11 +196,12 @@ def rows(name: str, split: str, size: int, seed: int = 0) -> list[Row]:
 
 
 def text_of(row: Row) -> str:
-    """What a model reads of a row."""
+    """All that a model reads of a row."""
     return row["first"] + " " + row.get("second", "")
 
 
 def _rows(name: str, split: str, size: int, seed: int, seen: set[str]) -> Iterator[Row]:
+    """Rows whose texts are not among `seen`, to which each row's text is added."""
     for index in range(size):
         for attempt in count():
             row = MAKERS[name](Random(f"{seed}/{name}/{split}/{index}/{attempt}"), split, index)

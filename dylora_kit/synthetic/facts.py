@@ -76,8 +76,8 @@ class Restaurant:
     owner: str
     music: str
 
-    def told(self, attributes: list[str]) -> dict[str, str]:
-        """Some of its facts, in the order given."""
+    def facts_of(self, attributes: list[str]) -> dict[str, str]:
+        """The values of some attributes, in the order given."""
         return {attribute: getattr(self, attribute) for attribute in attributes}
 
 
@@ -108,9 +108,17 @@ def sample(rng: Random, split: str = "train") -> Restaurant:
     """
     names = {"train": TRAIN_NAMES, "test": TEST_NAMES, "any": NAMES}[split]
     while True:
-        found = Restaurant(rng.choice(names), **{key: rng.choice(values) for key, values in VALUES.items()})
-        if belongs({"food": found.food, "area": found.area}, split):
-            return found
+        restaurant = Restaurant(rng.choice(names), **{key: rng.choice(values) for key, values in VALUES.items()})
+        if belongs({"food": restaurant.food, "area": restaurant.area}, split):
+            return restaurant
+
+
+def two(rng: Random, split: str) -> tuple[Restaurant, Restaurant]:
+    """Two restaurants of a split, with names of their own."""
+    first, second = sample(rng, split), sample(rng, split)
+    while second.name == first.name:
+        second = sample(rng, split)
+    return first, second
 
 
 def another(rng: Random, attribute: str, value: str) -> str:
@@ -123,12 +131,24 @@ def another(rng: Random, attribute: str, value: str) -> str:
 
 
 def choose_attributes(rng: Random, count: int, *, avoid: tuple[str, ...] = ()) -> list[str]:
-    """So many attributes in random order; the kind is told in most texts, since it makes them read well."""
+    """`count` attributes in random order, none of them in `avoid`.
+
+    The kind is chosen more often than others, since texts that tell it read well.
+    """
     rest = [key for key in VALUES if key not in avoid]
     first = ["kind"] if "kind" in rest and count > 0 and rng.random() < 0.6 else []
     rest = [key for key in rest if key not in first]
     chosen = [*first, *rng.sample(rest, count - len(first))]
     return rng.sample(chosen, len(chosen))
+
+
+def shuffled(rng: Random, facts: Mapping[str, str]) -> dict[str, str]:
+    """The same facts in random order.
+
+    >>> shuffled(Random(0), {"dogs": "yes", "music": "no"})
+    {'music': 'no', 'dogs': 'yes'}
+    """
+    return {key: facts[key] for key in rng.sample(list(facts), len(facts))}
 
 
 assert [field.name for field in fields(Restaurant)] == ["name", *VALUES]

@@ -1,10 +1,10 @@
-"""Descriptions of one restaurant: facts → phrases → sentences → text, each time in other words."""
+"""Descriptions of a restaurant: facts → phrases → sentences → text, drawn from many ways to say each fact."""
 
 from collections.abc import Callable, Iterable
 from itertools import zip_longest
 from random import Random
 
-from dylora_kit.synthetic.english import VerbPhrase, article, listed, sentence, verb_phrase
+from dylora_kit.synthetic.english import VerbPhrase, article, sentence, verb_phrase
 from dylora_kit.synthetic.facts import DISLIKED, LIKED
 from dylora_kit.synthetic.lexicon import Phrase, phrases
 
@@ -12,6 +12,7 @@ ADJECTIVES = ("price", "children", "dogs", "payment", "stars", "seats", "owner",
 EVALUATIVE = {"price", "children", "dogs", "payment"}  # with commas between them
 HELD_OUT = 0.15  # how often a way kept for tests is taken where it may be
 GENERIC = ("place", "spot", "restaurant")
+TRIES = 12  # for the sentences after the first; a text that still lacks facts is begun again
 HINTS = ("By the way, ", "Mind you, ", "Bear in mind that ", "Please note that ", "What is more, ")
 
 
@@ -49,33 +50,42 @@ class Draft:
         self.used, self.repeat = set(used), repeat  # ways to take again, or not to, if there are others
 
     def options(self, attribute: str, roles: tuple[str, ...]) -> list[Phrase]:
-        """The ways to say a fact that is left in one of some roles."""
-        found = phrases(attribute, self.left[attribute], held_out=self.held_out)
-        return [phrase for phrase in found if phrase.role in roles]
+        """The ways to say a fact that is left, in any of some roles."""
+        ways = phrases(attribute, self.left[attribute], held_out=self.held_out)
+        return [phrase for phrase in ways if phrase.role in roles]
 
     def take(self, *roles: str, among: tuple[str, ...] = (), moods: tuple[int, ...] = (-1, 0, 1)) -> Phrase | None:
-        """A phrase in one of the roles for some fact that is left, which is then told; None if there is none."""
-        able = {
-            attribute: found
+        """A phrase for some fact that is left, which is left no longer; None if no phrase fits.
+
+        Arguments:
+            roles: any of these roles of the lexicon.
+            among: only facts of these attributes; all if empty.
+            moods: only facts of these moods.
+        """
+        options = {
+            attribute: ways
             for attribute in self.left
-            if (not among or attribute in among) and (found := self.options(attribute, roles))
-            if mood(found[0]) in moods
+            if (not among or attribute in among) and (ways := self.options(attribute, roles))
+            if mood(ways[0]) in moods
         }
-        if not able:
+        if not options:
             return None
-        found = able[self.rng.choice(list(able))]
-        kept = [phrase for phrase in found if phrase.held_out]
-        pool = kept if kept and self.rng.random() < HELD_OUT else found
+        ways = options[self.rng.choice(list(options))]
+        reserved = [phrase for phrase in ways if phrase.held_out]
+        pool = reserved if reserved and self.rng.random() < HELD_OUT else ways
         if self.repeat:
-            pool = found
-        phrase = self.rng.choice([one for one in pool if (one.words in self.used) == self.repeat] or pool)
+            pool = ways
+        phrase = self.rng.choice([phrase for phrase in pool if (phrase.words in self.used) == self.repeat] or pool)
         del self.left[phrase.attribute]
         if phrase.role == "noun":
             self.kind = phrase.words
         return phrase
 
     def verb(self, moods: tuple[int, ...] = (-1, 0, 1), short: bool = False) -> tuple[VerbPhrase, Phrase] | None:
-        """A verb phrase for some fact that is left. Kinds are left for nouns while there are other facts."""
+        """A verb phrase for some fact that is left, and the phrase it was made of; None if no phrase fits.
+
+        The kind is told last. A `short` verb phrase tells no kind and has no phrase of the role `post`.
+        """
         among = tuple(key for key in self.left if key != "kind")
         roles = ("verb", "adj", "pp", "np") if short else ("verb", "verb", "adj", "pp", "np", "post")
         phrase = self.take(*roles, among=among, moods=moods) if among else None
@@ -83,19 +93,19 @@ class Draft:
             phrase = self.take("noun", moods=moods)
         if phrase is None:
             return None
-        found = to_verb(phrase, self.rng)
-        if found is None:  # a "post" that needs a noun before it
+        verb = to_verb(phrase, self.rng)
+        if verb is None:  # a "post" that needs a noun before it
             return VerbPhrase("be", f"a place {phrase.words}"), phrase
-        return found, phrase
+        return verb, phrase
 
     def noun_phrase(self, most: int = 2) -> str:
-        """Adjectives and a noun: "cheap, family-friendly Thai pub"."""
+        """At most so many adjectives and a noun: "cheap, family-friendly Thai pub"."""
         count = self.rng.choice([0, 1, 1, 2][: most + 2])
-        found = [self.take("pre", "adj", among=ADJECTIVES) for _ in range(count)]
-        chosen = sorted((one for one in found if one), key=lambda one: ADJECTIVES.index(one.attribute))
+        taken = [self.take("pre", "adj", among=ADJECTIVES) for _ in range(count)]
+        adjectives = sorted((phrase for phrase in taken if phrase), key=lambda adj: ADJECTIVES.index(adj.attribute))
         noun = self.take("noun")
         words = ""
-        for here, after in zip_longest(chosen, chosen[1:]):
+        for here, after in zip_longest(adjectives, adjectives[1:]):
             both = after is not None and here.attribute in EVALUATIVE and after.attribute in EVALUATIVE
             contrast = after is not None and both and mood(here) * mood(after) < 0
             words += here.words + (" but " if contrast else ", " if both else " ")
@@ -117,7 +127,7 @@ class Draft:
         return self.rng.choice([*options, *([f"the {self.kind}"] * 2 if self.kind else [])])
 
     def after_noun(self) -> str:
-        """What follows a noun: a place, a relative clause, a "with"; may be nothing."""
+        """What follows a noun, with a space before it: a place, a relative clause, a "with"; empty if nothing fits."""
         rng = self.rng
         for kind in rng.sample(["pp", "with", "that", "post"], 4):
             if kind == "pp" and (phrase := self.take("pp")):
@@ -137,10 +147,10 @@ def _plain(draft: Draft) -> str:
 
 def _apposition(draft: Draft) -> str | None:
     noun = draft.noun_phrase(1)
-    where = draft.take("pp") if draft.rng.random() < 0.5 else None
-    if noun in GENERIC or not (found := draft.verb()):
+    place = draft.take("pp") if draft.rng.random() < 0.5 else None
+    if noun in GENERIC or not (verb := draft.verb()):
         return None
-    return f"{draft.name}, {article(noun)}{' ' + where.words if where else ''}, {found[0].finite()}"
+    return f"{draft.name}, {article(noun)}{' ' + place.words if place else ''}, {verb[0].finite()}"
 
 
 def _two_verbs(draft: Draft) -> str | None:
@@ -149,24 +159,24 @@ def _two_verbs(draft: Draft) -> str | None:
 
 
 def _fronted(draft: Draft) -> str | None:
-    where = draft.take("pp")
-    if not where:
+    place = draft.take("pp")
+    if not place:
         return None
     there = draft.rng.choice(("there is", "you will find", "stands", "lies"))
     noun = draft.noun_phrase()
     if noun in GENERIC:  # "the Red Fox, a place" says nothing
-        return f"{where.words} {there.replace('there is', 'you will find')} {draft.name}".replace(" you", ", you")
+        return f"{place.words} {there.replace('there is', 'you will find')} {draft.name}".replace(" you", ", you")
     if there == "you will find":
-        return f"{where.words}, you will find {draft.name}, {article(noun)}"
+        return f"{place.words}, you will find {draft.name}, {article(noun)}"
     if there == "there is":
-        return f"{where.words}, there is {article(noun)} called {draft.name}"
-    return f"{where.words} {there} {draft.name}, {article(noun)}"
+        return f"{place.words}, there is {article(noun)} called {draft.name}"
+    return f"{place.words} {there} {draft.name}, {article(noun)}"
 
 
 def _there(draft: Draft) -> str:
     noun = draft.noun_phrase()
-    where = draft.take("pp")
-    return f"there is {article(noun)} called {draft.name}{' ' + where.words if where else ''}"
+    place = draft.take("pp")
+    return f"there is {article(noun)} called {draft.name}{' ' + place.words if place else ''}"
 
 
 def _participle(draft: Draft) -> str | None:
@@ -195,11 +205,12 @@ def _know(draft: Draft) -> str:
 
 
 def _wish(draft: Draft) -> str | None:
-    found = draft.take("verb", moods=(0, 1))
-    if not found:
+    phrase = draft.take("verb", moods=(0, 1))
+    if not phrase:
         return None
     start = draft.rng.choice(("if you want a place that", "should you need a place that", "for a place that"))
-    return f"{start} {verb_phrase(found.words).finite()}, {draft.rng.choice(('try', 'go to', 'think of'))} {draft.name}"
+    advice = draft.rng.choice(("try", "go to", "think of"))
+    return f"{start} {verb_phrase(phrase.words).finite()}, {advice} {draft.name}"
 
 
 def _terse(draft: Draft) -> str:
@@ -207,6 +218,7 @@ def _terse(draft: Draft) -> str:
 
 
 def _coordinated(draft: Draft) -> str | None:
+    """A verb phrase or two, joined by "and", or by "but" where one is liked and the other is not."""
     first = draft.verb()
     if not first:
         return None
@@ -264,6 +276,7 @@ def _inverted(verb: VerbPhrase, subject: str) -> str:
 
 
 def _also(verb: VerbPhrase) -> str:
+    """The verb phrase with an "also" in it."""
     return f"is also {verb.rest}" if verb.verb == "be" else f"also {verb.finite()}"
 
 
@@ -272,10 +285,10 @@ def _fragment(draft: Draft) -> str | None:
     if not first:
         return None
     second = draft.take("np", moods=(0, mood(first))) if first.role == "np" else None
-    return listed([one.words for one in (first, second) if one])
+    return f"{first.words} and {second.words}" if second else first.words
 
 
-Sentence = Callable[[Draft], str | None]
+Sentence = Callable[[Draft], str | None]  # None if the facts that are left do not fit into it
 OPENINGS: dict[str, tuple[Sentence, ...]] = {
     "guide": (_plain, _apposition, _fronted, _participle, _with, _two_verbs, _there),
     "friend": (_looking, _know, _wish, _there, _plain, _two_verbs),
@@ -287,6 +300,16 @@ FOLLOWING: dict[str, tuple[Sentence, ...]] = {
     "listing": (_fragment, _clause, _fragment),
 }
 TEST_ONLY: tuple[Sentence, ...] = (_with, _both, _wish)  # constructions that no training text has
+
+
+def _tell(draft: Draft, options: tuple[Sentence, ...]) -> str | None:
+    """A sentence that tells some of the facts that are left. If it is None, all of them are still left."""
+    allowed = [option for option in options if draft.held_out or option not in TEST_ONLY]
+    left, kind = dict(draft.left), draft.kind
+    words = draft.rng.choice(allowed)(draft)
+    if words is None:
+        draft.left, draft.kind = left, kind
+    return words
 
 
 def describe(
@@ -302,26 +325,18 @@ def describe(
 
     Arguments:
         held_out: also in the ways and constructions that are kept for tests.
-        used: ways not to take again where there are others; with `repeat`, ways to take again.
-
+        used: ways not to take again where there are others.
+        repeat: these ways are taken instead, where they fit.
     """
     register = rng.choice(("guide", "guide", "guide", "friend", "friend", "listing"))
-
-    def tell(draft: Draft, options: tuple[Sentence, ...]) -> str | None:
-        allowed = [one for one in options if held_out or one not in TEST_ONLY]
-        before, kind = dict(draft.left), draft.kind
-        said = rng.choice(allowed)(draft)
-        if said is None:
-            draft.left, draft.kind = before, kind
-        return said
-
     while True:
         draft = Draft(rng, name, facts, held_out=held_out, used=used, repeat=repeat)
-        said = [tell(draft, OPENINGS[register])]
-        for _ in range(12):
-            if not draft.left or said[0] is None:
-                break
-            if following := tell(draft, FOLLOWING[register]):
-                said.append(following)
-        if not draft.left and said[0] is not None:
-            return " ".join(sentence(one) for one in said if one)
+        opening = _tell(draft, OPENINGS[register])
+        if opening is None:
+            continue
+        clauses = [opening]
+        for _ in range(TRIES):
+            if draft.left and (following := _tell(draft, FOLLOWING[register])):
+                clauses.append(following)
+        if not draft.left:
+            return " ".join(map(sentence, clauses))

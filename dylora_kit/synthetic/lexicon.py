@@ -1,4 +1,4 @@
-"""The hand-written lexicon: for every value of every attribute several ways to say it, by grammatical role.
+"""The lexicon, written by hand: for every value of every attribute several ways to say it, by grammatical role.
 
 Roles: `pre` stands before a noun, `adj` before a noun or after "is", `noun` is what a place is, `pp` says where it is,
 `np` is what it has, `post` follows a noun, `verb` is what it does (base form), `clause` is a sentence of its own.
@@ -7,10 +7,12 @@ A way marked with + is kept for test texts (and for unlabelled ones).
 
 from dataclasses import dataclass
 
+from dylora_kit.synthetic.facts import LANDMARKS, VALUES
+
 
 @dataclass(frozen=True)
 class Phrase:
-    """One way to say one fact."""
+    """A way to say a fact: the words and their grammatical role; `held_out` if it is kept for tests."""
 
     attribute: str
     value: str
@@ -301,27 +303,21 @@ _WAYS: dict[str, dict[str, Ways]] = {
     "kind": _KINDS,
     "food": {name: _food(name) for name in _DISHES} | {"vegetarian": _VEGETARIAN},
     "price": _PRICES,
-    "stars": {number: _stars(number) for number in ("one", "two", "three", "four", "five")},
+    "stars": {number: _stars(number) for number in VALUES["stars"]},
     "area": _AREAS,
-    "landmark": {
-        place: _landmark(place)
-        for place in ("museum", "castle", "theatre", "cathedral", "town hall", "library", "cinema", "market", "park",
-                      "post office")
-    },
+    "landmark": {place: _landmark(place) for place in LANDMARKS},
     "children": _CHILDREN,
     "dogs": _DOGS,
     "terrace": _TERRACE,
-    "seats": {
-        number: _seats(number) for number in ("twelve", "twenty", "thirty", "forty", "sixty", "eighty", "hundred")
-    },
+    "seats": {number: _seats(number) for number in VALUES["seats"]},
     "opens": {hour: _opens(hour) for hour in _OPENING},
-    "closes": {hour: _closes(hour) for hour in ("nine", "ten", "eleven", "midnight")},
-    "rest": {day: _rest(day) for day in ("Monday", "Tuesday", "Sunday", "none")},
+    "closes": {hour: _closes(hour) for hour in VALUES["closes"]},
+    "rest": {day: _rest(day) for day in VALUES["rest"]},
     "booking": _BOOKING,
     "payment": _PAYMENT,
     "owner": {who: _owner(who) for who in _RUN_BY},
     "music": _MUSIC,
-}  # fmt: skip
+}
 
 
 def _phrases(attribute: str, value: str, ways: Ways) -> list[Phrase]:
@@ -340,7 +336,7 @@ PHRASES: dict[tuple[str, str], list[Phrase]] = {
 
 
 def phrases(attribute: str, value: str, *, held_out: bool) -> list[Phrase]:
-    """The ways to say a fact, those kept for tests only if `held_out`.
+    """The ways to say a fact; those kept for tests only if `held_out`.
 
     >>> [phrase.words for phrase in phrases("kind", "pub", held_out=False)]
     ['pub', 'tavern']

@@ -13,8 +13,11 @@ _NEGATION = re.compile(r"\b(?:not|never)(?: (?:an?|the))? $", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Found:
-    """A fact, where a text says it, and in which of the lexicon's ways. The value of a denied one starts "not "."""
+class Mention:
+    """A fact that a text tells: the characters that tell it and the lexicon's words for it.
+
+    The value of a fact that is denied starts with "not ".
+    """
 
     start: int
     end: int
@@ -24,6 +27,7 @@ class Found:
 
 
 def _forms(phrase: Phrase) -> set[str]:
+    """The forms in which a phrase may stand in a text."""
     if phrase.role == "verb":
         verb = verb_phrase(phrase.words)
         return {verb.finite(), verb.finite(plural=True), verb.participle(), verb.base()}
@@ -32,6 +36,7 @@ def _forms(phrase: Phrase) -> set[str]:
 
 @cache
 def _known() -> tuple[re.Pattern[str], dict[str, Phrase]]:
+    """A pattern of every way to say a fact, and what each of them, in lower case, says."""
     meaning: dict[str, Phrase] = {}
     for ways in PHRASES.values():
         for phrase in ways:
@@ -48,20 +53,20 @@ def _names() -> re.Pattern[str]:
     return re.compile("|".join(sorted(map(re.escape, NAMES), key=lambda name: (-len(name), name))), re.IGNORECASE)
 
 
-def find(text: str) -> list[Found]:
-    """Every fact that a text tells, where it tells it.
+def find(text: str) -> list[Mention]:
+    """Every fact that a text tells, in the order of the text.
 
-    >>> [(one.attribute, one.value) for one in find("The Red Fox is a Thai pub and not cheap.")]
+    >>> [(mention.attribute, mention.value) for mention in find("The Red Fox is a Thai pub and not cheap.")]
     [('food', 'Thai'), ('kind', 'pub'), ('price', 'not cheap')]
     """
     pattern, meaning = _known()
     plain = _names().sub(lambda name: "_" * len(name[0]), text)
-    found = []
+    mentions = []
     for match in pattern.finditer(plain):
         phrase = meaning[match[0].lower()]
         denied = "not " if _NEGATION.search(plain[: match.start()]) else ""
-        found.append(Found(match.start(), match.end(), phrase.attribute, denied + phrase.value, phrase.words))
-    return found
+        mentions.append(Mention(match.start(), match.end(), phrase.attribute, denied + phrase.value, phrase.words))
+    return mentions
 
 
 def read(text: str) -> dict[str, set[str]]:
@@ -70,23 +75,23 @@ def read(text: str) -> dict[str, set[str]]:
     >>> read("Rosa's Table serves sushi and miso soup and closes at ten.")
     {'food': {'Japanese'}, 'closes': {'ten'}}
     """
-    told: dict[str, set[str]] = {}
-    for one in find(text):
-        told.setdefault(one.attribute, set()).add(one.value)
-    return told
+    values: dict[str, set[str]] = {}
+    for mention in find(text):
+        values.setdefault(mention.attribute, set()).add(mention.value)
+    return values
 
 
 def slot_errors(text: str, facts: Mapping[str, str]) -> int:
-    """How many facts a text lacks, changes or adds. `"name"` among the facts is looked for as it stands."""
-    told = read(text)
+    """How many facts a text lacks, changes or adds. The value of `"name"` is looked for as it stands."""
+    values_in_text = read(text)
     errors = 0
     for attribute, value in facts.items():
         if attribute == "name":
             errors += value.lower() not in text.lower()
             continue
-        values = told.pop(attribute, set())
+        values = values_in_text.pop(attribute, set())
         errors += max(value not in values, len(values - {value}))
-    return errors + sum(len(values) for values in told.values())
+    return errors + sum(len(values) for values in values_in_text.values())
 
 
 def slot_error_rate(text: str, facts: Mapping[str, str]) -> float:
@@ -99,7 +104,7 @@ def slot_error_rate(text: str, facts: Mapping[str, str]) -> float:
 
 
 def find_names(text: str) -> list[tuple[int, int]]:
-    """Where a text names a restaurant.
+    """The characters at which a text names a restaurant: (start, end) of each name.
 
     >>> find_names("At the Red Fox.")
     [(3, 14)]

@@ -1,4 +1,4 @@
-"""Guests' experiences. Whether a review is good or bad follows from its construction, not from its words alone."""
+"""Reviews by guests. Whether one is good or bad follows from its construction, not from its words alone."""
 
 from dataclasses import dataclass
 from random import Random
@@ -6,7 +6,8 @@ from random import Random
 from dylora_kit.synthetic.english import comparative, sentence, ways
 
 GOOD, BAD = 1, 0
-TURNED, AGREED = 0.3, 0.6  # shares of judgements with the opposite word, and of rumours that turn out true
+TURNED = 0.3  # share of judgements with the opposite word
+AGREED = 0.6  # share of rumours that turn out true
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ VERDICTS = (  # for text to pretrain on: a sentence, and the words that make it 
     ("It is a place to {}.", ("avoid", "remember")), ("That was a {} evening.", ("terrible", "splendid")),
     ("I can {} recommend it.", ("hardly", "warmly")),
 )  # fmt: skip
-KINDS = ("several", "several", "several", "one", "concession", "concession", "hearsay")
+KINDS = ("several", "several", "several", "single", "concession", "concession", "hearsay")
 # ways to say a judgement with an adjective: the first keep what it means, the others turn it round; + is for tests
 KEEPING = (
     "{the} {was} {adj}", "{the} {was} truly {adj}", "I found {the} {adj}", "{the} turned out to be {adj}",
@@ -97,7 +98,7 @@ def judgement(
     firm: bool = False,
     turned: float = TURNED,
 ) -> str:
-    """A clause that judges something, good or bad; some of those that say good do it with bad words.
+    """A clause that judges something as good (1) or bad (0), sometimes by denying the opposite word.
 
     Arguments:
         granted: only in forms that go well after "that".
@@ -109,9 +110,9 @@ def judgement(
     name = rng.choice(aspect.names)
     options = list(GRANTED[turns]) if granted else ways(TURNING if turns else KEEPING, held_out)
     if turns and (firm or label == GOOD):  # nobody wishes for something slower
-        options = [one for one in options if "{more}" not in one]
+        options = [way for way in options if "{more}" not in way]
     if aspect.plural or name in ("music", "mood", "service", "bread", "pasta", "fish", "curry"):
-        options = [one for one in options if "{a}" not in one]
+        options = [way for way in options if "{a}" not in way]
     return rng.choice(options).format(
         the=f"the {name}", a=f"{'an' if name[0] in 'aeiou' else 'a'} {name}", was="were" if aspect.plural else "was",
         adj=adjective, more=comparative(adjective),
@@ -119,27 +120,34 @@ def judgement(
 
 
 def review(rng: Random, label: int, *, name: str, held_out: bool = False, plain: bool = False) -> str:
-    """A review that is good (1) or bad (0) on the whole; a plain one in words that mean what they say."""
+    """A review that is good (1) or bad (0) on the whole.
+
+    Arguments:
+        name: of the restaurant; most reviews do not mention it.
+        held_out: also in the ways that are kept for tests.
+        plain: only words that mean what they say: no "not", no concession, no rumour.
+    """
     first, second = rng.sample(ASPECTS, 2)
     kind = "several" if plain else rng.choice(KINDS)
-    if kind == "one":
-        said = [judgement(rng, label, first, held_out=held_out)]
+    if kind == "single":
+        clauses = [judgement(rng, label, first, held_out=held_out)]
     elif kind == "several":
         judged = rng.sample(ASPECTS, rng.choice((2, 3)))
-        said = [judgement(rng, label, aspect, held_out=held_out, turned=0.0 if plain else TURNED) for aspect in judged]
+        turned = 0.0 if plain else TURNED
+        clauses = [judgement(rng, label, aspect, held_out=held_out, turned=turned) for aspect in judged]
     elif kind == "concession":
         way = rng.choice(ways(CONCESSIONS, held_out))
         granted = judgement(rng, 1 - label, first, held_out=held_out, granted=True)
-        decides = judgement(rng, label, second, held_out=held_out, granted="that {1}" in way, firm=True)
-        said = [way.format(granted, decides)]
+        decisive = judgement(rng, label, second, held_out=held_out, granted="that {1}" in way, firm=True)
+        clauses = [way.format(granted, decisive)]
     else:
         agree = rng.random() < AGREED
         believed = label if agree else 1 - label
-        told = judgement(rng, believed, first, held_out=held_out, granted=True)
-        options = [one for one in ways(HEARSAY, held_out) if believed == BAD or "warned" not in one]
-        said = [rng.choice(options).format(told, who=rng.choice(COMPANY))]
-        said.append(rng.choice(ways(AGREEING if agree else DENYING, held_out)))
+        rumour = judgement(rng, believed, first, held_out=held_out, granted=True)
+        options = [way for way in ways(HEARSAY, held_out) if believed == BAD or "warned" not in way]
+        clauses = [rng.choice(options).format(rumour, who=rng.choice(COMPANY))]
+        clauses.append(rng.choice(ways(AGREEING if agree else DENYING, held_out)))
     if rng.random() < 0.75:
         setting = rng.choice(SETTINGS).format(day=rng.choice(DAYS), who=rng.choice(COMPANY))
-        said.insert(0, setting.replace(" here", f" at {name}") if rng.random() < 0.6 else setting)
-    return " ".join(map(sentence, said))
+        clauses.insert(0, setting.replace(" here", f" at {name}") if rng.random() < 0.6 else setting)
+    return " ".join(map(sentence, clauses))

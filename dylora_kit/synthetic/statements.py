@@ -8,15 +8,18 @@ from dylora_kit.synthetic.facts import ORDERED, VALUES
 from dylora_kit.synthetic.grammar import to_verb
 from dylora_kit.synthetic.lexicon import phrases
 
-# of these a restaurant has one value at most: it may be near two landmarks, or by the river in the old town
+# attributes that have a single value: a restaurant may be near two landmarks, or by the river and in the old town
 ASKED = tuple(key for key in VALUES if key not in ("landmark", "owner", "area", "food", "rest"))
-DENIED = 0.3  # how often a statement denies a value
-BOUND = 0.5  # how often one about a number is about more or fewer
+DENIED = 0.3  # share of statements that deny a value
+BOUND = 0.5  # share of statements about a number that say more or fewer
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What is said of an attribute: `relation` is "is", "not", "over" or "under" a value."""
+    """A claim about an attribute: that its value is, is not, is over or is under some value.
+
+    `relation` is `"is"`, `"not"`, `"over"` or `"under"`.
+    """
 
     attribute: str
     relation: str
@@ -43,69 +46,67 @@ _BOUNDS = {
     ("closes", "over"): ("closes after {}", "is still open at {}", "closes later than {}"),
     ("closes", "under"): ("closes before {}", "closes earlier than {}", "shuts before {}"),
 }
+_UNDENIABLE = {
+    "not", "never", "no", "neither", "without", "anything", "only", "little", "glad", "kind", "happy", "every",
+}  # fmt: skip
 
 
 def draw(rng: Random, attribute: str) -> Statement:
     """A statement about an attribute, true of some restaurants and false of others."""
     values = VALUES[attribute]
-    # where there is room for sixty there is room for thirty: seats are only said to be more or fewer
+    # where there is room for sixty there is also room for thirty, so seats are only said to be more or fewer
     if attribute in ORDERED and attribute != "price" and (attribute == "seats" or rng.random() < BOUND):
         return Statement(attribute, rng.choice(("over", "under")), rng.choice(values[1:-1]))
     deny = attribute not in ("stars", "closes", "opens") and rng.random() < DENIED
-    # a denied "no" would be a double negation
-    value = "yes" if deny and "yes" in values else rng.choice([one for one in values if not (deny and one == "none")])
-    return Statement(attribute, "not" if deny else "is", value)
+    if not deny:
+        return Statement(attribute, "is", rng.choice(values))
+    if "yes" in values:  # "no" denied would be a double negation
+        return Statement(attribute, "not", "yes")
+    return Statement(attribute, "not", rng.choice([value for value in values if value != "none"]))
 
 
-def predicate(rng: Random, said: Statement, *, held_out: bool, used: tuple[str, ...] = (), repeat: bool = False) -> str:
+def predicate(
+    rng: Random, statement: Statement, *, held_out: bool, used: tuple[str, ...] = (), repeat: bool = False
+) -> str:
     """The statement without its subject: "is not cheap", "has more than thirty seats".
 
     Arguments:
-        used: words of another text, which are avoided where there are others; or, to `repeat`, taken where they fit.
+        held_out: also in the ways that are kept for tests.
+        used: words of another text, which are avoided where there are others.
+        repeat: these words are taken instead, where they fit.
     """
-    if said.relation in ("over", "under"):
-        number = "a hundred" if said.value == "hundred" else said.value
-        if said.attribute == "stars":
-            number += " star" + ("" if said.value == "one" else "s")
-        return rng.choice(_BOUNDS[said.attribute, said.relation]).format(number)
+    if statement.relation in ("over", "under"):
+        number = "a hundred" if statement.value == "hundred" else statement.value
+        if statement.attribute == "stars":
+            number += " star" + ("" if statement.value == "one" else "s")
+        return rng.choice(_BOUNDS[statement.attribute, statement.relation]).format(number)
+    denied = statement.relation == "not"
     options = []
-    for phrase in phrases(said.attribute, said.value, held_out=held_out):
+    for phrase in phrases(statement.attribute, statement.value, held_out=held_out):
         verb = to_verb(phrase, rng)
-        if verb is None or (said.relation == "not" and (not _plain(phrase.words) or phrase.role == "post")):
+        if verb is None or "until" in phrase.words:  # a place that closes at midnight is also open until eleven
             continue
-        if (said.relation == "not" and phrase.role == "np") or "until" in phrase.words:
-            continue  # what is open until midnight is open until eleven
-        options.append((phrase, verb))
-    preferred = [one for one in options if (one[0].words in used) == repeat] or options
-    verb = rng.choice(preferred)[1]
-    if said.relation == "is":
+        if denied and (phrase.role in ("post", "np") or not _can_be_denied(phrase.words)):
+            continue
+        options.append((phrase.words, verb))
+    preferred = [verb for words, verb in options if (words in used) == repeat] or [verb for _, verb in options]
+    verb = rng.choice(preferred)
+    if not denied:
         return verb.finite()
     if verb.verb in ("stand", "lie"):
         verb = verb_phrase(f"be {verb.rest}")
     return verb_phrase(f"not {verb.verb} {verb.rest}").finite()
 
 
-def _plain(words: str) -> bool:
-    """Whether words can be denied: those that deny something already cannot."""
-    return not any(
-        word in words.split()
-        for word in (
-            "not",
-            "never",
-            "no",
-            "neither",
-            "without",
-            "anything",
-            "only",
-            "little",
-            "glad",
-            "kind",
-            "happy",
-            "every",
-        )
-    )
+def _can_be_denied(words: str) -> bool:
+    """Whether words make sense after "not": none of them denies something or tells a feeling already."""
+    return not _UNDENIABLE & set(words.split())
 
 
-def say(rng: Random, name: str, predicates: list[str]) -> str:
-    """The statement as a sentence."""
+def say(name: str, predicates: list[str]) -> str:
+    """Predicates of a restaurant as one sentence.
+
+    >>> say("the Red Fox", ["is not cheap", "has a terrace"])
+    'The Red Fox is not cheap and has a terrace.'
+    """
     return sentence(f"{name} {' and '.join(predicates)}")

@@ -1,11 +1,12 @@
-"""Data to adapt to: `load(…)` of each module returns a `Task`.
+"""Data to adapt to: `load(…)` of `digits`, `glue` and `world` returns a `Task`.
 
 In reading order:
 
 - `digits`: real handwritten digits, upright and in three altered domains
+- `glue_sources`: the rows of GLUE tasks, from files or from the hub
 - `glue`: the eight tasks of the paper's Table 2
 - `world`: the six tasks of the small English world, read from `data/world/`
-- `describe`: what a causal model writes of the world's facts, and how good it is
+- `describe`: scores the descriptions that a causal model writes of the world's facts
 """
 
 from collections.abc import Callable
@@ -15,9 +16,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Task:
-    """One task: three map-style datasets of dicts, how to make a batch of a list of examples, and its metric.
+    """One task: three map-style datasets of dicts, its metric, and what makes a batch of a list of examples.
 
-    Choose settings on `validation`. Report on `test`, and only report.
+    Choose settings on `validation`. Use `test` only for the results that are reported.
     """
 
     name: str
@@ -26,4 +27,4 @@ class Task:
     test: Any
     metric: str
     collate: Callable[[list[Any]], dict[str, Any]] | None = None
-    also: tuple[str, ...] = ()  # metrics that are reported beside it
+    also: tuple[str, ...] = ()  # further metrics to report

@@ -1,4 +1,4 @@
-"""What a causal model writes of facts, and how good it is: BLEU, and slots that are missing, wrong or made up."""
+"""What a causal model writes of facts, and how good it is: BLEU, and facts that are missing, wrong or made up."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,15 +6,23 @@ from typing import Any
 from torch import Tensor, nn
 
 from dylora_kit.core.modes import evaluating
-from dylora_kit.synthetic.examples import Row
+from dylora_kit.synthetic.names import Row
 from dylora_kit.synthetic.read import slot_errors
 from dylora_kit.tasks.world import prompt_of
 
-LONGEST = 80  # tokens
+LONGEST = 80  # tokens of a text at most
 
 
 def write(model: nn.Module, tokenizer: Any, rows: Sequence[Row], *, batch_size: int = 100) -> list[str]:
-    """The texts that a model gives rows of `describe`, each token the likeliest one, as long as its positions allow."""
+    """The texts that a causal model writes of the rows of `describe`, each token the most probable one.
+
+    Arguments:
+        tokenizer: of the model. It is set to pad on the left.
+        rows: with `"first"`, as `texts("describe")` gives them.
+        batch_size: how many texts are written together.
+
+    A text ends after 80 tokens at the latest, and where the model has no more positions.
+    """
     device = next(model.parameters()).device
     tokenizer.padding_side = "left"
     limit, written = model.config.max_position_embeddings, list[str]()  # type: ignore[union-attr]
@@ -22,22 +30,27 @@ def write(model: nn.Module, tokenizer: Any, rows: Sequence[Row], *, batch_size: 
         for start in range(0, len(rows), batch_size):
             prompts = [prompt_of(row) for row in rows[start : start + batch_size]]
             batch = tokenizer(prompts, padding=True, add_special_tokens=False, return_tensors="pt").to(device)
-            asked = {key: batch[key] for key in ("input_ids", "attention_mask")}
-            most = min(LONGEST, limit - asked["input_ids"].shape[1])
-            found: Tensor = model.generate(  # type: ignore[operator]
-                **asked, max_new_tokens=most, do_sample=False, pad_token_id=tokenizer.pad_token_id,
+            length = batch["input_ids"].shape[1]
+            generated: Tensor = model.generate(  # type: ignore[operator]
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                max_new_tokens=min(LONGEST, limit - length),
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
-            )  # fmt: skip
-            texts = tokenizer.batch_decode(found[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+            )
+            texts = tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
             written += [text.strip() for text in texts]
     return written
 
 
 def scores(written: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
-    """Two numbers from 0 up: `"bleu"` over all references (1 is perfect) and `"slot error rate"` (0 is perfect).
+    """How good written texts are: `"bleu"` over all references (1 is perfect) and `"slot error rate"` (0 is perfect).
 
-    BLEU is sacrebleu's, on lower-case words. The slot error rate is the number of missing, changed and added facts
-    over the number of facts to tell. Each row has the same number of references.
+    BLEU is sacrebleu's, in lower case, from 0 to 1. The slot error rate is the number of missing, changed and added
+    facts over the number of facts to tell. Each row needs `"facts"` and the same number of `"references"`.
+
+    Raises `ValueError` if there are more or fewer texts than rows.
 
     >>> row = {"facts": {"name": "the Red Fox", "kind": "pub"}, "references": ["The Red Fox is a pub."]}
     >>> scores(["The Red Fox is a pub."], [row])

@@ -14,13 +14,8 @@ from torch.utils.data import Dataset
 
 from dylora_kit.tasks import Task
 
-DOMAINS = {
-    "upright": "as they were written",
-    "turned": "turned by 90°",
-    "permuted": "with their pixels in another, fixed order",
-    "inverted": "dark and light exchanged, with noise",
-}
-NOISE = 0.25
+DOMAINS = ("upright", "turned", "permuted", "inverted")
+NOISE = 0.25  # standard deviation of the noise on inverted digits, whose pixels go from −1 to 1
 
 
 class Digits(Dataset[dict[str, Tensor]]):
@@ -54,7 +49,10 @@ def load(domain: str = "turned") -> Task:
     The split is stratified and always the same, and the same scans are in it in every domain.
 
     Arguments:
-        domain: `"upright"`, `"turned"`, `"permuted"` or `"inverted"`.
+        domain: `"upright"`, as they were written; `"turned"` by 90°; `"permuted"`, with their pixels in another, fixed
+            order; or `"inverted"`, dark and light exchanged, with noise.
+
+    Raises `ValueError` for an unknown domain.
 
     >>> task = load("turned")
     >>> len(task.train), len(task.validation), len(task.test)
@@ -74,7 +72,7 @@ def load(domain: str = "turned") -> Task:
 def load_pixels(domain: str = "upright") -> Task:
     """The digits of one domain as rows of 64 numbers to reconstruct: `labels` are the `pixel_values` themselves.
 
-    They are centred: the mean of the training digits is taken off, also from the others.
+    The mean of the training digits is taken off all three parts.
 
     >>> load_pixels("upright").train[0]["labels"].shape
     torch.Size([64])
@@ -88,6 +86,7 @@ def load_pixels(domain: str = "upright") -> Task:
 
 @cache
 def _scans() -> tuple[np.ndarray, np.ndarray]:
+    """All scans (1797, 8, 8), from −1 to 1, and their labels."""
     from sklearn.datasets import load_digits
 
     scans = load_digits()
@@ -95,6 +94,7 @@ def _scans() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which scans are in train, in validation and in test."""
     from sklearn.model_selection import train_test_split
 
     rest, test = train_test_split(np.arange(len(labels)), test_size=597, random_state=0, stratify=labels)

@@ -1,13 +1,12 @@
-"""A small English world: restaurants, six text tasks about them, and text to pretrain on.
+"""The six text tasks of the small English world of restaurants, read from `data/world/`.
 
-python -m dylora_kit.synthetic
-
-rebuilds `data/world/`, byte for byte the same on every machine.
+`python -m dylora_kit.synthetic` writes these files again, byte for byte the same on every machine.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from dylora_kit.storage.files import data_folder, read_json
 from dylora_kit.synthetic.names import LABELS, METRICS, NAMES, Row
 from dylora_kit.tasks import Task
 
-VALIDATION = 500
+VALIDATION = 500  # examples of train that are put aside
 REBUILD = "rebuild it with python -m dylora_kit.synthetic"
 
 
 def load(name: str, tokenizer: Any, *, max_length: int = 128, limit: int | None = None, seed: int = 0) -> Task:
-    """One task of the world, tokenised, padded batch by batch.
+    """One task of the world, tokenised. Batches are padded to their longest example.
 
     Arguments:
         name: `"sentiment"`, `"entailment"`, `"paraphrase"`, `"acceptability"`, `"similarity"` or `"describe"`.
@@ -34,25 +33,35 @@ def load(name: str, tokenizer: Any, *, max_length: int = 128, limit: int | None 
         seed: which 500 examples of train are put aside for validation.
 
     The metric is accuracy for sentiment and entailment, F1 for paraphrase, Matthews' correlation for acceptability and
-    Pearson's for similarity. `describe` is for causal models, with labels on the text alone; what they write is scored
-    by `writing.scores` against the rows of `texts("describe")["test"]`, which stand in the order of its `test`.
+    Pearson's for similarity. `describe` is for causal models, with labels on the text alone. What they write is scored
+    by `scores` of `tasks/describe.py` against the rows of `texts("describe")["test"]`.
 
-    Raises `ValueError` for an unknown task or a file that was changed, `FileNotFoundError` for one that is missing.
+    Raises `ValueError` for an unknown task or a file that was changed, `FileNotFoundError` for a file that is missing.
     """
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     splits = texts(name, seed=seed)
     encode = partial(_encode_description if name == "describe" else _encode, tokenizer=tokenizer, max_length=max_length)
+    with _no_progress_bars():
+        train, validation, test = (
+            Dataset.from_list([encode(row) for row in part])
+            for part in (splits["train"][:limit], splits["validation"], splits["test"])
+        )
+    return Task(f"world-{name}", train, validation, test, metric=METRICS[name], collate=_collator(name, tokenizer))
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Hides the bars of datasets, and shows them again afterwards if they were shown."""
+    from datasets.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
     shown = is_progress_bar_enabled()
     disable_progress_bar()
     try:
-        chosen = (splits["train"][:limit], splits["validation"], splits["test"])
-        parts = [Dataset.from_list([encode(row) for row in part]) for part in chosen]
+        yield
     finally:
         if shown:
             enable_progress_bar()
-    return Task(f"world-{name}", parts[0], parts[1], parts[2], metric=METRICS[name], collate=_collator(name, tokenizer))
 
 
 def num_labels(name: str) -> int:
@@ -67,10 +76,12 @@ def num_labels(name: str) -> int:
 
 
 def texts(name: str, *, seed: int = 0) -> dict[str, list[Row]]:
-    """The rows of a task as they stand in its files: `"train"`, `"validation"`, which is put aside of it, and `"test"`.
+    """The rows of a task as they stand in its files: `"train"`, `"validation"` and `"test"`.
 
-    Each has a `"first"` text, perhaps a `"second"`, and a `"label"`; those of `describe` have `"facts"` and
-    `"references"` instead of a label.
+    The validation rows are put aside from those of the train file, by the seed. A row has a `"first"` text, perhaps a
+    `"second"`, and a `"label"`. A row of `describe` has `"facts"` and `"references"` instead of a label.
+
+    Raises `ValueError` for an unknown task or a file that was changed, `FileNotFoundError` for a file that is missing.
     """
     if name not in NAMES:
         raise ValueError(f"unknown task {name!r}: expected one of {', '.join(map(repr, NAMES))}")
@@ -81,13 +92,14 @@ def texts(name: str, *, seed: int = 0) -> dict[str, list[Row]]:
 
 
 def _read(path: Path) -> list[Row]:
+    """The rows of a file, once its checksum is known to be that of the manifest."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path.name} in {path.parent}: {REBUILD}")
     if not (path.parent / "manifest.json").is_file():
         raise FileNotFoundError(f"there is no manifest.json in {path.parent}: {REBUILD}")
-    known = read_json(path.parent / "manifest.json").get("sha256", {}).get(path.name)
+    checksum = read_json(path.parent / "manifest.json").get("sha256", {}).get(path.name)
     content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != known:
+    if hashlib.sha256(content).hexdigest() != checksum:
         raise ValueError(f"{path} is not the file that manifest.json lists, it was changed or is damaged: {REBUILD}")
     return [json.loads(line) for line in content.decode().splitlines()]
 
@@ -98,7 +110,7 @@ def _encode(row: Row, tokenizer: Any, max_length: int) -> Row:
 
 
 def _encode_description(row: Row, tokenizer: Any, max_length: int) -> Row:
-    """Prompt, text and an end mark, with labels on the latter two."""
+    """The ids of prompt, text and an end mark; the prompt has no labels."""
     prompt = tokenizer(prompt_of(row), add_special_tokens=False)["input_ids"]
     text = tokenizer(row["references"][0], add_special_tokens=False)["input_ids"]
     ids = [*prompt, *text, tokenizer.eos_token_id][:max_length]
@@ -107,7 +119,7 @@ def _encode_description(row: Row, tokenizer: Any, max_length: int) -> Row:
 
 
 def prompt_of(row: Row) -> str:
-    """What a causal model is given of a row of `describe`; the text comes after it.
+    """What a causal model is given of a row of `describe`; it goes on with the text.
 
     >>> prompt_of({"first": "name[the Red Fox] | kind[pub]"})
     'name[the Red Fox] | kind[pub]\\n'
@@ -125,8 +137,10 @@ def _collator(name: str, tokenizer: Any) -> Callable[[list[Any]], dict[str, Any]
 
 
 def _pad(examples: list[Row], fillers: dict[str, int]) -> dict[str, Any]:
-    longest = max(len(one["input_ids"]) for one in examples)
-    return {
-        key: torch.tensor([[*one[key], *([filler] * (longest - len(one[key])))] for one in examples])
-        for key, filler in fillers.items()
-    }
+    """A batch (n, tokens), each column filled up to the longest example with a number of its own."""
+    longest = max(len(example["input_ids"]) for example in examples)
+
+    def padded(example: Row, key: str) -> list[int]:
+        return example[key] + [fillers[key]] * (longest - len(example[key]))
+
+    return {key: torch.tensor([padded(example, key) for example in examples]) for key in fillers}

@@ -4,10 +4,9 @@ In reading order:
 
 - `sampling`: how the rank b of a step is drawn (p_B)
 - `objectives`: individual, summation and mixed loss, as ranks and weights
-- `reached_rows`: which rows the backward passes reached
-- `row_update`: AdamW on some rows of many parameters at once
-- `optim`: AdamW that updates the rows of Algorithm 1 and no others
+- `row_update`: decides which rows a step updates, and does AdamW on them
+- `optim`: the optimizer that a user makes, `NestedAdamW`
 - `checkpoint`: what a training needs to go on where it stopped
-- `run_settings`: what a training is asked for, checked before it starts
-- `loop`: the training itself
+- `run_settings`: the arguments of a training, checked before it starts
+- `loop`: `train`, to be read beside Algorithm 1
 """

@@ -94,6 +94,7 @@ class Checkpoint:
         return next(self.model.parameters()).device
 
     def _weights(self) -> dict[str, Tensor]:
+        """The model's trained parameters and persistent buffers, by their names in the file."""
         model = unwrapped(self.model)
         trained = {f"model.{plain_name(name)}": p for name, p in model.named_parameters() if p.requires_grad}
         persistent = model.state_dict()  # without buffers that a model makes anew, such as masks of −∞

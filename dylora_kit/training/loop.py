@@ -76,6 +76,16 @@ def train(
 
     Raises `ValueError` for settings that do not fit together, and `FloatingPointError` when the loss is not finite:
     training stops before that step, and the checkpoint keeps the last good state.
+
+    >>> from dylora_kit.core.adapters import attach
+    >>> from dylora_kit.training.sampling import Uniform
+    >>> model = nn.Sequential(nn.Linear(6, 5))
+    >>> adapters = attach(model, r=4, target_modules=["0"])
+    >>> data = [{"x": torch.randn(6)} for _ in range(8)]
+    >>> loss = lambda model, batch: model(batch["x"]).square().mean()
+    >>> sampler = RankSampler(Uniform(1, 4), seed=0)
+    >>> len(train(model, adapters, data, sampler=sampler, steps=3, batch_size=2, loss=loss, progress=False))
+    3
     """
     settings = RunSettings(
         steps, batch_size, gradient_accumulation, schedule, warmup, max_grad_norm, seed, checkpoint_every

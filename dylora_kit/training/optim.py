@@ -5,21 +5,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from dylora_kit.core.handle import Adapters
-from dylora_kit.training.reached_rows import RowTracker, tracker_of
-from dylora_kit.training.row_update import Stack
+from dylora_kit.core.low_rank import LowRankAdapter
+from dylora_kit.training.row_update import Family
 
 
 class NestedAdamW(Optimizer):
     """AdamW for adapters that are trained at a changing rank.
 
-    With `update="exact"` a step updates the rows of `lora_A` and the columns of `lora_B` that backward passes reached
-    since the gradients were last cleared: 1 … b, or only b when the adapters are `frozen` (Eq. 10). Every other row
-    keeps its weight, moments and step count bit for bit. Bias correction counts a row's own steps.
+    With `update="exact"` a step updates the rows of `lora_A` and the columns of `lora_B` that the gradients reach: 1 …
+    b, or only b when the adapters are `frozen` (Eq. 10). Every other row keeps its weight, moments and step count bit
+    for bit. Bias correction counts a row's own steps. A row is reached if its row of `lora_A.grad` or its column of
+    `lora_B.grad` holds a nonzero, so it does not matter how gradients were cleared, accumulated or averaged. A row that
+    ran, but whose gradients are all exactly zero (a loss that does not depend on it), counts as not reached.
 
     With `update="authors"` it is plain AdamW, as in the paper's code: rows that were not reached have zero gradients,
     and momentum and weight decay still move them.
@@ -86,11 +87,7 @@ class NestedAdamW(Optimizer):
         self.update = update
         self._adapters = adapters
         self._rows_along = rows_along  # the dimension along which a parameter's rows or columns are counted
-        self._trackers: dict[Tensor, RowTracker] = {}
-        if update == "exact":
-            for layer in layers:
-                self._trackers.update({p: tracker_of(layer) for p in (layer.lora_A, layer.lora_B) if p in rows_along})
-        self._stacks: list[Stack] | None = None
+        self._families: list[Family] | None = None
         super().__init__(
             groups,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False, "row_lr": None},
@@ -109,12 +106,6 @@ class NestedAdamW(Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("this optimizer is bound to its adapters: copy or save its state_dict() instead")
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears the gradients, and with them the record of which rows were reached."""
-        super().zero_grad(set_to_none)
-        for tracker in self._trackers.values():
-            tracker.forget()
-
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update from the gradients at hand."""
@@ -126,9 +117,8 @@ class NestedAdamW(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             if group["nested"] and self.update == "exact":
-                rows = {tracker: tracker.selected() for tracker in set(self._trackers.values())}
-                for stack in self._ready_stacks():
-                    stack.step(group, [rows[self._trackers[p]] for p in stack.params])
+                for family in self._ready_families():
+                    family.step(group)
             else:
                 self._plain_step(group)
         return loss
@@ -138,24 +128,28 @@ class NestedAdamW(Optimizer):
         if self.update == "exact":
             nested = [p for group in self.param_groups for p in group["params"] if group["nested"]]
             for index, state in state_dict["state"].items():
-                if index < len(nested) and state["step"].shape != (self._trackers[nested[index]].r,):
+                r = nested[index].shape[self._rows_along[nested[index]]] if index < len(nested) else None
+                if r is not None and state["step"].shape != (r,):
                     raise ValueError(
-                        f"the saved state counts steps in shape {tuple(state['step'].shape)}, expected "
-                        f"({self._trackers[nested[index]].r},): it comes from update='authors' or from another rank"
+                        f"the saved state counts steps in shape {tuple(state['step'].shape)}, expected ({r},): it "
+                        "comes from update='authors' or from another rank"
                     )
         elif any(state["step"].dim() > 0 for state in state_dict["state"].values()):
             raise ValueError("the saved state counts steps per row: it comes from update='exact'")
         super().load_state_dict(state_dict)
-        self._stacks = None
+        self._families = None
 
-    def _ready_stacks(self) -> list[Stack]:
-        """One stack for all parameters of the same device, type, shape and kind (lora_A or lora_B)."""
-        if self._stacks is None:
-            kinds: dict[Any, list[Tensor]] = {}
-            for p, dim in self._rows_along.items():
-                kinds.setdefault((p.device, p.dtype, p.shape, dim), []).append(p)
-            self._stacks = [Stack(params, dim, self.state) for (*_, dim), params in kinds.items()]
-        return self._stacks
+    def _ready_families(self) -> list[Family]:
+        """One family for all adapters of the same sizes, device and type."""
+        if self._families is None:
+            kinds: dict[Any, list[LowRankAdapter]] = {}
+            for layer in self._adapters.layers.values():
+                trained = tuple(p for p in (layer.lora_A, layer.lora_B) if p in self._rows_along)
+                if trained:
+                    kind = [(p.device, p.dtype, p.shape, self._rows_along[p]) for p in trained]
+                    kinds.setdefault(tuple(kind), []).append(layer)
+            self._families = [Family(layers, self._rows_along, self.state) for layers in kinds.values()]
+        return self._families
 
     def _plain_step(self, group: dict[str, Any]) -> None:
         """AdamW on whole parameters, as torch's own does it."""

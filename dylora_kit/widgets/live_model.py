@@ -1,6 +1,7 @@
 """A live model: what it answers at each rank, kept until its weights change."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from dylora_kit.widgets.svg_cards.pictures import side_by_side
 
 KEPT = 200  # states of the weights
 STRIP = 7  # reconstructions side by side
+SAMPLED = 65_536  # numbers of each frozen weight that are looked at to notice a change
 
 
 @dataclass
@@ -26,7 +28,7 @@ class _Answers:
     """What a model answers while its weights are the same: the first two at once, the others when they are asked for.
 
     Attributes:
-        values: the metric by rank, 0 to 1.
+        values: the metric by rank, 0 to 1; NaN where the answers are not finite.
         first_outputs: the outputs for the first examples, by rank.
         spectra: the singular values of ΔW, by layer and rank.
         ordering: the ordering scores of the ranks 1 … r, by layer.
@@ -69,7 +71,7 @@ class LiveModel:
 
     @property
     def values(self) -> dict[int, float]:
-        """The metric by rank, 0 to 1; empty before the first `update`."""
+        """The metric by rank, 0 to 1, NaN where the answers are not finite; empty before the first `update`."""
         return self._answers.values
 
     @property
@@ -85,7 +87,10 @@ class LiveModel:
             outputs, self.labels = predict(
                 self.handle.model, self.handle, self._data, ranks=ranks, collate=self.collate
             )
-            values = {rank: METRICS[self._metric](output, self.labels) for rank, output in outputs.items()}
+            values = {
+                rank: METRICS[self._metric](output, self.labels) if np.isfinite(output).all() else float("nan")
+                for rank, output in outputs.items()
+            }
             first_outputs = {rank: output[: self._shown].copy() for rank, output in outputs.items()}
             self._states[weights] = _Answers(values, first_outputs)
             if len(self._states) > KEPT:
@@ -127,18 +132,20 @@ class LiveModel:
         )
 
     def spectrum(self, layer: str, rank: int) -> Sequence[float]:
-        """The singular values of ΔW at a rank, largest first: `rank` numbers."""
+        """The singular values of ΔW at a rank, largest first: `rank` numbers, NaN where ΔW is not finite."""
         assert isinstance(self.handle, Adapters)
         spectra = self._answers.spectra
         if (layer, rank) not in spectra:
             delta = self.handle.delta(layer, rank).float().cpu()  # (d_out, d_in)
-            spectra[layer, rank] = torch.linalg.svdvals(delta)[:rank].tolist()
+            finite = bool(delta.isfinite().all())
+            spectra[layer, rank] = torch.linalg.svdvals(delta)[:rank].tolist() if finite else [math.nan] * rank
         return spectra[layer, rank]
 
     def ordering(self) -> dict[str, list[float]]:
-        """The ordering scores of the ranks 1 … r, by layer."""
+        """The ordering scores of the ranks 1 … r, by layer; none where an adapter is not finite."""
         assert isinstance(self.handle, Adapters)
-        if not self._answers.ordering:
+        matrices = [matrix for layer in self.handle.layers.values() for matrix in (layer.lora_A, layer.lora_B)]
+        if not self._answers.ordering and all(bool(matrix.isfinite().all()) for matrix in matrices):
             self._answers.ordering = scores(self.handle)
         return self._answers.ordering
 
@@ -151,12 +158,25 @@ class LiveModel:
 
 
 def fingerprint(handle: RankHandle) -> str:
-    """Changes when the model's weights do: trained ones by their content, frozen ones by torch's record of changes."""
+    """Changes when the model's weights do.
+
+    Trained ones count by their content. Frozen ones count by torch's record of changes, and by the bits of at most
+    `SAMPLED` of their numbers, since a change through `.data` leaves no record.
+    """
     digest = hashlib.blake2b(f"{handle.settings()} {trained_digest(handle)}".encode(), digest_size=16)
-    for name, parameter in handle.model.named_parameters():
-        if not parameter.requires_grad:
-            digest.update(f"{name} {parameter.data_ptr()} {parameter._version}".encode())
+    frozen = [(name, p) for name, p in handle.model.named_parameters() if not p.requires_grad]
+    sums = [_sum_of_bits(parameter.detach()) for _, parameter in frozen]
+    for (name, parameter), total in zip(frozen, torch.stack(sums).tolist() if sums else (), strict=True):
+        digest.update(f"{name} {parameter.data_ptr()} {parameter._version} {total}".encode())
     return digest.hexdigest()
+
+
+def _sum_of_bits(tensor: Tensor) -> Tensor:
+    """The sum of a tensor's numbers, evenly chosen ones if there are many, taken as whole numbers bit by bit."""
+    bits = tensor.reshape(-1)[:: max(tensor.numel() // SAMPLED, 1)]
+    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(bits.element_size())
+    whole = bits.contiguous().view(kind) if kind and bits.is_floating_point() else bits
+    return whole.sum(dtype=torch.int64)
 
 
 def trained_digest(handle: RankHandle) -> str:

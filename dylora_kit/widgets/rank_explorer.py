@@ -1,9 +1,11 @@
 """The rank slider: it sets the rank of the model in the kernel, and cards show what that model then does."""
 
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
+import numpy as np
 from torch import nn
 
 from dylora_kit.core.adapters import Adapters
@@ -160,11 +162,21 @@ class RankExplorer(LiveView):
         used, most = handle.num_parameters(rank), handle.num_parameters(handle.r)
         self.note.value = (
             f"of {handle.r} &nbsp;·&nbsp; {used:,} {handle.kind} parameters, "
-            f"{100 * used / most:.0f} % of {handle.unit} {handle.r}"
+            f"{100 * used / most:.0f} % of {handle.unit} {handle.r}{self._warning()}"
         )
+
+    def _warning(self) -> str:
+        """A sentence for the page if some model's answers are not finite, else nothing."""
+        broken = [name for name, live in self._live.items() if not np.isfinite(list(live.values.values())).all()]
+        if not broken:
+            return ""
+        back = ": go back to an earlier moment" if self._moments is not None and len(self._moments) > 1 else ""
+        return f" &nbsp;·&nbsp; <b>{escape(broken[0])} gives answers that are not finite{back}</b>"
 
     def train_more(self, steps: int = 100) -> None:
         """Trains the model that the explorer was made for, from its latest moment, and redraws on the way.
+
+        Jupyter's stop button ends it after the step under way, and the model stays where that step brought it.
 
         Raises `ValueError` if the explorer was made without `training`.
         """
@@ -175,11 +187,13 @@ class RankExplorer(LiveView):
             self.go_to(-1)
         self._before = dict(self._first.values)
         controls, steps_before = (self.button, self.slider, self.number, self.time, self.play), moments.all[-1].step
-        every = max(min(steps // 5, 50), 1)
+        every, finished = max(min(steps // 5, 50), 1), 0
         for control in controls:
             control.disabled = True
 
         def show(step: int) -> None:
+            nonlocal finished
+            finished = step
             if step % 10 == 1:  # a front end that is busy drops what comes faster than it reads
                 self.button.description = f"Training: {step} of {steps} steps"
             if step % every == 0 or step == steps:
@@ -194,6 +208,9 @@ class RankExplorer(LiveView):
             for control in controls:
                 control.disabled = False
             self.button.description = _TRAIN
+            if moments.all[-1].step < steps_before + finished:  # stopped between two moments
+                moments.keep(steps_before + finished)
+                self.go_to(-1)
             self.refresh()
 
     def go_to(self, index: int) -> None:

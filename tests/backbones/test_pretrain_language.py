@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from dylora_kit import backbones
 from dylora_kit.backbones import masking, pretrain_language
 from dylora_kit.synthetic import corpus
-from dylora_kit.synthetic.corpus import Document
+from dylora_kit.synthetic.document_kinds import Document
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,7 +33,7 @@ def small() -> Any:
 
 
 @pytest.fixture(scope="module")
-def words() -> Any:
+def tokenizer() -> Any:
     return pretrain_language._tokenizer(0, causal=False)
 
 
@@ -46,44 +46,44 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, home, result, torch.equal(torch.get_rng_state(), state)
 
 
-def test_any_text_comes_back_from_its_tokens(words: Any) -> None:
+def test_any_text_comes_back_from_its_tokens(tokenizer: Any) -> None:
     for text in ("The Red Heron serves Thai food.", "Zürich? 37 % – quite unheard-of!"):
-        assert words.decode(words(text)["input_ids"], skip_special_tokens=True).strip() == text
+        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).strip() == text
 
 
-def test_a_pair_is_marked_as_roberta_does(words: Any) -> None:
-    tokens = words.convert_ids_to_tokens(words("Dogs are welcome.", "It has a terrace.")["input_ids"])
+def test_a_pair_is_marked_as_roberta_does(tokenizer: Any) -> None:
+    tokens = tokenizer.convert_ids_to_tokens(tokenizer("Dogs are welcome.", "It has a terrace.")["input_ids"])
     assert (tokens[0], tokens[-1]) == ("<s>", "</s>")
     middle = tokens.index("</s>")
     assert tokens[middle + 1] == "</s>"
 
 
-def test_mostly_what_follows_from_the_rest_is_asked_for_and_nothing_else(words: Any) -> None:
-    documents = [one for one in islice(corpus.documents(3), 1200) if one.kind == "pair"]
-    batch = masking.masked(documents, words, torch.Generator().manual_seed(0))
-    facts = masking.encoded(documents, words)[1] > 0
-    masked = batch["input_ids"] == words.mask_token_id
+def test_mostly_what_follows_from_the_rest_is_asked_for_and_nothing_else(tokenizer: Any) -> None:
+    documents = [document for document in islice(corpus.documents(3), 1200) if document.kind == "pair"]
+    batch = masking.masked(documents, tokenizer, torch.Generator().manual_seed(0))
+    facts = masking.encoded(documents, tokenizer)[1] > 0
+    masked = batch["input_ids"] == tokenizer.mask_token_id
     assert torch.equal(masked, batch["labels"] != masking.IGNORED)
-    special = torch.isin(batch["input_ids"], torch.tensor([words.bos_token_id, words.eos_token_id]))
+    special = torch.isin(batch["input_ids"], torch.tensor([tokenizer.bos_token_id, tokenizer.eos_token_id]))
     text = batch["attention_mask"].bool() & ~facts & ~special
     looked_up = ~(masked & text).any(1)
     assert looked_up.float().mean() == pytest.approx(masking.LOOKED_UP, abs=0.05)
     assert masked[looked_up][facts[looked_up]].float().mean() == pytest.approx(masking.FOLLOWING, abs=0.03)
     assert masked[~looked_up][(text | facts)[~looked_up]].float().mean() == pytest.approx(masking.MASKED, abs=0.03)
     restored = torch.where(masked, batch["labels"], batch["input_ids"])
-    assert words.decode(restored[0], skip_special_tokens=True).split() == (
+    assert tokenizer.decode(restored[0], skip_special_tokens=True).split() == (
         f"{documents[0].first} {documents[0].second}".split()
     )
     assert not facts[:, 0].any()
 
 
-def test_the_probe_masks_a_word_that_the_first_text_has_too(words: Any) -> None:
-    batch = masking.probe(list(islice(corpus.documents(3), 400)), words)
+def test_the_probe_masks_a_word_that_the_first_text_has_too(tokenizer: Any) -> None:
+    batch = masking.probe(list(islice(corpus.documents(3), 400)), tokenizer)
     for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
         asked = (labels != masking.IGNORED).nonzero().flatten()
         assert asked.tolist() == list(range(int(asked[0]), int(asked[-1]) + 1))
-        first = words.decode(ids[: int((ids == words.eos_token_id).nonzero()[0])])
-        word = words.decode(labels[asked]).strip(" ,.?:").lower()
+        first = tokenizer.decode(ids[: int((ids == tokenizer.eos_token_id).nonzero()[0])])
+        word = tokenizer.decode(labels[asked]).strip(" ,.?:").lower()
         assert " " not in word and word in first.lower()
 
 
@@ -100,39 +100,39 @@ class Knowing(torch.nn.Module):
         return Namespace(logits=torch.nn.functional.one_hot(self.ids, self.size).float())
 
 
-def test_a_fact_is_recalled_if_the_text_tells_it_again(words: Any) -> None:
+def test_a_fact_is_recalled_if_the_text_tells_it_again(tokenizer: Any) -> None:
     documents = list(islice(corpus.documents(3), 300))
-    asked = masking.probe(documents, words)
+    asked = masking.probe(documents, tokenizer)
     right = asked["input_ids"].where(asked["labels"] == masking.IGNORED, asked["labels"])
     most = int((asked["labels"] != masking.IGNORED).sum(1).max())
-    model = Knowing(right, len(words))
-    assert masking.recalled(model, words, documents) == 1.0
+    model = Knowing(right, len(tokenizer))
+    assert masking.recalled(model, tokenizer, documents) == 1.0
     assert model.calls == most > 1  # one token of each text at a time
-    assert masking.recalled(Knowing(right, len(words), words.unk_token_id), words, documents) < 0.2
+    assert masking.recalled(Knowing(right, len(tokenizer), tokenizer.unk_token_id), tokenizer, documents) < 0.2
 
 
 def test_another_word_for_the_same_fact_recalls_it() -> None:
-    words = backbones.tokenizer("world-roberta")  # each of the words here is one token of it
+    tokenizer = backbones.tokenizer("world-roberta")  # each word below is a token of it
     first, second = "The canteen is called the Red Fox.", "The Red Fox, a canteen, has a terrace."
     document = Document("pair", first, second, ((15, 22),))
     assert document.second[slice(*document.spans[0])] == "canteen"
     for word, recalled in (("canteen", 1.0), ("cafeteria", 1.0), ("tavern", 0.0)):
-        said = masking.encoded([Document("pair", first, second.replace("canteen", word))], words)[0]
-        assert masking.recalled(Knowing(said, len(words)), words, [document]) == recalled
+        filled_in = masking.encoded([Document("pair", first, second.replace("canteen", word))], tokenizer)[0]
+        assert masking.recalled(Knowing(filled_in, len(tokenizer)), tokenizer, [document]) == recalled
 
 
-def test_of_a_sentence_the_words_that_grammar_decides_are_asked_for(words: Any) -> None:
+def test_of_a_sentence_the_words_that_grammar_decides_are_asked_for(tokenizer: Any) -> None:
     document = Document("sentence", "The cooks who like the owner are new.", spans=((29, 32),))
-    told = masking.encoded([document], words)
-    assert words.decode(told[0][told[1] > 0]).strip() == "are"
+    ids, spans = masking.encoded([document], tokenizer)
+    assert tokenizer.decode(ids[spans > 0]).strip() == "are"
 
 
-def test_texts_come_in_stages_and_the_last_goes_on(words: Any) -> None:
-    batches = pretrain_language._batches({"easy": 64, "unanswered": 32, "corpus": 32}, words, 3, 2)
+def test_texts_come_in_stages_and_the_last_goes_on(tokenizer: Any) -> None:
+    batches = pretrain_language._batches({"easy": 64, "unanswered": 32, "corpus": 32}, tokenizer, 3, 2)
     for stage, pools in (("easy", 2), ("unanswered", 1), ("corpus", 3)):
         read = sum(int(batch["attention_mask"].sum()) for batch in islice(batches, pools * pretrain_language.POOL))
         given = list(islice(corpus.documents(3, stage=stage), 2 * pools * pretrain_language.POOL))
-        assert read == int((masking.encoded(given, words)[0] != words.pad_token_id).sum())
+        assert read == int((masking.encoded(given, tokenizer)[0] != tokenizer.pad_token_id).sum())
 
 
 def test_each_round_has_its_share_of_the_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,30 +149,31 @@ def test_the_written_tokenizer_neither_cuts_nor_pads_by_itself(made: tuple[str, 
     assert written["truncation"] is None and written["padding"] is None
 
 
-def test_of_a_masked_model_the_loss_is_the_mean_over_documents(words: Any) -> None:
-    model = pretrain_language._model("world-roberta", words)
-    batch = masking.masked(list(islice(corpus.documents(3), 8)), words, torch.Generator().manual_seed(0))
+def test_of_a_masked_model_the_loss_is_the_mean_over_documents(tokenizer: Any) -> None:
+    model = pretrain_language._model("world-roberta", tokenizer)
+    batch = masking.masked(list(islice(corpus.documents(3), 8)), tokenizer, torch.Generator().manual_seed(0))
     rows = [{key: value[index : index + 1] for key, value in batch.items()} for index in range(8)]
     alone = [model(**row).loss for row in rows if (row["labels"] != masking.IGNORED).any()]
     assert torch.allclose(pretrain_language._loss("world-roberta", model, batch), torch.stack(alone).mean(), atol=1e-5)
 
 
-def test_documents_of_a_batch_are_about_equally_long_and_all_are_read(words: Any) -> None:
-    batches = list(islice(pretrain_language._batches({"corpus": 0}, words, 3, 4), pretrain_language.POOL))
+def test_documents_of_a_batch_are_about_equally_long_and_all_are_read(tokenizer: Any) -> None:
+    batches = list(islice(pretrain_language._batches({"corpus": 0}, tokenizer, 3, 4), pretrain_language.POOL))
     padding = sum(int((batch["attention_mask"] == 0).sum()) for batch in batches)
-    together = masking.encoded(list(islice(corpus.documents(3), 4 * pretrain_language.POOL)), words)[0]
-    assert sum(int(batch["attention_mask"].sum()) for batch in batches) == int((together != words.pad_token_id).sum())
-    assert padding < 0.5 * int((together == words.pad_token_id).sum())
+    together = masking.encoded(list(islice(corpus.documents(3), 4 * pretrain_language.POOL)), tokenizer)[0]
+    is_text = together != tokenizer.pad_token_id
+    assert sum(int(batch["attention_mask"].sum()) for batch in batches) == int(is_text.sum())
+    assert padding < 0.5 * int((~is_text).sum())
 
 
 def test_a_causal_model_learns_to_end_and_not_to_pad() -> None:
-    words = pretrain_language._tokenizer(0, causal=True)
-    batch = pretrain_language._causal(list(islice(pretrain_language._written(0), 6)), words)
+    tokenizer = pretrain_language._tokenizer(0, causal=True)
+    batch = pretrain_language._causal(list(islice(pretrain_language._written(0), 6)), tokenizer)
     padded = batch["attention_mask"] == 0
     assert (batch["labels"][padded] == masking.IGNORED).all()
     assert torch.equal(batch["labels"][~padded], batch["input_ids"][~padded])
     ends = batch["attention_mask"].sum(1) - 1
-    assert (batch["input_ids"][torch.arange(6), ends] == words.eos_token_id).all()
+    assert (batch["input_ids"][torch.arange(6), ends] == tokenizer.eos_token_id).all()
 
 
 def test_the_folder_is_one_that_transformers_reads_by_itself(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,10 +184,10 @@ def test_the_folder_is_one_that_transformers_reads_by_itself(made: Any, monkeypa
     assert (folder / "model.safetensors").stat().st_size < 8e6
     assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
     monkeypatch.setenv("DYLORA_KIT_HOME", str(home))
-    model, words = backbones.load(name), backbones.tokenizer(name)
+    model, tokenizer = backbones.load(name), backbones.tokenizer(name)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert not model.training
-    batch = words(["The Red Heron is a pub.", "It takes cards."], padding=True, return_tensors="pt")
+    batch = tokenizer(["The Red Heron is a pub.", "It takes cards."], padding=True, return_tensors="pt")
     assert model(**batch).logits.isfinite().all()
     if name == "world-roberta":
         assert backbones.load(name, num_labels=3)(**batch).logits.shape == (2, 3)

@@ -1,4 +1,4 @@
-"""The world and the language models that come with the kit: they are what the commands make, and good enough."""
+"""The language models that come with the kit: they are what the command makes, and good enough."""
 
 import json
 from itertools import islice
@@ -12,28 +12,17 @@ import transformers
 from dylora_kit import backbones
 from dylora_kit.backbones import masking, pretrain_language
 from dylora_kit.synthetic import corpus
-from dylora_kit.synthetic.examples import rows
-from dylora_kit.synthetic.names import TEST, TRAIN
-from dylora_kit.tasks import world
+from dylora_kit.synthetic.document_kinds import ANSWERS, IN_COMMON, JUDGED
 
 DATA = backbones.data_folder()
-
-
-@pytest.mark.parametrize("name", world.NAMES)
-def test_the_files_hold_the_rows_that_the_grammar_makes(name: str) -> None:
-    for split, size in (("train", TRAIN), ("test", TEST)):
-        lines = (DATA / "world" / f"{name}-{split}.jsonl").read_text().splitlines()
-        assert [json.loads(line) for line in lines[:60]] == rows(name, split, 60)
-        assert len(lines) == size
-    assert {key: len(part) for key, part in world.texts(name).items()}["validation"] == world.VALIDATION
 
 
 @pytest.mark.parametrize("name", pretrain_language.PRETRAINING)
 def test_plain_transformers_opens_a_small_model_in_single_precision(name: str) -> None:
     folder = DATA / "backbones" / name
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
-    opened = {"world-roberta": "AutoModelForMaskedLM", "world-gpt2": "AutoModelForCausalLM"}[name]
-    model = getattr(transformers, opened).from_pretrained(folder)
+    auto_class = {"world-roberta": "AutoModelForMaskedLM", "world-gpt2": "AutoModelForCausalLM"}[name]
+    model = getattr(transformers, auto_class).from_pretrained(folder)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert 0.99e6 < sum(p.numel() for p in model.parameters()) < 4e6
     assert transformers.AutoTokenizer.from_pretrained(folder).mask_token == pretrain_language.MASK
@@ -62,18 +51,18 @@ def model() -> Any:
 
 
 def test_the_masked_model_looks_facts_up(model: Any) -> None:
-    words = backbones.tokenizer("world-roberta")
+    tokenizer = backbones.tokenizer("world-roberta")
     # another seed than that of pretraining, and than that of the probe in its log
-    batch = masking.probe(list(islice(corpus.documents(7), 1500)), words)
+    batch = masking.probe(list(islice(corpus.documents(7), 1500)), tokenizer)
     with torch.no_grad():
         right = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1) == batch["labels"]
     assert right[batch["labels"] != masking.IGNORED].float().mean() >= 0.95
 
 
 def test_the_masked_model_knows_which_sentences_are_wrong_and_no_mask_gives_it_away(model: Any) -> None:
-    words = backbones.tokenizer("world-roberta")
-    assert all(len(words.tokenize(f" {word}")) == 1 for word in (*corpus.ANSWERS, *corpus.JUDGED, *corpus.IN_COMMON))
-    assert pretrain_language._judged(model, words) >= 0.9
+    tokenizer = backbones.tokenizer("world-roberta")
+    assert all(len(tokenizer.tokenize(f" {word}")) == 1 for word in (*ANSWERS, *JUDGED, *IN_COMMON))
+    assert pretrain_language._judged(model, tokenizer) >= 0.9
 
 
 def test_the_masked_models_tokenizer_is_the_one_that_its_command_makes() -> None:
@@ -85,9 +74,8 @@ def test_the_masked_models_tokenizer_is_the_one_that_its_command_makes() -> None
 
 
 def test_the_causal_model_goes_on_from_facts_in_english(tmp_path: Path) -> None:
-    words, model = backbones.tokenizer("world-gpt2"), backbones.load("world-gpt2")
-    ids = words("name: the Red Fox; kind: pub\n", return_tensors="pt")["input_ids"]
-    told = words.decode(
-        model.generate(ids, max_new_tokens=40, do_sample=False)[0, ids.shape[1] :], skip_special_tokens=True
-    )
-    assert "Red Fox" in told and "pub" in told
+    tokenizer, model = backbones.tokenizer("world-gpt2"), backbones.load("world-gpt2")
+    ids = tokenizer("name: the Red Fox; kind: pub\n", return_tensors="pt")["input_ids"]
+    generated = model.generate(ids, max_new_tokens=40, do_sample=False)[0, ids.shape[1] :]
+    text = tokenizer.decode(generated, skip_special_tokens=True)
+    assert "Red Fox" in text and "pub" in text

@@ -56,8 +56,8 @@ def test_its_loss_keeps_the_factors_orthogonal() -> None:
 
 def crossed(allocation: Allocation) -> float:
     """How far the rows of the A are from orthonormal."""
-    found = [layer.lora_A["default"].detach() for layer in allocation.layers.values()]
-    return sum(float((a @ a.T - torch.eye(len(a))).norm()) for a in found)
+    matrices = [layer.lora_A["default"].detach() for layer in allocation.layers.values()]
+    return sum(float((a @ a.T - torch.eye(len(a))).norm()) for a in matrices)
 
 
 def test_what_a_fresh_one_uses_is_what_it_starts_with() -> None:

@@ -97,10 +97,10 @@ def test_units_beyond_the_largest_b_are_never_read(hidden: int | None, fixed: in
 def test_gradients_reach_exactly_the_first_b_units(hidden: int | None, b: int) -> None:
     model = Autoencoder(D, K, hidden)
     model.code.rank = b
-    found = run(model, rows())
+    gradients = run(model, rows())
     wanted = [unit < b for unit in range(K)]
-    assert found["encoder"].ne(0).any(1).tolist() == found["encoder"].ne(0).all(1).tolist() == wanted
-    assert found["decoder"].ne(0).any(0).tolist() == found["decoder"].ne(0).all(0).tolist() == wanted
+    assert gradients["encoder"].ne(0).any(1).tolist() == gradients["encoder"].ne(0).all(1).tolist() == wanted
+    assert gradients["decoder"].ne(0).any(0).tolist() == gradients["decoder"].ne(0).all(0).tolist() == wanted
 
 
 @KINDS
@@ -119,10 +119,10 @@ def test_a_mixed_batch_equals_one_run_per_example(hidden: int | None) -> None:
     model.zero_grad()
     for i, b in enumerate(ranks):
         model.code.rank = b
-        one = model(x[i : i + 1], labels=labels[i : i + 1])
-        close(out.logits[i], one.logits[0], 1e-12)
+        single = model(x[i : i + 1], labels=labels[i : i + 1])
+        close(out.logits[i], single.logits[0], 1e-12)
         close(units[i, :b], model.code.units(x[i : i + 1])[0], 1e-12)
-        (one.loss / len(ranks)).backward()
+        (single.loss / len(ranks)).backward()
     for name, p in model.named_parameters():
         close(mixed[name], p.grad, 1e-12)
 
@@ -189,13 +189,13 @@ def test_the_seed_decides_the_start_and_the_global_random_state_is_left_alone() 
     torch.manual_seed(5)
     np.random.seed(5)  # noqa: NPY002 (the global generator is what this is about)
     state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    one, two, other = (state_of(Autoencoder(D, K, hidden=7, seed=seed)) for seed in (1, 1, 2))
+    first, same, another = (state_of(Autoencoder(D, K, hidden=7, seed=seed)) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
     torch.manual_seed(6)
-    assert_same(state_of(Autoencoder(D, K, hidden=7, seed=1)), one)
-    assert_same(one, two)
-    assert all(not torch.equal(one[name], other[name]) for name in one)
+    assert_same(state_of(Autoencoder(D, K, hidden=7, seed=1)), first)
+    assert_same(first, same)
+    assert all(not torch.equal(first[name], another[name]) for name in first)
 
 
 def test_a_linear_autoencoder_has_no_weights_beside_encoder_and_decoder() -> None:
@@ -475,9 +475,9 @@ def test_no_linear_autoencoder_has_a_smaller_error_on_its_own_training_data() ->
         turned.decoder.copy_(turned.decoder @ turn.T)
     for model in (trained, turned):
         errors = [error(by_hand(model, x, b).numpy(), x.numpy()) for b in range(1, K + 1)]
-        assert all(one >= least - 1e-6 for one, least in zip(errors, best, strict=True))
+        assert all(value >= least - 1e-6 for value, least in zip(errors, best, strict=True))
     assert errors[K - 1] == pytest.approx(best[K - 1], rel=1e-4)
-    assert all(one > 1.05 * least for one, least in zip(errors[: K - 1], best[: K - 1], strict=True))
+    assert all(value > 1.05 * least for value, least in zip(errors[: K - 1], best[: K - 1], strict=True))
 
 
 @pytest.mark.parametrize(
@@ -492,23 +492,23 @@ def test_pca_is_exact_repeatable_and_leaves_the_global_random_state_alone(part: 
     data = getattr(digits.load_pixels("upright"), part)
     np.random.seed(3)  # noqa: NPY002 (the global generator is what this is about)
     before = np.random.get_state()  # noqa: NPY002
-    one, two = pca(data, 5), pca(data, 5)
+    first, second = pca(data, 5), pca(data, 5)
     after = np.random.get_state()  # noqa: NPY002
     assert after[2] == before[2] and (after[1] == before[1]).all()
-    assert_same(state_of(one), state_of(two))
+    assert_same(state_of(first), state_of(second))
 
 
 def test_angles_are_those_between_decoder_columns_whatever_their_size_and_sign() -> None:
-    one, two = Autoencoder(D, 3), Autoencoder(D, 3, seed=1)
+    first, second = Autoencoder(D, 3), Autoencoder(D, 3, seed=1)
     with torch.no_grad():
-        one.decoder.zero_()
-        one.decoder[0, 0] = one.decoder[1, 1] = one.decoder[2, 2] = 1
-        two.decoder.zero_()
-        two.decoder[0, 0] = -5
-        two.decoder[1, 1] = two.decoder[4, 1] = 0.3
-        two.decoder[7, 2] = 2
-    assert angles(one, two) == pytest.approx([0, 45, 90], abs=1e-4)
-    assert angles(two, one) == angles(one, two)
+        first.decoder.zero_()
+        first.decoder[0, 0] = first.decoder[1, 1] = first.decoder[2, 2] = 1
+        second.decoder.zero_()
+        second.decoder[0, 0] = -5
+        second.decoder[1, 1] = second.decoder[4, 1] = 0.3
+        second.decoder[7, 2] = 2
+    assert angles(first, second) == pytest.approx([0, 45, 90], abs=1e-4)
+    assert angles(second, first) == angles(first, second)
     other = Autoencoder(D, K, seed=2)
     assert angles(other, other) == pytest.approx([0] * K, abs=1e-4)
     expected = F.cosine_similarity(Autoencoder(D, K).decoder, other.decoder, dim=0).abs().arccos().rad2deg().tolist()

@@ -39,8 +39,8 @@ def optimizer_ratios() -> tuple[list[float], list[float], list[float]]:
             adapters.rank = b
             exact.zero_grad()
             model(x).square().mean().backward()
-            for mine, own in zip(copies, exact.param_groups[0]["params"], strict=True):
-                mine.grad = own.grad.clone()
+            for copy, parameter in zip(copies, exact.param_groups[0]["params"], strict=True):
+                copy.grad = parameter.grad.clone()
             if (b + number) % 2:
                 nested += seconds(exact.step, 1)
                 torch_own += seconds(plain.step, 1)

@@ -46,9 +46,9 @@ def snapshot(model):
     )
 
 
-def assert_same(one, other):
-    assert one[:-1] == other[:-1]
-    assert all(torch.equal(value, other[-1][name]) for name, value in one[-1].items())
+def assert_same(before, after):
+    assert before[:-1] == after[:-1]
+    assert all(torch.equal(value, after[-1][name]) for name, value in before[-1].items())
 
 
 @pytest.mark.parametrize(
@@ -321,8 +321,8 @@ def test_the_seed_decides_the_start_and_the_global_generator_is_untouched():
         adapters = dk.attach(model, r=8, target_modules=TARGETS, seed=seed)
         assert torch.equal(torch.get_rng_state(), before)
         starts.append([layer.lora_A.detach() for layer in adapters.layers.values()])
-    assert all(torch.equal(one, two) for one, two in zip(starts[0], starts[1], strict=True))
-    assert not any(torch.equal(one, two) for one, two in zip(starts[0], starts[2], strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(starts[0], starts[1], strict=True))
+    assert not any(torch.equal(first, second) for first, second in zip(starts[0], starts[2], strict=True))
 
 
 def test_num_parameters_matches_a_count_by_hand():

@@ -46,13 +46,13 @@ PROJECTION = {"gpt2": "c_attn", "neox": "query_key_value", "phi3": "qkv_proj"}
 
 
 def expected_names(name: str) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for layer in range(LAYERS):
         previous = ""
         for pattern in ATTENTION[name][0]:
             previous = pattern.replace("…", previous.rpartition(".")[0] + ".")
-            found.add(previous.format(layer))
-    return found
+            names.add(previous.format(layer))
+    return names
 
 
 def attached(name: str, seed: int = 0, **options: Any) -> tuple[Any, dk.Adapters]:
@@ -66,8 +66,8 @@ def attached(name: str, seed: int = 0, **options: Any) -> tuple[Any, dk.Adapters
 
 def projection(model: nn.Module, name: str, layer: int = 0) -> nn.Module:
     """The fused projection of one layer."""
-    found = [module for key, module in model.named_modules() if key.endswith(f".{PROJECTION[name]}")]
-    return found[layer]
+    projections = [module for key, module in model.named_modules() if key.endswith(f".{PROJECTION[name]}")]
+    return projections[layer]
 
 
 # All architectures
@@ -95,8 +95,8 @@ def test_new_adapters_change_nothing_and_filled_ones_much(name):
     for b in range(1, R + 1):
         adapters.rank = b
         seen.append(logits(model, batch))
-    for one, other in [(seen[0], before), (seen[1], seen[0]), (seen[2], seen[1])]:
-        assert (one - other).abs().max() > 0.01
+    for later, earlier in [(seen[0], before), (seen[1], seen[0]), (seen[2], seen[1])]:
+        assert (later - earlier).abs().max() > 0.01
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -182,14 +182,14 @@ def test_gradient_checkpointing_gives_the_same_gradients(name, reentrant):
 
 @pytest.mark.parametrize("name", ["gpt2", "neox", "phi3", "roberta", "t5"])
 def test_inputs_that_require_gradients_change_no_gradient_of_the_adapters(name):
-    batch, found = inputs(name), []
+    batch, gradients = inputs(name), []
     for wanted in (False, True):
         model, adapters = attached(name)
         if wanted:
             model.enable_input_require_grads()
         model(**batch).logits.square().mean().backward()
-        found.append([p.grad for p in adapters.nested_parameters()])
-    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-8)
+        gradients.append([p.grad for p in adapters.nested_parameters()])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", [*FUSED, "roberta", "vit", "llama"])
@@ -243,12 +243,12 @@ def test_the_parts_are_what_the_attention_takes_for_query_key_and_value(name):
         handle.remove()
     rows = (changed - plain).abs().amax((1, 3)) > 1e-6  # (d_out, positions)
     kinds = {(): "v", (2,): "q", tuple(range(2, rows.shape[1])): "k"}
-    found = [kinds[tuple(row.nonzero().flatten().tolist())] for row in rows]
-    key = next(key for key, one in model.named_modules() if one is module)
+    kind_of_output = [kinds[tuple(row.nonzero().flatten().tolist())] for row in rows]
+    key = next(key for key, candidate in model.named_modules() if candidate is module)
     parts = parts_of(model, key)
     assert parts is not None
     assert {part: list(outputs) for part, outputs in parts.items()} == {
-        part: [index for index, kind in enumerate(found) if kind == part] for part in "qkv"
+        part: [index for index, kind in enumerate(kind_of_output) if kind == part] for part in "qkv"
     }
 
 
@@ -300,8 +300,8 @@ def test_gpt2_has_as_many_parameters_as_loralibs_merged_linear():
     enable_lora = [True, False, True]
     lora_a = (R * sum(enable_lora), D)
     lora_b = (3 * D // len(enable_lora) * sum(enable_lora), R)
-    one = lora_a[0] * lora_a[1] + lora_b[0] * lora_b[1]
-    assert adapters.num_parameters(R) == LAYERS * one == sum(p.numel() for p in adapters.nested_parameters())
+    per_layer = lora_a[0] * lora_a[1] + lora_b[0] * lora_b[1]
+    assert adapters.num_parameters(R) == LAYERS * per_layer == sum(p.numel() for p in adapters.nested_parameters())
 
 
 # Naming parts

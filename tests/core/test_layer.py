@@ -512,8 +512,8 @@ def test_compiled_training_recompiles_at_most_twice_and_equals_eager(order, froz
     compiled, frames = compiled_run(order, frozen, "aot_eager")
     assert frames[0] == 1
     assert frames[-1] == frames[7] <= 3
-    for one, other in zip(eager, compiled, strict=True):
-        for wanted, actual in zip(one, other, strict=True):
+    for eager_step, compiled_step in zip(eager, compiled, strict=True):
+        for wanted, actual in zip(eager_step, compiled_step, strict=True):
             torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
             assert torch.equal(actual == 0, wanted == 0)
 
@@ -661,11 +661,11 @@ def test_weight_and_bias_of_the_base_show_through():
 def test_a_generator_decides_the_start_and_the_global_one_is_left_alone():
     base = nn.Linear(7, 11)
     before = torch.get_rng_state()
-    one, two, other = (
+    first, same, another = (
         dk.DyLoRALinear(base, r=4, generator=torch.Generator().manual_seed(seed)).lora_A for seed in (1, 1, 2)
     )
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, another)
     assert torch.equal(torch.get_rng_state(), before)
 
 

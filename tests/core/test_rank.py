@@ -175,9 +175,9 @@ def test_setting_the_rank_of_24_adapters_takes_microseconds():
     times = []
     for i in range(2000):
         b = i % 8 + 1
-        start = time.perf_counter()
+        start = time.process_time()
         adapters.rank = b
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     median = statistics.median(times) * 1e6
     print(f"\nsetting the rank of 24 adapters: {median:.1f} µs")
     assert median <= 100

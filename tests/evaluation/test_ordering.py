@@ -73,7 +73,7 @@ def test_every_column_equals_projections_in_plain_numpy() -> None:
         choices = itertools.combinations(range(len(A)), row.rank)
         assert row.captured == pytest.approx(held(A, B, range(row.rank)), rel=1e-9)
         assert row.best == pytest.approx(best(A, B, row.rank), rel=1e-9)
-        assert row.any_order == pytest.approx(np.mean([held(A, B, list(one)) for one in choices]), rel=1e-9)
+        assert row.any_order == pytest.approx(np.mean([held(A, B, list(choice)) for choice in choices]), rel=1e-9)
         assert row.score == pytest.approx(row.captured / row.best, rel=1e-12)
     assert frame["captured"].nunique() > 10
 
@@ -84,9 +84,9 @@ def test_no_choice_holds_more_than_the_best_and_longer_prefixes_hold_more() -> N
     low = frame[frame["rank"] < frame.groupby("layer")["rank"].transform("max")]
     assert (low["captured"] < low["best"]).all()
     assert (low["any_order"] < low["best"]).all()
-    for _, one in frame.groupby("layer"):
+    for _, layer in frame.groupby("layer"):
         for column in ("captured", "best", "any_order"):
-            assert (one[column].diff().dropna() > 0).all()
+            assert (layer[column].diff().dropna() > 0).all()
 
 
 def test_the_whole_adapter_holds_everything() -> None:
@@ -177,9 +177,9 @@ def test_with_many_rows_the_average_is_over_drawn_choices_and_repeats_itself() -
         assert row.best == pytest.approx(best(A, B, row.rank), rel=1e-8)
         if math.comb(12, row.rank) <= 200:  # every choice is in the average
             choices = itertools.combinations(range(12), row.rank)
-            assert row.any_order == pytest.approx(np.mean([held(A, B, list(one)) for one in choices]), rel=1e-8)
+            assert row.any_order == pytest.approx(np.mean([held(A, B, list(choice)) for choice in choices]), rel=1e-8)
         elif row.rank in (4, 6) and row.layer == "0":
-            every = [held(A, B, list(one)) for one in itertools.combinations(range(12), row.rank)]
+            every = [held(A, B, list(choice)) for choice in itertools.combinations(range(12), row.rank)]
             assert row.any_order == pytest.approx(np.mean(every), abs=5 * np.std(every) / math.sqrt(200))
 
 
@@ -190,9 +190,9 @@ def test_a_layer_without_a_change_is_left_out_and_scores_zero() -> None:
     frame = ordering(adapters)
     assert list(dict.fromkeys(frame["layer"])) == ["first", "third"]
     assert frame.notna().all(None)
-    found = scores(adapters)
-    assert found["second"] == [0.0, 0.0, 0.0]
-    assert found["third"] == frame[frame["layer"] == "third"]["score"].tolist()
+    by_layer = scores(adapters)
+    assert by_layer["second"] == [0.0, 0.0, 0.0]
+    assert by_layer["third"] == frame[frame["layer"] == "third"]["score"].tolist()
 
 
 def test_a_fresh_adapter_has_no_order_yet() -> None:
@@ -253,7 +253,7 @@ def test_training_at_every_rank_orders_the_rows_and_training_at_one_does_not() -
     u, v = (torch.linalg.qr(torch.randn(d, 6, generator=generator))[0] for d in (17, 12))
     goal = x @ (u * 0.7 ** torch.arange(6) @ v.T).T
     data = [{"x": row, "y": wanted} for row, wanted in zip(x, goal, strict=True)]
-    found = {}
+    score_of = {}
     for name, distribution in (("DyLoRA", dk.Uniform(1, 6)), ("LoRA", dk.Fixed(6))):
         torch.manual_seed(0)
         base = nn.Linear(12, 17)
@@ -269,9 +269,9 @@ def test_training_at_every_rank_orders_the_rows_and_training_at_one_does_not() -
             loss=lambda model, batch: (model(batch["x"]) - batch["y"]).square().mean(),
             progress=False,
         )
-        found[name] = ordering(adapters)["score"]
-    assert found["DyLoRA"].min() > 0.9
-    assert found["LoRA"].min() < 0.6
+        score_of[name] = ordering(adapters)["score"]
+    assert score_of["DyLoRA"].min() > 0.9
+    assert score_of["LoRA"].min() < 0.6
 
 
 # The cut by singular values

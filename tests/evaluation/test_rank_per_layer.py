@@ -29,9 +29,9 @@ def test_where_no_step_is_sure_to_help_a_uniform_budget_gives_the_uniform_cut(b:
     model = toy(dropout=0.0)
     adapters = adapted(model)
     data = examples(40, seed=5)
-    found = dk.ranks_per_layer(model, adapters, data, budget=adapters.num_parameters(b) + 5, standard_errors=1e6)
-    assert found.ranks == {"up": b, "down": b} and found.parameters == adapters.num_parameters(b)
-    assert found.path.values.tolist() == [[found.parameters, "", "", found.loss]]
+    cut = dk.ranks_per_layer(model, adapters, data, budget=adapters.num_parameters(b) + 5, standard_errors=1e6)
+    assert cut.ranks == {"up": b, "down": b} and cut.parameters == adapters.num_parameters(b)
+    assert cut.path.values.tolist() == [[cut.parameters, "", "", cut.loss]]
 
 
 @pytest.mark.parametrize("standard_errors", [0.0, 1.0])
@@ -41,21 +41,21 @@ def test_each_step_of_the_way_fits_and_lowers_the_loss(standard_errors: float) -
     data = examples(40, seed=6)
     before = state_of(model)
     adapters.rank = 2
-    found = dk.ranks_per_layer(model, adapters, data, budget=100, standard_errors=standard_errors, batch_size=7)
+    cut = dk.ranks_per_layer(model, adapters, data, budget=100, standard_errors=standard_errors, batch_size=7)
     assert adapters.rank == 2
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     ranks = {"up": 3, "down": 3}
-    assert found.path.iloc[0].tolist()[:3] == [99, "", ""]
+    assert cut.path.iloc[0].tolist()[:3] == [99, "", ""]
     losses = [loss_at(model, adapters, ranks, data)]
-    for _, row in found.path.iloc[1:].iterrows():
+    for _, row in cut.path.iloc[1:].iterrows():
         for name, change in ((row["raised"], 1), (row["lowered"], -1)):
             if name:
                 ranks[name] += change
         losses.append(loss_at(model, adapters, ranks, data))
         assert row["parameters"] == 16 * ranks["up"] + 17 * ranks["down"] <= 100
-    assert found.path["loss"].tolist() == pytest.approx(losses, abs=1e-5)
+    assert cut.path["loss"].tolist() == pytest.approx(losses, abs=1e-5)
     assert losses == sorted(losses, reverse=True)
-    assert (found.ranks, found.loss) == (ranks, pytest.approx(losses[-1], abs=1e-5))
+    assert (cut.ranks, cut.loss) == (ranks, pytest.approx(losses[-1], abs=1e-5))
 
 
 def loss_at(model: Any, adapters: dk.Adapters, ranks: dict[str, int], data: Any) -> float:
@@ -91,18 +91,18 @@ class Priced(torch.nn.Module):
 def test_rank_moves_to_the_layer_that_gains_more() -> None:
     model = Priced(first=0.1, second=0.3)
     adapters = dk.attach(model, r=4, target_modules=["first", "second"])
-    found = dk.ranks_per_layer(model, adapters, examples(8), budget=adapters.num_parameters(3))
-    assert found.ranks == {"first": 2, "second": 4}
-    assert found.path[["raised", "lowered"]].values.tolist() == [["", ""], ["second", "first"]]
-    found = dk.ranks_per_layer(model, adapters, examples(8), budget=adapters.num_parameters(3) + 10)
-    assert found.ranks == {"first": 3, "second": 4}
+    cut = dk.ranks_per_layer(model, adapters, examples(8), budget=adapters.num_parameters(3))
+    assert cut.ranks == {"first": 2, "second": 4}
+    assert cut.path[["raised", "lowered"]].values.tolist() == [["", ""], ["second", "first"]]
+    cut = dk.ranks_per_layer(model, adapters, examples(8), budget=adapters.num_parameters(3) + 10)
+    assert cut.ranks == {"first": 3, "second": 4}
 
 
 def test_a_layer_that_does_harm_gives_its_rank_back() -> None:
     model = Priced(first=-0.1, second=0.3)
     adapters = dk.attach(model, r=4, target_modules=["first", "second"])
-    found = dk.ranks_per_layer(model, adapters, examples(8), budget=adapters.num_parameters(4))
-    assert found.ranks == {"first": 1, "second": 4} and found.parameters == 50
+    cut = dk.ranks_per_layer(model, adapters, examples(8), budget=adapters.num_parameters(4))
+    assert cut.ranks == {"first": 1, "second": 4} and cut.parameters == 50
 
 
 @pytest.mark.parametrize(("standard_errors", "first"), [(0.0, 4), (2.0, 3)])
@@ -119,8 +119,8 @@ def test_any_loss_is_better_than_none() -> None:
     adapters = adapted(model)
     with torch.no_grad():
         adapters.layers["up"].lora_A[3] = float("nan")
-    found = dk.ranks_per_layer(model, adapters, examples(40, seed=6), budget=adapters.num_parameters(R))
-    assert found.ranks["up"] < R and np.isfinite(found.loss)
+    cut = dk.ranks_per_layer(model, adapters, examples(40, seed=6), budget=adapters.num_parameters(R))
+    assert cut.ranks["up"] < R and np.isfinite(cut.loss)
 
 
 def test_the_loss_of_each_part_is_its_mean_whatever_the_batches() -> None:

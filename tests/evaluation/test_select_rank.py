@@ -118,8 +118,8 @@ def test_latency_is_measured_at_every_rank_and_leaves_the_rank():
     adapters = adapted(model)
     adapters.rank = 3
     batch = {"x": torch.randn(5, 6)}
-    found = select_rank.latency(model, adapters, batch, repeats=3)
-    assert list(found) == [1, 2, 3, 4] and all(seconds > 0 for seconds in found.values())
+    times = select_rank.latency(model, adapters, batch, repeats=3)
+    assert list(times) == [1, 2, 3, 4] and all(seconds > 0 for seconds in times.values())
     assert adapters.rank == 3 and model.training
 
 

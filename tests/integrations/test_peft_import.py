@@ -145,8 +145,8 @@ def test_ranks_per_layer_and_per_part(tmp_path, name, scaling, serving):
     assert adapters.rank == 2
     config = config_of(tmp_path)
     widths = list(ranks.values()) if name == "roberta" else [1 + 3, 2 + 5]
-    found = [len(tensor) for key, tensor in sorted(load_file(tmp_path / WEIGHTS).items()) if "lora_A" in key]
-    assert found == ([max(widths)] * len(widths) if serving else widths)
+    exported = [len(tensor) for key, tensor in sorted(load_file(tmp_path / WEIGHTS).items()) if "lora_A" in key]
+    assert exported == ([max(widths)] * len(widths) if serving else widths)
     assert bool(config["rank_pattern"]) != serving
     with adapters.at(ranks):
         assert_peft_agrees(name, tmp_path, logits(model, inputs(name)))

@@ -116,7 +116,9 @@ def test_at_rank_r_nothing_changes_and_every_rank_is_exported_to_plain_peft(tmp_
     after = picture(model)
     assert_same(after["values"], before["values"])
     assert after["parameters"] == before["parameters"]
-    assert [(key, one) for key, one, _ in after["modules"]] == [(key, one) for key, one, _ in before["modules"]]
+    assert [(key, module) for key, module, _ in after["modules"]] == [
+        (key, module) for key, module, _ in before["modules"]
+    ]
     assert nested.scaling == ("alpha/sqrt(b)" if options.get("use_rslora") else "alpha/b")
     torch.testing.assert_close(logits(model, batch), wanted, **CLOSE)
     seen = [wanted]
@@ -431,7 +433,7 @@ def test_training_learns_and_can_be_saved_between(tmp_path):
 @pytest.mark.parametrize("reentrant", [False, True], ids=["not reentrant", "reentrant"])
 def test_gradient_checkpointing_gives_the_same_gradients(name, reentrant):
     targets = {"roberta": QV, "gpt2": ["c_attn"], "neox": ["query_key_value"]}[name]
-    found, calls = [], []
+    gradients, calls = [], []
     for checkpointing in (False, True):
         model = in_peft(name, target_modules=targets, lora_dropout=0.2).train()
         nested = dk.nest_peft(model)
@@ -444,10 +446,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(name, reentrant):
         first = next(module for module in model.modules() if isinstance(module, LoraLayer))
         first.register_forward_hook(lambda *_, seen=seen: seen.append(1))
         torch.manual_seed(0)
-        found.append(run(model, nested, inputs(name))[1])
+        gradients.append(run(model, nested, inputs(name))[1])
     assert [len(seen) for seen in calls] == [1, 2]
-    assert all(grad.any() for grad in found[0])
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+    assert all(grad.any() for grad in gradients[0])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["roberta", "gpt2"])
@@ -573,14 +575,14 @@ def test_the_explorer_turns_a_nested_model():
 
 
 def test_several_handles_share_no_rank():
-    one, two = (in_peft() for _ in range(2))
-    first, second = dk.nest_peft(one), dk.nest_peft(two)
-    wanted = logits(two, inputs("roberta"))
+    first_model, second_model = (in_peft() for _ in range(2))
+    first, second = dk.nest_peft(first_model), dk.nest_peft(second_model)
+    wanted = logits(second_model, inputs("roberta"))
     first.rank = 1
     assert second.rank == R
-    assert torch.equal(logits(two, inputs("roberta")), wanted)
+    assert torch.equal(logits(second_model, inputs("roberta")), wanted)
     with pytest.raises(ValueError, match="belongs to another model"):
-        dk.sweep(two, first, examples(), progress=False)
+        dk.sweep(second_model, first, examples(), progress=False)
 
 
 def test_layers_injected_without_a_peft_model_are_nested():

@@ -253,17 +253,17 @@ def test_without_metrics_a_sweep_collects_no_logits(tmp_path: Path, monkeypatch:
     step = trainer.prediction_step
     monkeypatch.setattr(trainer, "prediction_step", lambda model, batch, only, **rest: asked.append(only) or step(
         model, batch, only, **rest))  # fmt: skip
-    found = trainer.evaluate()
+    metrics = trainer.evaluate()
     assert set(asked) == {True}
-    assert {f"eval_loss_rank_{rank}" for rank in range(1, R + 1)} < found.keys()
-    assert not any("time" in key and "rank" in key for key in found)
+    assert {f"eval_loss_rank_{rank}" for rank in range(1, R + 1)} < metrics.keys()
+    assert not any("time" in key and "rank" in key for key in metrics)
 
 
 def test_metrics_that_are_no_numbers_are_passed_over_and_names_keep_their_prefix(tmp_path: Path) -> None:
     trainer, _, callback = setup(tmp_path)
     trainer.compute_metrics = lambda output: {"each": [0.1, 0.2], "eval_aux_loss": 1.0, "accuracy": 0.5}
     callback.sweep(trainer, [2])
-    found = trainer.evaluate()
-    assert found["eval_accuracy_rank_2"] == 0.5
-    assert found["eval_aux_loss_rank_2"] == 1.0
-    assert "eval_each_rank_2" not in found
+    metrics = trainer.evaluate()
+    assert metrics["eval_accuracy_rank_2"] == 0.5
+    assert metrics["eval_aux_loss_rank_2"] == 1.0
+    assert "eval_each_rank_2" not in metrics

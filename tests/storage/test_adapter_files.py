@@ -270,9 +270,9 @@ def test_a_trained_adapter_comes_back_and_can_be_trained_on(tmp_path):
     fresh = toy()
     loaded = dk.load(fresh, tmp_path)
     histories = []
-    for one, handle in [(model, adapters), (fresh, loaded)]:
+    for module, handle in [(model, adapters), (fresh, loaded)]:
         sampler = dk.RankSampler(dk.Uniform(1, R), seed=3)
-        histories.append(dk.train(one, handle, examples(), sampler=sampler, steps=6, lr=0.05, progress=False))
+        histories.append(dk.train(module, handle, examples(), sampler=sampler, steps=6, lr=0.05, progress=False))
     assert histories[0].equals(histories[1])
     assert_same(state_of(fresh), state_of(model))
 

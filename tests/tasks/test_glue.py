@@ -53,9 +53,10 @@ def small_counts(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> BertTokenizerFast:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", '"', "says", "no", *(f"w{index}" for index in range(60))]
-    path = tmp_path_factory.mktemp("words") / "vocab.txt"
-    path.write_text("\n".join(words))
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, '"', "says", "no", *(f"w{index}" for index in range(60))]
+    path = tmp_path_factory.mktemp("tokenizer") / "vocab.txt"
+    path.write_text("\n".join(vocabulary))
     return BertTokenizerFast(str(path))
 
 
@@ -187,8 +188,8 @@ def as_hub(tsv: Path, name: str) -> Path:
             hub: [value(column, name, row) for row in range(count)]
             for column, hub in zip(spec.texts, spec.hub_texts, strict=True)
         }
-        said = [value(spec.label, name, row) for row in range(count)]
-        rows["label"] = [spec.classes.index(one) if spec.classes else float(one) for one in said]
+        labels = [value(spec.label, name, row) for row in range(count)]
+        rows["label"] = [spec.classes.index(label) if spec.classes else float(label) for label in labels]
         rows["idx"] = list(range(count))
         pd.DataFrame(rows).to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return tsv / "hub"

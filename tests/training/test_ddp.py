@@ -69,3 +69,35 @@ def test_two_processes_end_alike_and_as_one_with_the_doubled_batch(tmp_path: Pat
             assert torch.equal(first["weights"][name], second["weights"][name]), name
             torch.testing.assert_close(first["weights"][name], p.detach(), rtol=1e-4, atol=1e-5)
             assert not torch.equal(p, before[name]), name
+
+
+def process_of_its_own_rank(number: int, port: int, folder: str) -> None:
+    """Each process trains at a rank of its own in each step, as with one rank for each example."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=number, world_size=2)
+    model, adapters = fresh()
+    wrapped = DistributedDataParallel(model)
+    optimizer = dk.NestedAdamW(adapters, lr=0.01, weight_decay=0.1)
+    sampler = dk.RankSampler(dk.Uniform(1, R), seed=number)
+    for step in range(STEPS):
+        adapters.rank = sampler.draw_many(BATCH)
+        x, labels = batch(step)
+        part = slice(number * BATCH, (number + 1) * BATCH)
+        wrapped(x[part], labels[part]).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    torch.save(weights, Path(folder) / f"own-{number}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_with_ranks_of_their_own_stay_equal(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(process_of_its_own_rank, args=(port, str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"own-{number}.pt", weights_only=True) for number in (0, 1))
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name

@@ -61,8 +61,8 @@ def test_summation_in_one_runs_every_example_once_at_every_rank(distribution):
     [(weight, ranks)] = dk.summation_in_one(1, dk.RankSampler(distribution, seed=0), batch_size=3)
     assert ranks.tolist() == [rank for rank in distribution.probabilities for _ in range(3)]
     wanted = [p / 3 for p in distribution.probabilities.values() for _ in range(3)]
-    found = weight.tolist() if isinstance(weight, torch.Tensor) else [weight / len(ranks)] * len(ranks)
-    assert found == pytest.approx(wanted)
+    weights = weight.tolist() if isinstance(weight, torch.Tensor) else [weight / len(ranks)] * len(ranks)
+    assert weights == pytest.approx(wanted)
 
 
 @EACH_DISTRIBUTION

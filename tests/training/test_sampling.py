@@ -136,10 +136,10 @@ def test_draws_do_not_depend_on_the_global_generator():
 
 
 def test_the_same_seed_draws_the_same_ranks_one_by_one_or_together():
-    one, two, other = (dk.RankSampler(dk.Uniform(1, 8), seed=seed) for seed in (10, 10, 11))
-    singly = [one.draw() for _ in range(50)]
-    assert singly == two.draw_many(50).tolist()
-    assert singly != other.draw_many(50).tolist()
+    first, same, another = (dk.RankSampler(dk.Uniform(1, 8), seed=seed) for seed in (10, 10, 11))
+    singly = [first.draw() for _ in range(50)]
+    assert singly == same.draw_many(50).tolist()
+    assert singly != another.draw_many(50).tolist()
 
 
 def test_a_saved_sampler_goes_on_with_the_same_sequence():

@@ -1,6 +1,7 @@
 """The card with one curve per method: its metric at every rank."""
 
 import math
+from collections.abc import Mapping
 
 from dylora_kit.widgets.svg_cards.scene import Scene
 from dylora_kit.widgets.svg_cards.shapes import apart, head, marker, text
@@ -11,7 +12,7 @@ def metric_card(scene: Scene) -> str:
     left, top, width, height = 50, 70, 268, 158
     step = width / max(scene.r - 1, 1)
     x_of = lambda rank: left + step * (rank - 1)  # noqa: E731
-    most = max((value for series in scene.series for value in series.values.values()), default=1.0)
+    most = max((value for series in scene.series for value in _finite(series.values).values()), default=1.0)
     ticks = [0.25 * tick for tick in range(max(5, math.ceil(4 * min(most, 2.0)) + 1))]  # an error can exceed 100 %
     y_of = lambda value: top + height * (1 - min(value / ticks[-1], 1.0))  # noqa: E731
     out = [head(f"{scene.metric.capitalize()} by {scene.unit}, in %", scene.subtitle)]
@@ -33,9 +34,9 @@ def metric_card(scene: Scene) -> str:
             (series.before, "stroke-width:2;opacity:.35;stroke-dasharray:5 4"),
             (series.values, "stroke-width:2.5"),
         ):
-            points = " ".join(f"{x_of(rank):.1f},{y_of(value):.1f}" for rank, value in sorted(values.items()))
+            points = " ".join(f"{x_of(rank):.1f},{y_of(value):.1f}" for rank, value in sorted(_finite(values).items()))
             out.append(f'<polyline points="{points}" style="fill:none;stroke:{colour};{look}"/>')
-        for rank, value in sorted(series.values.items()):
+        for rank, value in sorted(_finite(series.values).items()):
             active = rank == scene.rank
             out.append(marker(kind, x_of(rank), y_of(value), 6.5 if active else 3.5, colour, active))
     if scene.guess is not None:
@@ -43,9 +44,14 @@ def metric_card(scene: Scene) -> str:
         out.append(marker(2, x_of(rank), y_of(value), 5, "var(--ink)", False))
         out.append(text(x_of(rank) + 12, y_of(value) + 4, "your guess", "soft"))
     labelled = [(kind, series) for kind, series in enumerate(scene.series) if scene.rank in series.values]
-    heights = [y_of(series.values[scene.rank]) for _, series in labelled]
+    heights = [y_of(_finite(series.values).get(scene.rank, 0.0)) for _, series in labelled]
     for (kind, series), y in zip(labelled, apart(heights, 44, top + 6, top + height - 10), strict=True):
         colour, value = f"var(--dk-{kind})", series.values[scene.rank]
-        out.append(text(left + width + 22, y + 6, f"{100 * value:.0f} %", "big dk-value", colour))
+        shown = f"{100 * value:.0f} %" if math.isfinite(value) else "not finite"
+        out.append(text(left + width + 22, y + 6, shown, "big dk-value", colour))
         out.append(text(left + width + 22, y + 23, series.name, "", colour))
     return "".join(out)
+
+
+def _finite(values: Mapping[int, float]) -> dict[int, float]:
+    return {rank: value for rank, value in values.items() if math.isfinite(value)}

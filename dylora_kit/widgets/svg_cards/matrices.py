@@ -1,5 +1,7 @@
 """The cards about the matrices of an adapter: the factors, the singular values, the ordering of the rows."""
 
+import math
+
 from dylora_kit.core.targets import short_names
 from dylora_kit.widgets.svg_cards.scene import Scene
 from dylora_kit.widgets.svg_cards.shapes import box, head, text
@@ -48,20 +50,23 @@ def spectrum_card(scene: Scene) -> str:
     assert layer is not None
     left, top, height = 40, 70, 92
     width = min(44.0, 316 / layer.r)
-    most = max([*layer.now, *layer.full, 1e-12])
+    now, full = (values if all(map(math.isfinite, values)) else () for values in (layer.now, layer.full))
+    most = max([*now, *full, 1e-12])
     solid = f"fill:{scene.colour};stroke:{scene.colour}"
     outline = "fill:none;stroke:var(--ink);stroke-dasharray:3 2;opacity:.75"
     out = [head("Singular values of ΔW", f"layer {layer.name}")]
     base = top + height
     for index in range(layer.r):
         x, used = left + index * width, index < layer.rank
-        for values, look in ((layer.now, solid), (layer.full, outline)):
+        for values, look in ((now, solid), (full, outline)):
             length = height * values[index] / most if index < len(values) else 0
             if length > 0:
                 out.append(box(x, base - length, 0.68 * width, length, look))
         if layer.r <= 16 or index in (0, layer.r - 1):
             out.append(text(x + 0.34 * width, base + 18, str(index + 1), "b mid" if used else "soft mid"))
     out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{base}" y2="{base}" style="stroke:var(--line)"/>')
+    if len(full) < len(layer.full):
+        out.append(text(left, top + 30, "not finite", "b"))
     x = 372
     out.append(box(x, top + 8, 14, 14, solid))
     out.append(text(x + 21, top + 20, f"at rank {layer.rank}"))
@@ -91,6 +96,8 @@ def ordering_card(scene: Scene) -> str:
             out.append(box(x, y, cell_width, cell_height, look))
             if cell_height >= 14 and scene.r <= 12:
                 out.append(text(x + cell_width / 2, y + cell_height / 2 + 4, f"{100 * score:.0f}", "tiny mid"))
+    if not scene.ordering:
+        out.append(text(left, top + height / 2, "not finite", "b"))
     x = left + (scene.rank - 1) * cell_width
     out.append(box(x, top, cell_width, height, "fill:none;stroke:var(--ink);stroke-width:2.5"))
     out.append(text(left, top + height + 22, "100 = as good as the best matrix of rank b", "soft"))

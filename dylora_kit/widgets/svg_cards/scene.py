@@ -1,5 +1,6 @@
 """What the explorer's cards are drawn from, as plain numbers."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,6 +72,8 @@ class Scene:
         """What every method achieves at this rank, in one sentence."""
         values = [
             f"{series.name} has an {self.metric} of {100 * series.values[self.rank]:.0f} %"
+            if math.isfinite(series.values[self.rank])
+            else f"{series.name} gives answers that are not finite"
             for series in self.series
             if self.rank in series.values
         ]
