@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dylora_kit.core.layer import Wrapper, replace_module, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, check_scaling
+from dylora_kit.core.names import named_modules, plain_name
 from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
 from dylora_kit.core.targets import holders_of_same_weights, saved_by_peft
 from dylora_kit.storage.adapter_files import difference, write_adapter
@@ -107,11 +108,11 @@ class Adapters(RankHandle):
     def _check_mergeable(self) -> None:
         """Raises `ValueError` if a base weight is quantised, or shared by two modules."""
         holders: dict[nn.Parameter, list[str]] = {}
-        for name, module in self.model.named_modules():
+        for name, module in named_modules(self.model):
             for parameter in module.parameters(recurse=False):
                 holders.setdefault(parameter, []).append(name)
         for wrapper in self.wrappers:
-            name = next(name for name, module in self.model.named_modules() if module is wrapper)
+            name = next(name for name, module in named_modules(self.model) if module is wrapper)
             if not wrapper.weight.is_floating_point():
                 raise ValueError(f"cannot merge {name!r}: its weight is quantised ({wrapper.weight.dtype})")
             names = holders[wrapper.weight]  # type: ignore[index]
@@ -155,7 +156,7 @@ class Adapters(RankHandle):
             "modules_to_save": list(self.saved_modules),
             **{key: self.config[key] for key in ("lora_alpha", "scaling", "lora_dropout")},
             "frozen": self.frozen,
-        }
+        } | ({"alpha_pattern": self.config["alpha_pattern"]} if self.config.get("alpha_pattern") else {})
 
     def tensors(self) -> dict[str, Tensor]:
         """The model's own tensors that go into a file, by name: lora_A, lora_B, and modules trained along."""
@@ -164,7 +165,8 @@ class Adapters(RankHandle):
             tensors[f"{name}.lora_A.weight"] = layer.lora_A
             tensors[f"{name}.lora_B.weight"] = layer.lora_B
         for name, module in self.saved_modules.items():
-            tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()}
+            state = module.state_dict(keep_vars=True)
+            tensors |= {plain_name(f"{name}.{key}"): tensor for key, tensor in state.items()}
         return tensors
 
     @torch.no_grad()
@@ -192,7 +194,8 @@ class Adapters(RankHandle):
         """
         self.check_usable()
         self.check_unmerged("saving")
-        write_adapter(path, self.config, self.tensors(), list(self.saved_modules))
+        alphas = {name: layer.lora_alpha for name, layer in self.layers.items()}
+        write_adapter(path, self.config, self.tensors(), list(self.saved_modules), alphas)
 
     def export_peft(
         self, path: str | PathLike[str], rank: int | Mapping[str, int] | None = None, *, serving: bool = False
@@ -240,7 +243,7 @@ class Adapters(RankHandle):
     def _check_exportable(self) -> None:
         """Raises `ValueError` if a PEFT adapter could not hold all of these: PEFT adapts each module by one name."""
         names: dict[nn.Module, str] = {}
-        for name, module in self.model.named_modules(remove_duplicate=False):
+        for name, module in named_modules(self.model, remove_duplicate=False):
             if isinstance(module, Wrapper) and names.setdefault(module, name) != name:
                 raise ValueError(
                     f"cannot export: {names[module]!r} and {name!r} are one module, of which PEFT would adapt one name "
@@ -249,7 +252,7 @@ class Adapters(RankHandle):
 
     def _blocks(self) -> dict[str, Block]:
         """One block for each layer that PEFT would adapt, by name, at the active rank."""
-        return {name: module.block() for name, module in self.model.named_modules() if isinstance(module, Wrapper)}
+        return {name: module.block() for name, module in named_modules(self.model) if isinstance(module, Wrapper)}
 
     def _saved_for_peft(self) -> dict[str, nn.Module]:
         """The modules whose weights a PEFT adapter must hold, by name, so that PEFT gives back what was trained.

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -23,12 +24,26 @@ FIELDS: dict[str, tuple[type, ...]] = {  # the arguments of `attach`, and their 
     "modules_to_save": (list,),
     "rank_pattern": (dict,),
     "split_fused": (bool,),
+    "exclude_modules": (str, list),
+    "layers_to_transform": (int, list, NoneType),
+    "layers_pattern": (str, list, NoneType),
+    "alpha_pattern": (dict,),
 }
-DEFAULTS = {"split_fused": True}  # fields that older files lack, and the value they were written under
+DEFAULTS: dict[str, Any] = {  # fields that files may lack, and the value they were written under
+    "split_fused": True,
+    "exclude_modules": [],
+    "layers_to_transform": None,
+    "layers_pattern": None,
+    "alpha_pattern": {},
+}
 
 
 def write_adapter(
-    path: str | PathLike[str], config: Mapping[str, Any], tensors: Mapping[str, Tensor], modules_to_save: Sequence[str]
+    path: str | PathLike[str],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    modules_to_save: Sequence[str],
+    alphas: Mapping[str, float] | None = None,
 ) -> None:
     """Writes adapters at their full rank, and the modules trained along, into a folder: both files or neither.
 
@@ -40,10 +55,12 @@ def write_adapter(
         tensors: `{layer}.lora_A.weight` (r, d_in) and `{layer}.lora_B.weight` (d_out, r) of each layer, and whatever
             was trained along.
         modules_to_save: the whole names of the modules that were trained along.
+        alphas: the α of each layer, where it may be another than the config's `lora_alpha`.
 
     Raises `ValueError` for a value that is not finite.
     """
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in layers_of(tensors)}
+    pattern = {pattern_of(name): alpha for name, alpha in (alphas or {}).items() if alpha != config["lora_alpha"]}
     content = {
         "peft_type": "LORA",
         "r": config["r"],
@@ -52,6 +69,7 @@ def write_adapter(
         "target_modules": list(ranks),
         "modules_to_save": list(modules_to_save) or None,
         "rank_pattern": {pattern_of(name): r for name, r in ranks.items() if r != config["r"]},
+        **({"alpha_pattern": pattern} if pattern else {}),
         "use_rslora": config["scaling"] == "alpha/sqrt(b)",
         "bias": "none",
         "fan_in_fan_out": False,
