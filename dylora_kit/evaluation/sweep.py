@@ -1,6 +1,6 @@
 """Rank sweep: one trained model, evaluated at every rank."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,7 +234,7 @@ def token_counts(data: Any) -> list[int]:
     >>> token_counts([{"input_ids": [5, 6, 7]}, {"input_ids": [5]}])
     [3, 1]
     """
-    if len(data) == 0 or "input_ids" not in data[0]:
+    if len(data) == 0 or not isinstance(data[0], Mapping) or "input_ids" not in data[0]:
         return [0] * len(data)
     columns = getattr(data, "column_names", ())  # of a datasets.Dataset, whose rows are slow to read
     texts = data["input_ids"] if "input_ids" in columns else (data[index]["input_ids"] for index in range(len(data)))

@@ -49,7 +49,7 @@ def stacked(examples: Sequence[Any]) -> Batch:
             [7, 8]]), 'labels': tensor([1, 0])}
     """
     for example in examples:
-        if not isinstance(example, Mapping):
+        if type(example) is not dict and not isinstance(example, Mapping):
             raise ValueError(
                 f"an example is a {type(example).__name__}: expected a dict, such as {{'input_ids': …, 'labels': …}}; "
                 "pass collate=…, which makes a dict of a list of examples"
@@ -76,6 +76,11 @@ def as_batch(batch: Any) -> Batch:
 
 def _column(name: str, values: list[Any]) -> Any:
     """The values of one column as a tensor, or as the list they are if they are no numbers."""
+    if set(map(type, values)) == {Tensor}:  # most data, which each training step waits for
+        try:
+            return torch.stack(values)
+        except RuntimeError:
+            pass  # what is wrong is said below
     strangers = [_stranger(value) for value in values]
     if all(strangers):
         return values
