@@ -2,6 +2,7 @@
 
 In reading order:
 
+- `batches`: from a dataset to what a model is called with
 - `sampling`: how the rank b of a step is drawn (p_B)
 - `objectives`: individual, summation and mixed loss, as ranks and weights
 - `row_update`: decides which rows a step updates, and does AdamW on them
