@@ -26,6 +26,21 @@ def _make(config: str, model: str, **options: Any) -> Callable[[], Any]:
 
 
 GPT2 = {"n_embd": D, "n_layer": LAYERS, "n_head": HEADS, "vocab_size": WORDS, "n_positions": 40} | SPECIAL
+GPT = {"hidden_size": D, "n_layer": 1, "n_head": HEADS}
+FALCON = {"hidden_size": D, "num_hidden_layers": 1, "num_attention_heads": HEADS}
+QWEN = (
+    SMALL
+    | SPECIAL
+    | {
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 4,
+    }
+)
 VIT = {name: value for name, value in SMALL.items() if name != "vocab_size"}
 BUILDERS = {
     "roberta": _make("RobertaConfig", "RobertaForSequenceClassification", **SMALL, max_position_embeddings=40),
@@ -84,18 +99,59 @@ BUILDERS = {
     # for single tests
     "gpt2-cross": _make("GPT2Config", "GPT2LMHeadModel", **GPT2, add_cross_attention=True),
     "gpt2-score": _make("GPT2Config", "GPT2ForSequenceClassification", **GPT2, num_labels=3),
-    "bloom": _make("BloomConfig", "BloomForCausalLM", hidden_size=D, n_layer=1, n_head=HEADS, vocab_size=WORDS),
-    "falcon": _make(
-        "FalconConfig",
-        "FalconForCausalLM",
+    "japanese": _make(
+        "GPTNeoXJapaneseConfig",
+        "GPTNeoXJapaneseForCausalLM",
         hidden_size=D,
         num_hidden_layers=1,
         num_attention_heads=HEADS,
+        intermediate_multiple_size=1,
         vocab_size=WORDS,
+        **SPECIAL,
     ),
+    # fused projections
+    "bloom": _make("BloomConfig", "BloomForCausalLM", **GPT, vocab_size=WORDS),
+    "falcon": _make("FalconConfig", "FalconForCausalLM", **FALCON, vocab_size=WORDS),
+    "falcon-alibi": _make("FalconConfig", "FalconForCausalLM", **FALCON, vocab_size=WORDS, alibi=True),
+    "falcon-grouped": _make(
+        "FalconConfig", "FalconForCausalLM", **FALCON, vocab_size=WORDS, new_decoder_architecture=True, num_kv_heads=2
+    ),
+    "falcon-heads": _make("FalconConfig", "FalconForCausalLM", **FALCON, vocab_size=WORDS, multi_query=False),
+    "mpt": _make("MptConfig", "MptForCausalLM", d_model=D, n_layers=1, n_heads=HEADS, vocab_size=WORDS, max_seq_len=40),
+    "codegen": _make("CodeGenConfig", "CodeGenForCausalLM", **(GPT2 | {"n_head": 8}), rotary_dim=4),
+    "bigcode": _make("GPTBigCodeConfig", "GPTBigCodeForCausalLM", **GPT2),
+    "bigcode-heads": _make("GPTBigCodeConfig", "GPTBigCodeForCausalLM", **GPT2, multi_query=False),
+    "bigcode-cross": _make(
+        "GPTBigCodeConfig", "GPTBigCodeForCausalLM", **GPT2, multi_query=False, add_cross_attention=True
+    ),
+    "persimmon": _make("PersimmonConfig", "PersimmonForCausalLM", **SMALL, **SPECIAL, max_position_embeddings=40),
+    "modernbert": _make(
+        "ModernBertConfig",
+        "ModernBertForMaskedLM",
+        **SMALL,
+        max_position_embeddings=40,
+        pad_token_id=0,
+        cls_token_id=1,
+        sep_token_id=2,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
+    "qwen3-next": _make(
+        "Qwen3NextConfig",
+        "Qwen3NextForCausalLM",
+        **QWEN,
+        num_experts=0,
+        decoder_sparse_step=100,
+        mlp_only_layers=[0, 1],
+    ),
+    "qwen3.5": _make("Qwen3_5TextConfig", "Qwen3_5ForCausalLM", **QWEN),
 }
 ARCHITECTURES = list(BUILDERS)[:12]
 FUSED = ["gpt2", "neox", "phi3"]
+SPLIT = [  # fused projections beside these
+    "bloom", "falcon", "falcon-alibi", "falcon-grouped", "falcon-heads", "mpt", "codegen", "bigcode", "bigcode-heads",
+    "persimmon", "modernbert", "qwen3-next", "qwen3.5",
+]  # fmt: skip
 CLASSIFIERS = ["roberta", "bert", "distilbert", "deberta", "vit"]
 
 

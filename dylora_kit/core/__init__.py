@@ -2,12 +2,20 @@
 
 In reading order:
 
+- `names`: names of modules that are the same whether a model is compiled, wrapped or neither
 - `rank`: the active rank b, one object per model, and what every handle on it can do
 - `modes`: training and evaluation mode, changed for a block
 - `low_rank_product`: the product of A and B at rank b, added to a layer's output, and its gradients (Eq. 7 and 10)
-- `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 7)
+- `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 6)
 - `layer`: a frozen linear layer with an adapter; merging
-- `fused`: query, key and value in one projection: which outputs are which, and adapters for some of them
+- `splits`: which outputs of each architecture's fused projection are query, key and value
+- `fused`: query, key and value in one projection: its parts by name, and adapters for some of them
+- `calls`: what a module hands to its children, read from its source
+- `attention`: what "attention" means: query and value of every self-attention
+- `blocks`: which blocks of a model are meant, and which ones got no adapter
+- `experts`: weights that are plain Parameters, to which no adapter can be added
+- `patterns`: ranks and alphas for some layers, by name or expression
+- `matching`: the user's names and the names of a model's modules
 - `targets`: which modules the user's names mean
 - `heads`: weights that are new in a model, such as a head
 - `base_record`: what a model was when adapters were attached, and what a file must hold

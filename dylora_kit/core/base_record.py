@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from dylora_kit.core.names import named_modules, plain_name
 from dylora_kit.storage.adapter_files import PREFIX
 from dylora_kit.storage.base_model import Fingerprint, fingerprint_of
 
@@ -26,8 +27,8 @@ class BaseRecord:
 
     def __init__(self, model: nn.Module, outside: Iterable[str] = ()) -> None:
         parameters = dict(model.named_parameters())
-        self._kinds = {plain_name(name): _kind(parameter) for name, parameter in parameters.items()}
-        self._sums = {plain_name(name): _checksum(parameter) for name, parameter in parameters.items()}
+        self._kinds = {name_in_base(name): _kind(parameter) for name, parameter in parameters.items()}
+        self._sums = {name_in_base(name): _checksum(parameter) for name, parameter in parameters.items()}
         self._buffers = {
             name: buffer.detach().clone()
             for name, buffer in saved_buffers(model).items()
@@ -40,12 +41,12 @@ class BaseRecord:
 
         One that was not there has not changed, and neither has one that is of another type by now.
         """
-        then, now = self._kinds.get(plain_name(name)), _kind(parameter)
+        then, now = self._kinds.get(name_in_base(name)), _kind(parameter)
         if then is None or then[1] != now[1]:
             return None
         if then[0] != now[0]:
             return f"has shape {now[0]}, and had {then[0]} when adapters were attached"
-        same = self._sums[plain_name(name)] in (None, _checksum(parameter))
+        same = self._sums[name_in_base(name)] in (None, _checksum(parameter))
         return None if same else "has changed since adapters were attached"
 
     def moved_buffers(self, model: nn.Module) -> dict[str, Tensor]:
@@ -65,21 +66,21 @@ class BaseRecord:
                 buffer.copy_(self._buffers[name])
 
 
-def plain_name(name: str) -> str:
-    """The name of a parameter or buffer in the model without adapters.
+def name_in_base(name: str) -> str:
+    """The name of a module, parameter or buffer in the model without adapters, compiled or not.
 
-    >>> plain_name("base_model.model.layer.0.query.base_layer.weight")
+    >>> name_in_base("base_model.model.layer.0.query.base_layer.weight")
     'layer.0.query.weight'
     """
-    parts = name.removeprefix(PREFIX).split(".")
-    return ".".join(part for part in parts if part not in ("base_layer", "original_module", "_orig_mod"))
+    parts = plain_name(name.removeprefix(PREFIX)).split(".")
+    return ".".join(part for part in parts if part not in ("base_layer", "original_module"))
 
 
-def modules_by_plain_name(model: nn.Module) -> dict[str, nn.Module]:
+def modules_in_base(model: nn.Module) -> dict[str, nn.Module]:
     """The modules of a model by their names in it without adapters; an adapted layer is the one that stands outside."""
     modules: dict[str, nn.Module] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        modules.setdefault(plain_name(name), module)
+    for name, module in named_modules(model, remove_duplicate=False):
+        modules.setdefault(name_in_base(name), module)
     return modules
 
 
@@ -89,7 +90,7 @@ def saved_buffers(model: nn.Module) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         for key, buffer in module.named_buffers(recurse=False):
             if key not in module._non_persistent_buffers_set:
-                kept[plain_name(f"{name}.{key}" if name else key)] = buffer
+                kept[name_in_base(f"{name}.{key}" if name else key)] = buffer
     return kept
 
 
@@ -97,9 +98,9 @@ def base_weights(model: nn.Module, outside: Iterable[str] = ()) -> dict[str, Ten
     """A model's own weights in floating point, by their names in it without adapters, and without some modules."""
     starts = tuple(f"{name}." for name in outside)
     return {
-        plain_name(name): parameter
+        name_in_base(name): parameter
         for name, parameter in model.named_parameters()
-        if not plain_name(name).startswith(starts)
+        if not name_in_base(name).startswith(starts)
         and not {"lora_A", "lora_B", "modules_to_save"} & set(name.split("."))
         and parameter.is_floating_point()
         and parameter.itemsize > 1
@@ -132,7 +133,7 @@ def check_all_saved(
             continue
         problem = "is trained (it requires a gradient)" if parameter.requires_grad else record.changed(name, parameter)
         if problem:
-            plain = plain_name(name)
+            plain = name_in_base(name)
             raise ValueError(f"{plain!r} {problem}, and would not be saved: {remedy(plain)}")
 
 

@@ -1,6 +1,6 @@
-"""Fused projections: which outputs of GPT-2's, GPT-NeoX's or Phi-3's one projection are q, k and v, and their layer."""
+"""Fused projections: query, key and value in one layer, their parts by name, and the layer that adapts some of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,44 +8,16 @@ from torch import Tensor, nn
 
 from dylora_kit.core.layer import Wrapper, runs_merged, sizes_of, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
+from dylora_kit.core.names import submodule
+from dylora_kit.core.splits import SPLITS, Parts
 from dylora_kit.storage.peft_files import Block
 
 ADAPTED = ("q", "v")  # what is adapted when the whole projection is named, as in the paper
 # what architectures call a fused projection
-FUSED_NAMES = ("c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv", "wqkv", "W_pack", "in_proj_qkv", "c_attn_qkv")
-
-Parts = dict[str, Sequence[int]]  # the outputs of each part, by its name
-
-
-def _gpt2(attention: Any, d_out: int) -> Parts:
-    """q, k and v one after another; k and v in cross-attention."""
-    size = attention.split_size
-    names = "kv" if attention.is_cross_attention else "qkv"
-    return {name: range(index * size, (index + 1) * size) for index, name in enumerate(names)}
-
-
-def _gpt_neox(attention: Any, d_out: int) -> Parts:
-    """Head after head, each with its q, its k and its v."""
-    size = attention.head_size
-    heads = range(d_out // (3 * size))
-    return {
-        name: [3 * size * head + size * place + offset for head in heads for offset in range(size)]
-        for place, name in enumerate("qkv")
-    }
-
-
-def _phi3(attention: Any, d_out: int) -> Parts:
-    """q, k and v one after another; k and v may have fewer heads than q."""
-    queries = attention.config.num_attention_heads * attention.head_dim
-    keys = attention.num_key_value_heads * attention.head_dim
-    return {"q": range(queries), "k": range(queries, queries + keys), "v": range(queries + keys, queries + 2 * keys)}
-
-
-SPLITS: dict[tuple[str, str], Callable[[Any, int], Parts]] = {
-    ("GPT2Attention", "c_attn"): _gpt2,
-    ("GPTNeoXAttention", "query_key_value"): _gpt_neox,
-    ("Phi3Attention", "qkv_proj"): _phi3,
-}
+FUSED_NAMES = (
+    "c_attn", "query_key_value", "qkv_proj", "qkv", "Wqkv", "wqkv", "W_pack", "in_proj_qkv", "in_proj_qkvz",
+    "c_attn_qkv",
+)  # fmt: skip
 
 
 def parts_of(model: nn.Module, name: str) -> Parts | None:
@@ -55,23 +27,26 @@ def parts_of(model: nn.Module, name: str) -> Parts | None:
     True
     """
     parent_name, _, child_name = name.rpartition(".")
-    parent = model.get_submodule(parent_name)
+    parent = submodule(model, parent_name)
     split = SPLITS.get((type(parent).__name__, child_name))
     if split is None:
         return None
-    module = model.get_submodule(name)
+    module = submodule(model, name)
     d_out = int(getattr(module, "nf", 0) or getattr(module, "out_features", 0))
-    parts = split(parent, d_out)
-    if sum(len(outputs) for outputs in parts.values()) != d_out:
+    try:
+        parts = split(parent, d_out)
+    except AttributeError:  # another class of the same name
+        return None
+    if parts and sum(len(outputs) for outputs in parts.values()) != d_out:
         raise ValueError(f"{name!r} has {d_out} outputs, which do not split into {', '.join(parts)} as they should")
-    return parts
+    return parts or None
 
 
 def check_split_known(model: nn.Module, name: str) -> None:
     """Raises `ValueError` for a projection whose name says that it is fused, and whose split is not in `SPLITS`."""
     parent_name, _, child_name = name.rpartition(".")
     if child_name in FUSED_NAMES and parts_of(model, name) is None:
-        parent = type(model.get_submodule(parent_name)).__name__
+        parent = type(submodule(model, parent_name)).__name__
         raise ValueError(
             f"{name!r} looks like a fused projection, and how {parent} splits it is not known here: "
             "pass split_fused=False to adapt it as one layer"
@@ -87,7 +62,8 @@ class DyLoRAFused(Wrapper):
         base_layer: the projection, weight (d_out, d_in) or, for transformers' `Conv1D`, (d_in, d_out).
         parts: which outputs belong to each adapted part, `{name: indices}`.
         r: the maximum rank of each part.
-        lora_alpha, scaling, lora_dropout, generator: as in `DyLoRALinear`.
+        lora_alpha: α, one for all parts or one for each.
+        scaling, lora_dropout, generator: as in `DyLoRALinear`.
 
     Attributes:
         adapters: the `LowRankAdapter` of each part.
@@ -102,7 +78,7 @@ class DyLoRAFused(Wrapper):
         base_layer: nn.Module,
         parts: Mapping[str, Sequence[int]],
         r: Mapping[str, int],
-        lora_alpha: float = 16,
+        lora_alpha: float | Mapping[str, float] = 16,
         scaling: str = "alpha/b",
         lora_dropout: float = 0.0,
         generator: torch.Generator | None = None,
@@ -110,14 +86,11 @@ class DyLoRAFused(Wrapper):
         super().__init__()
         d_in, _ = sizes_of(base_layer)
         weight: Any = base_layer.weight
-        self.adapters = nn.ModuleDict(
-            {
-                name: LowRankAdapter(
-                    *new_matrices(d_in, len(outputs), r[name], generator, weight), lora_alpha, scaling, lora_dropout
-                )
-                for name, outputs in parts.items()
-            }
-        )
+        alphas = lora_alpha if isinstance(lora_alpha, Mapping) else dict.fromkeys(parts, lora_alpha)
+        self.adapters = nn.ModuleDict()
+        for name, outputs in parts.items():
+            matrices = new_matrices(d_in, len(outputs), r[name], generator, weight)
+            self.adapters[name] = LowRankAdapter(*matrices, alphas[name], scaling, lora_dropout)
         self.base_layer = base_layer.requires_grad_(False)
         self.parts = {name: list(outputs) for name, outputs in parts.items()}
         for name, outputs in self.parts.items():

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.base_record import BaseRecord, check_all_saved, modules_by_plain_name, plain_name, saved_buffers
+from dylora_kit.core.base_record import BaseRecord, check_all_saved, modules_in_base, name_in_base, saved_buffers
 from dylora_kit.core.layer import Wrapper, replace_module, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, check_scaling
+from dylora_kit.core.names import named_modules, plain_name
 from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
 from dylora_kit.core.targets import holders_of_same_weights, match_saved, saved_by_peft
 from dylora_kit.storage.adapter_files import difference, write_adapter
@@ -110,11 +111,11 @@ class Adapters(RankHandle):
     def _check_mergeable(self) -> None:
         """Raises `ValueError` if a base weight is quantised, or shared by two modules."""
         holders: dict[nn.Parameter, list[str]] = {}
-        for name, module in self.model.named_modules():
+        for name, module in named_modules(self.model):
             for parameter in module.parameters(recurse=False):
                 holders.setdefault(parameter, []).append(name)
         for wrapper in self.wrappers:
-            name = next(name for name, module in self.model.named_modules() if module is wrapper)
+            name = next(name for name, module in named_modules(self.model) if module is wrapper)
             if not wrapper.weight.is_floating_point():
                 raise ValueError(f"cannot merge {name!r}: its weight is quantised ({wrapper.weight.dtype})")
             names = holders[wrapper.weight]  # type: ignore[index]
@@ -162,7 +163,7 @@ class Adapters(RankHandle):
             "modules_to_save": list(self.saved_modules),
             **{key: self.config[key] for key in ("lora_alpha", "scaling", "lora_dropout")},
             "frozen": self.frozen,
-        }
+        } | ({"alpha_pattern": self.config["alpha_pattern"]} if self.config.get("alpha_pattern") else {})
 
     @property
     def base(self) -> BaseModel:
@@ -188,7 +189,8 @@ class Adapters(RankHandle):
             tensors[f"{name}.lora_A.weight"] = layer.lora_A
             tensors[f"{name}.lora_B.weight"] = layer.lora_B
         for name, module in self.saved_modules.items():
-            tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict(keep_vars=True).items()}
+            state = module.state_dict(keep_vars=True)
+            tensors |= {plain_name(f"{name}.{key}"): tensor for key, tensor in state.items()}
         return tensors
 
     def save_also(self, modules: Sequence[str]) -> None:
@@ -227,22 +229,22 @@ class Adapters(RankHandle):
 
     def _remedy(self, name: str) -> str:
         """What to do about a parameter that would not be saved."""
-        module, modules = name.rpartition(".")[0], modules_by_plain_name(self.model)
+        module, modules = name.rpartition(".")[0], modules_in_base(self.model)
         if module and not isinstance(modules[module], Wrapper):
             return f"name its module in modules_to_save of attach, or now in adapters.save_also([{module!r}])"
         return "give it back the values it had, and freeze it with requires_grad_(False)"
 
     def _find_saved_modules(self) -> None:
         """Looks up the modules trained along; `ValueError` if the model has none of a name any more."""
-        modules = modules_by_plain_name(self.model)
+        modules = modules_in_base(self.model)
         for name in self.saved_modules:
-            if plain_name(name) not in modules:
+            if name_in_base(name) not in modules:
                 raise ValueError(f"{name!r} is trained along, and no longer in the model: put it back, or attach again")
-            self.saved_modules[name] = modules[plain_name(name)]
+            self.saved_modules[name] = modules[name_in_base(name)]
 
     def _check_places(self) -> None:
         """Raises `ValueError` if an adapter is no longer where its name says."""
-        modules = modules_by_plain_name(self.model)
+        modules = modules_in_base(self.model)
         for name, layer in self.layers.items():
             place = modules.get(name) or modules.get(name.rpartition(".")[0])  # a part of a fused projection is inside
             if place is None or not any(module is layer for module in place.modules()):
@@ -285,7 +287,8 @@ class Adapters(RankHandle):
         """
         self.check_usable()
         self.check_unmerged("saving")
-        write_adapter(path, self.config, self._to_save(), list(self.saved_modules), self.base)
+        alphas = {name: layer.lora_alpha for name, layer in self.layers.items()}
+        write_adapter(path, self.config, self._to_save(), list(self.saved_modules), self.base, alphas)
 
     def export_peft(
         self, path: str | PathLike[str], rank: int | Mapping[str, int] | None = None, *, serving: bool = False
@@ -330,7 +333,7 @@ class Adapters(RankHandle):
     def _check_exportable(self) -> None:
         """Raises `ValueError` if a PEFT adapter could not hold all of these: PEFT adapts each module by one name."""
         names: dict[nn.Module, str] = {}
-        for name, module in self.model.named_modules(remove_duplicate=False):
+        for name, module in named_modules(self.model, remove_duplicate=False):
             if isinstance(module, Wrapper) and names.setdefault(module, name) != name:
                 raise ValueError(
                     f"cannot export: {names[module]!r} and {name!r} are one module, of which PEFT would adapt one name "
@@ -339,7 +342,7 @@ class Adapters(RankHandle):
 
     def _blocks(self) -> dict[str, Block]:
         """One block for each layer that PEFT would adapt, by name, at the active rank."""
-        return {name: module.block() for name, module in self.model.named_modules() if isinstance(module, Wrapper)}
+        return {name: module.block() for name, module in named_modules(self.model) if isinstance(module, Wrapper)}
 
     def _saved_for_peft(self) -> dict[str, nn.Module]:
         """The modules whose weights a PEFT adapter must hold, by name, so that PEFT gives back what was trained.

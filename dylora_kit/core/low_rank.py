@@ -31,14 +31,14 @@ def new_matrices(
 ) -> tuple[nn.Parameter, nn.Parameter]:
     """lora_A (r, d_in), Gaussian with mean 0 and deviation 1/√d_in, and lora_B (d_out, r), zero.
 
-    They are on the device of `like`, and of its type if that is float32 or float64. Raises `ValueError` for a rank that
-    is not 1 to min(d_in, d_out).
+    They are on the device of `like`, and of its type if that is float32 or float64. A rank may be above d_in or d_out,
+    as in PEFT; raises `ValueError` for one below 1.
 
     >>> A, B = new_matrices(d_in=6, d_out=4, r=3, generator=None, like=torch.zeros(1))
     >>> A.shape, B.shape
     (torch.Size([3, 6]), torch.Size([4, 3]))
     """
-    r = check_rank(r, min(d_in, d_out))
+    r = check_rank(r, None)
     # as PEFT does: adapters of a half-precision or quantised base are trained in float32
     dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
     start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")

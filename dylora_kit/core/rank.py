@@ -13,6 +13,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from dylora_kit.core.names import plain_name
+
 Rank = int | Mapping[str, int] | Tensor
 
 
@@ -119,6 +121,7 @@ class ActiveRank:
             )
 
     def _check_mapping(self, value: Mapping[str, int]) -> dict[str, int]:
+        value = {plain_name(name, self.limits): rank for name, rank in value.items()}
         for name in value:
             self.check_layer(name)
         missing = [name for name in self.limits if name not in value]
@@ -211,8 +214,8 @@ class RankHandle:
         raise NotImplementedError
 
 
-def check_rank(value: Any, r: int, where: str = "") -> int:
-    """`value` as an int from 1 to `r`; `ValueError` with the allowed range for anything else.
+def check_rank(value: Any, r: int | None, where: str = "") -> int:
+    """`value` as an int from 1 to `r`, or from 1 up; `ValueError` with the allowed range for anything else.
 
     Arguments:
         where: goes into the sentence after "rank", such as `" of layer 'query'"`.
@@ -220,14 +223,15 @@ def check_rank(value: Any, r: int, where: str = "") -> int:
     >>> check_rank(torch.tensor(3), r=8)
     3
     """
+    allowed = "1 upwards" if r is None else f"1 to {r}"
     try:
         if isinstance(value, bool) or (isinstance(value, Tensor) and not _holds_integers(value)):
             raise TypeError
         rank = operator.index(value)
     except TypeError:
-        raise ValueError(f"rank{where} must be a whole number from 1 to {r}: got {value!r}") from None
-    if not 1 <= rank <= r:
-        raise ValueError(f"rank {rank}{where} is out of range: expected 1 to {r}")
+        raise ValueError(f"rank{where} must be a whole number from {allowed}: got {value!r}") from None
+    if rank < 1 or (r is not None and rank > r):
+        raise ValueError(f"rank {rank}{where} is out of range: expected {allowed}")
     return rank
 
 

@@ -1,24 +1,17 @@
-"""Which modules of a model are meant by the names a user gives."""
+"""Which modules of a model are meant by the names a user gives, matched as PEFT matches them."""
 
-import difflib
-import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
+from dylora_kit.core.attention import attentions_of
+from dylora_kit.core.blocks import ATTENTION, ChosenBlocks, without_adapter
+from dylora_kit.core.experts import listed
 from dylora_kit.core.fused import ADAPTED, FUSED_NAMES, check_split_known, parts_of
-
-ATTENTION = "attention"  # stands for query and value of every self-attention
-# what architectures call the query and value of an attention
-QUERY_AND_VALUE = (
-    ("query", "value"),
-    ("q_proj", "v_proj"),
-    ("q_lin", "v_lin"),
-    ("query_proj", "value_proj"),
-    ("q", "v"),
-)
-CROSS = ("crossattention", "encoder_attn", "EncDecAttention", "cross_attn")  # what they call cross-attention
+from dylora_kit.core.matching import ALL_LINEAR, check_experts, ends_with, matched_names, matches
+from dylora_kit.core.names import named_modules, plain_name, submodule
 
 
 @dataclass(frozen=True)
@@ -30,49 +23,50 @@ class Target:
     outputs: Sequence[int] = ()
 
 
-def match_targets(model: nn.Module, target_modules: str | Sequence[str], split_fused: bool = True) -> dict[str, Target]:
+def match_targets(
+    model: nn.Module,
+    target_modules: str | Sequence[str],
+    split_fused: bool = True,
+    *,
+    exclude_modules: str | Sequence[str] = (),
+    layers_to_transform: int | Sequence[int] | None = None,
+    layers_pattern: str | Sequence[str] | None = None,
+    modules_to_save: Sequence[str] = (),
+) -> dict[str, Target]:
     """The adapters to make, by name.
 
     Arguments:
-        target_modules, split_fused: as in `attach`.
+        target_modules, split_fused, exclude_modules, layers_to_transform, layers_pattern: as in `attach`.
+        modules_to_save: names that `"all-linear"` leaves out.
 
-    Raises `ValueError` for a name that matches nothing, and `TypeError` for a projection of `nn.MultiheadAttention`.
+    Raises `ValueError` for a name that matches nothing, and `TypeError` for what cannot be adapted, such as a
+    projection of `nn.MultiheadAttention`. Warns of what is meant and gets no adapter.
 
     >>> list(match_targets(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), ["0", "2"]))
     ['0', '2']
     """
     known = _known(model, split_fused)
-    names = list(known)
-    if target_modules == ATTENTION:
-        matched = _attention(model)
-    elif isinstance(target_modules, str):
-        if target_modules == "all-linear":
-            raise ValueError("target_modules='all-linear' is PEFT's alone: list the layers, or give an expression")
-        try:
-            matched = [name for name in names if re.fullmatch(target_modules, name)]
-        except re.error as error:
-            raise ValueError(f"target_modules: {target_modules!r} is no regular expression: {error}") from None
-        if not matched:
-            raise _no_match(model, target_modules)
-    else:
-        if not target_modules:
-            raise ValueError("target_modules is empty: name at least one layer to adapt")
-        for end in target_modules:
-            if not any(ends_with(name, end) for name in names):
-                raise _no_match(model, end)
-        matched = [name for name in names if any(ends_with(name, end) for end in target_modules)]
+    if not isinstance(target_modules, str):
+        target_modules = [plain_name(name, known) for name in target_modules]
+    elif target_modules.lower() == ALL_LINEAR:
+        target_modules = ALL_LINEAR
+    blocks = ChosenBlocks(target_modules, layers_to_transform, layers_pattern)
+    matched = matched_names(model, known, target_modules, blocks, modules_to_save)
+    check_experts(model, target_modules, matched)
     chosen: dict[str, Target] = {}
-    seen: set[tuple[nn.Module, str | None]] = set()
     for name in matched:
-        for adapter, target in _expanded(model, known, name, split_fused).items():
-            parent = model.get_submodule(target.module.rpartition(".")[0])
-            module = model.get_submodule(target.module)
-            if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
-                raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
-            if (module, target.part) not in seen:
-                seen.add((module, target.part))
-                chosen[adapter] = target
-    return chosen
+        chosen |= _expanded(model, known, name, target_modules) if split_fused else {name: known[name]}
+    chosen = _without_excluded(chosen, exclude_modules, known)
+    _check_adaptable(model, chosen)
+    if target_modules == ATTENTION and not (exclude_modules or blocks.indices):
+        lacking = without_adapter(model, [target.module for target in chosen.values()], list(attentions_of(model)))
+        if lacking:
+            warnings.warn(
+                f"target_modules='attention' finds no query and value of a self-attention in {listed(lacking, 8)}, "
+                "which get no adapter",
+                stacklevel=3,
+            )
+    return _each_once(model, chosen)
 
 
 def by_module(targets: Mapping[str, Target]) -> dict[str, dict[str, Sequence[int]]]:
@@ -88,7 +82,7 @@ def by_module(targets: Mapping[str, Target]) -> dict[str, dict[str, Sequence[int
 def _known(model: nn.Module, split_fused: bool) -> dict[str, Target]:
     """Every name that can be matched: modules, and the parts of fused projections."""
     known: dict[str, Target] = {}
-    for name, _ in model.named_modules(remove_duplicate=False):
+    for name, _ in named_modules(model, remove_duplicate=False):
         if not name:
             continue
         known[name] = Target(name)
@@ -97,51 +91,59 @@ def _known(model: nn.Module, split_fused: bool) -> dict[str, Target]:
     return known
 
 
-def _expanded(model: nn.Module, known: Mapping[str, Target], name: str, split_fused: bool) -> dict[str, Target]:
-    """A matched name; for a fused projection the parts that are adapted by default."""
-    if not split_fused or known[name].part is not None:
+def _expanded(model: nn.Module, known: Mapping[str, Target], name: str, target_modules: object) -> dict[str, Target]:
+    """A matched name; for a fused projection its parts: all of them for "all-linear", else those of `ADAPTED`."""
+    fused = name.rpartition(".")[2] in FUSED_NAMES
+    if known[name].part is not None or not (fused or target_modules == ATTENTION):
         return {name: known[name]}
     check_split_known(model, name)
-    parts = {f"{name}.{part}": known[f"{name}.{part}"] for part in ADAPTED if f"{name}.{part}" in known}
-    return parts or {name: known[name]}
+    parts = {part: f"{name}.{part}" for part in parts_of(model, name) or {}}
+    adapted = {key: known[key] for part, key in parts.items() if target_modules == ALL_LINEAR or part in ADAPTED}
+    return adapted or {name: known[name]}
 
 
-def _attention(model: nn.Module) -> list[str]:
-    """The names of query and value of every self-attention of the encoder and the decoder."""
-    names: list[str] = []
-    for name, module in model.named_modules():
-        if any(part in CROSS for part in name.split(".")) or getattr(module, "is_cross_attention", False):
-            continue
-        children = dict(module.named_children())
-        pairs = [pair for pair in QUERY_AND_VALUE if all(is_linear(children.get(child)) for child in pair)]
-        fused = [child for child, layer in children.items() if child in FUSED_NAMES and is_linear(layer)]
-        names += [f"{name}.{child}" if name else child for child in (*(pairs[0] if pairs else ()), *fused)]
-    if not names:
-        raise ValueError(
-            "target_modules='attention' finds no query and value here: name the layers to adapt, "
-            f"such as {_linear_ends(model)[:4]}"
-        )
-    return names
+def _without_excluded(
+    chosen: Mapping[str, Target], exclude_modules: str | Sequence[str], known: Mapping[str, Target]
+) -> dict[str, Target]:
+    """The targets that are not excluded, by an expression for whole names or by the ends of names."""
+    excluded: set[str] = set()
+    for end in [exclude_modules] if isinstance(exclude_modules, str) else exclude_modules:
+        names = {name: {name, target.module} for name, target in chosen.items()}
+        if isinstance(exclude_modules, str):
+            here = {key for key in names if any(matches(end, name, "exclude_modules") for name in names[key])}
+        else:
+            here = {key for key in names if any(ends_with(name, plain_name(end, known)) for name in names[key])}
+        if end and not here:
+            warnings.warn(f"exclude_modules: {end!r} excludes none of the targets", stacklevel=4)
+        excluded |= here
+    if excluded.issuperset(chosen):
+        raise ValueError(f"exclude_modules={exclude_modules!r} excludes all targets: nothing is left to adapt")
+    return {name: target for name, target in chosen.items() if name not in excluded}
 
 
-def is_linear(module: nn.Module | None) -> bool:
-    """Whether a module is of a kind that an adapter can be added to: `nn.Linear`, or transformers' `Conv1D`."""
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+def _check_adaptable(model: nn.Module, chosen: Mapping[str, Target]) -> None:
+    """Raises `TypeError` for a target whose adapter would never run."""
+    for name, target in chosen.items():
+        outer, _, child = target.module.rpartition(".")
+        parent = submodule(model, outer)
+        module = parent._modules[child]
+        if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
+            raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
+        if module is not submodule(model, target.module):
+            raise TypeError(f"cannot adapt {name!r}: it is compiled or wrapped by itself: attach first")
 
 
-def _linear_ends(model: nn.Module) -> list[str]:
-    """The last parts of the names of all linear layers, each once."""
-    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module)})
-
-
-def _no_match(model: nn.Module, target: str) -> ValueError:
-    """The error for a target that matches nothing, with close names and the names of all linear layers."""
-    ends = _linear_ends(model)
-    close = difflib.get_close_matches(target.rpartition(".")[2], ends, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-    if any(ends_with(name, target) for name, _ in model.named_modules()):
-        hint = f"a string is an expression for whole names, did you mean [{target!r}]? "
-    return ValueError(f"target_modules: {target!r} matches no module: {hint}linear layers here: {', '.join(ends)}")
+def _each_once(model: nn.Module, chosen: Mapping[str, Target]) -> dict[str, Target]:
+    """The targets without those that are the same module under another name."""
+    once: dict[tuple[nn.Module, str | None], str] = {}
+    for name, target in chosen.items():
+        once.setdefault((submodule(model, target.module), target.part), name)
+    for module, part in once:
+        if part is not None and (module, None) in once:
+            raise ValueError(
+                f"{once[module, part]!r} is a part of {once[module, None]!r}, which is a target too: choose one"
+            )
+    return {name: chosen[name] for name in once.values()}
 
 
 def unfused_targets(model: nn.Module, target_modules: str | Sequence[str], method: str) -> dict[str, nn.Module]:
@@ -152,7 +154,7 @@ def unfused_targets(model: nn.Module, target_modules: str | Sequence[str], metho
             raise ValueError(
                 f"{target.module!r} is several projections in one: {method} here takes plain linear layers only"
             )
-    return {name: model.get_submodule(name) for name in targets}
+    return {name: submodule(model, name) for name in targets}
 
 
 def saved_by_peft(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
@@ -161,7 +163,7 @@ def saved_by_peft(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module
     >>> list(saved_by_peft(nn.ModuleDict({"pre_classifier": nn.Linear(6, 5)}), ["classifier"]))
     ['pre_classifier']
     """
-    return {name: module for name, module in model.named_modules() if name and any(name.endswith(end) for end in names)}
+    return {name: module for name, module in named_modules(model) if name and any(name.endswith(end) for end in names)}
 
 
 def holders_of_same_weights(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -170,7 +172,7 @@ def holders_of_same_weights(model: nn.Module, modules: Mapping[str, nn.Module]) 
     inside = {module for outer in modules.values() for module in outer.modules()}
     return {
         name: module
-        for name, module in model.named_modules()
+        for name, module in named_modules(model)
         if module not in inside and any(parameter in parameters for parameter in module.parameters(recurse=False))
     }
 
@@ -187,25 +189,16 @@ def match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: Seque
         raise ValueError(f"modules_to_save must be a list of names, such as [{modules_to_save!r}]")
     saved: dict[str, nn.Module] = {}
     for end in modules_to_save:
-        matches = {name: module for name, module in model.named_modules() if name and ends_with(name, end)}
-        if not matches:
+        fitting = {name: module for name, module in named_modules(model) if name and ends_with(name, end)}
+        if not fitting:
             outermost = ", ".join(name for name, _ in model.named_children())
             raise ValueError(f"modules_to_save: {end!r} matches no module: the outermost ones are {outermost}")
-        saved.update(matches)
+        saved.update(fitting)
     for name in saved:
         inside = [target for target in targets if target == name or target.startswith(f"{name}.")]
         if inside:
             raise ValueError(f"{inside[0]!r} is both a target and in modules_to_save ({name!r}): choose one")
     return saved
-
-
-def ends_with(name: str, end: str) -> bool:
-    """Whether a dotted name is `end`, or ends with it at a dot.
-
-    >>> ends_with("layer.0.query", "query"), ends_with("layer.0.subquery", "query")
-    (True, False)
-    """
-    return name == end or name.endswith(f".{end}")
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -11,6 +11,9 @@ from torch import nn
 from dylora_kit.core.modes import evaluating
 from dylora_kit.core.rank import RankHandle
 from dylora_kit.evaluation.metrics import LOWER_IS_BETTER, metric_named
+from dylora_kit.evaluation.next_token import shifted
+from dylora_kit.evaluation.sweep import FORWARD, Forward
+from dylora_kit.training.batches import as_batch, call, on_device
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +59,7 @@ def smallest_rank(frame: "pd.DataFrame", *, tolerance: float = 0.01) -> Choice:
             `bootstrap` of one model.
         tolerance: how much worse than the best is good enough, in the metric's own unit.
 
-    A rank whose value is not a number for some seed is not chosen. Raises `ValueError` if none is left, and for a frame
+    A rank whose value is not finite for some seed is not chosen. Raises `ValueError` if none is left, and for a frame
     with several metrics or methods.
 
     >>> import pandas as pd
@@ -122,7 +125,7 @@ def _chosen(frame: "pd.DataFrame", rule: Callable[[dict[int, float], int], list[
     sign = -1.0 if str(frame["metric"].iloc[0]).lower() in LOWER_IS_BETTER else 1.0
     # a sweep without a seed counts as one seed
     table = frame.assign(seed=frame["seed"].fillna(-1)).pivot(index="seed", columns="rank", values="value")
-    table = sign * table.loc[:, table.notna().all()].sort_index(axis=1)
+    table = sign * table.loc[:, np.isfinite(table).all()].sort_index(axis=1)
     if table.empty:
         raise ValueError("no rank has a value for every seed: look at what the sweep found")
 
@@ -145,6 +148,7 @@ def bootstrap(
     metric: str = "accuracy",
     resamples: int = 200,
     seed: int = 0,
+    shift: bool = False,
 ) -> "pd.DataFrame":
     """A sweep's frame in which each "seed" is a resampling of the examples, the same ones at every rank.
 
@@ -153,6 +157,8 @@ def bootstrap(
     Arguments:
         outputs, labels: what `predict` returns.
         metric: a name of `METRICS`.
+        shift: whether the logits at a token are compared with the label of the next one, as causal language models
+            need it.
 
     A rank with outputs that are not finite has no value. Raises `ValueError` for an unknown metric.
 
@@ -163,6 +169,9 @@ def bootstrap(
     import pandas as pd
 
     score = metric_named(metric)
+    if shift:
+        outputs = {rank: shifted(values, labels)[0] for rank, values in outputs.items()}
+        labels = labels[:, 1:]
     finite = {rank: bool(np.isfinite(values).all()) for rank, values in outputs.items()}
     rng, rows = np.random.default_rng(seed), []
     for number in range(resamples):
@@ -179,23 +188,29 @@ def parameters(adapters: RankHandle) -> dict[int, int]:
     return {rank: adapters.num_parameters(rank) for rank in range(1, adapters.r + 1)}
 
 
-def latency(model: nn.Module, adapters: RankHandle, batch: Mapping[str, Any], *, repeats: int = 20) -> dict[int, float]:
+def latency(
+    model: nn.Module, adapters: RankHandle, batch: Any, *, repeats: int = 20, forward: Forward | None = None
+) -> dict[int, float]:
     """Seconds that a forward pass of a batch takes at each rank: lower quartiles, the ranks taking turns.
 
     What else runs on the machine only adds time, so the lower quartile says more than the median.
+
+    Arguments:
+        batch: a dict of tensors or lists (n, …), such as `data[:8]` of a `datasets.Dataset`, or a list of examples.
+        forward: as in `sweep`.
     """
     import time
 
     times: dict[int, list[float]] = {rank: [] for rank in range(1, adapters.r + 1)}
     device = next(model.parameters()).device
-    inputs = {key: value.to(device) for key, value in batch.items()}
+    inputs = on_device(as_batch(batch), device)
     with evaluating(model):
         for repeat in range(repeats + 1):
             for rank, seconds in times.items():
                 with adapters.at(rank):
                     _wait(device)
                     start = time.perf_counter()
-                    model(**inputs)
+                    _ = forward(model, dict(inputs)) if forward else call(model, inputs, FORWARD)
                     _wait(device)
                     if repeat:  # the first round warms up
                         seconds.append(time.perf_counter() - start)

@@ -6,5 +6,6 @@ In reading order:
 - `peft_layers`: the LoRA layers of a PEFT model, nested in place
 - `trainer`: a callback for `transformers.Trainer`
 
-Writing an adapter for PEFT is `adapters.export_peft`; the file format is in `storage.peft_files`.
+To write an adapter for PEFT, call `export_peft` on the handle that `attach` returns (`core.handle`);
+`storage.peft_files` writes the files.
 """

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.adapters import attach_quietly, warn_of_other_base
+from dylora_kit.core.attention import is_linear
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.layer import sizes_of
-from dylora_kit.core.targets import is_linear, saved_by_peft
+from dylora_kit.core.targets import saved_by_peft
 from dylora_kit.storage.adapter_files import WEIGHTS, layers_of
 from dylora_kit.storage.peft_files import alpha_of, read_peft_adapter
 

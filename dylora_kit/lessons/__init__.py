@@ -2,9 +2,9 @@
 
 In reading order:
 
-- `exercise`: what an exercise is, and how an answer is judged
+- `exercise`: what all exercises share: running an answer and comparing it
 - `sandbox`: the tiny model on which a student's training step runs
-- `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`: the exercises
+- `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`: the exercises, with typical mistakes and hints
 - `repository_address`: where the repository is, for badges and setup cells
 """
 

@@ -7,5 +7,5 @@ In reading order:
 - `expressions`: regular expressions of a file, with a bound on the time they take
 - `base_model`: what files say of the model under an adapter
 - `adapter_files`: the adapters of this kit
-- `peft_files`: ordinary LoRA adapters of PEFT
+- `peft_files`: ordinary LoRA adapters of PEFT, written and read
 """

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from torch import Tensor
@@ -25,10 +26,20 @@ FIELDS: dict[str, tuple[type, ...]] = {  # the arguments of `attach`, and their 
     "modules_to_save": (list,),
     "rank_pattern": (dict,),
     "split_fused": (bool,),
+    "exclude_modules": (str, list),
+    "layers_to_transform": (int, list, NoneType),
+    "layers_pattern": (str, list, NoneType),
+    "alpha_pattern": (dict,),
 }
-EXPRESSIONS = {"target_modules", "exclude_modules", "rank_pattern", "alpha_pattern"}  # fields that may hold some
+DEFAULTS: dict[str, Any] = {  # fields that files may lack, and the value they were written under
+    "split_fused": True,
+    "exclude_modules": [],
+    "layers_to_transform": None,
+    "layers_pattern": None,
+    "alpha_pattern": {},
+}
+EXPRESSIONS = {"target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern"}  # may hold some
 CONFIG_HASH, FINGERPRINT = "config", "base"  # in the header of the tensors' file
-DEFAULTS = {"split_fused": True}  # fields that older files lack, and the value they were written under
 
 
 def write_adapter(
@@ -36,7 +47,8 @@ def write_adapter(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     modules_to_save: Sequence[str],
-    base: BaseModel,
+    base: BaseModel | None = None,
+    alphas: Mapping[str, float] | None = None,
 ) -> None:
     """Writes adapters at their full rank, and the modules trained along, into a folder: both files or neither.
 
@@ -48,26 +60,30 @@ def write_adapter(
         tensors: `{layer}.lora_A.weight` (r, d_in) and `{layer}.lora_B.weight` (d_out, r) of each layer, and whatever
             was trained along, or moved, such as the running statistics of a normalisation.
         modules_to_save: the whole names of the modules that were trained along.
+        base: the model under the adapters, by which another one is told from it.
+        alphas: the α of each layer, where it may be another than the config's `lora_alpha`.
 
     Raises `ValueError` for a value that is not finite.
     """
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in layers_of(tensors)}
+    pattern = {pattern_of(name): alpha for name, alpha in (alphas or {}).items() if alpha != config["lora_alpha"]}
     content = {
         "peft_type": "LORA",
-        **opened_as(base, modules_to_save),
+        **(opened_as(base, modules_to_save) if base else {}),
         "r": config["r"],
         "lora_alpha": config["lora_alpha"],
         "lora_dropout": config["lora_dropout"],
         "target_modules": list(ranks),
         "modules_to_save": list(modules_to_save) or None,
         "rank_pattern": {pattern_of(name): r for name, r in ranks.items() if r != config["r"]},
+        **({"alpha_pattern": pattern} if pattern else {}),
         "use_rslora": config["scaling"] == "alpha/sqrt(b)",
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
         "dylora": config,
     }
-    write_config_and_weights(Path(path), content, tensors, base.fingerprint)
+    write_config_and_weights(Path(path), content, tensors, base.fingerprint if base else {})
 
 
 def read_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], Origin]:
@@ -203,25 +219,30 @@ def _checked_config(config: Any, folder: Path) -> dict[str, Any]:
         check_type(config[key], types, f"{folder / CONFIG} gives {key}")
     for key in EXPRESSIONS & config.keys():
         value, where = config[key], f"{folder / CONFIG} gives {key}"
-        if isinstance(value, str | dict):  # a list holds the ends of names
-            check_expressions([value] if isinstance(value, str) else value, where, ends=isinstance(value, dict))
+        if isinstance(value, str | dict) or (value and key == "layers_pattern"):  # other lists hold the ends of names
+            check_expressions([value] if isinstance(value, str) else value, where, ends=key != "target_modules")
     return config
 
 
 def check_type(value: Any, types: tuple[type, ...], where: str) -> None:
     """Raises `ValueError` for a value of a file that is of another type.
 
-    In lists there must be text, in dicts whole numbers or numbers by name.
+    In lists there must be text, or whole numbers where one may stand instead; in dicts numbers by name.
 
     >>> check_type(["up", 0], (str, list), "the file gives target_modules")
     Traceback (most recent call last):
     ...
     ValueError: the file gives target_modules = ['up', 0]: expected str or list of names
     """
-    kinds = {list: "list of names", dict: "names with numbers", type(None): "null"}
+    inside = int if int in types else str
+    kinds = {
+        list: "list of names" if inside is str else "list of whole numbers",
+        dict: "names with numbers",
+        type(None): "null",
+    }
     fits = isinstance(value, types) and not (isinstance(value, bool) and bool not in types)
     if isinstance(value, list):
-        fits = fits and all(isinstance(element, str) for element in value)
+        fits = fits and all(type(element) is inside for element in value)
     if isinstance(value, dict):
         fits = fits and all(type(element) in (int, float) for element in value.values())
     if not fits:

@@ -6,7 +6,7 @@ In reading order:
 - `glue_sources`: the rows of GLUE tasks, from files or from the hub
 - `glue`: the eight tasks of the paper's Table 2
 - `world`: the six tasks of the small English world, read from `data/world/`
-- `describe`: what a causal model writes of the world's facts, and how good it is
+- `describe`: scores the descriptions that a causal model writes of the world's facts
 """
 
 from collections.abc import Callable

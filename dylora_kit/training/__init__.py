@@ -2,12 +2,13 @@
 
 In reading order:
 
+- `batches`: from a dataset to what a model is called with
 - `sampling`: how the rank b of a step is drawn (p_B)
 - `objectives`: individual, summation and mixed loss, as ranks and weights
-- `row_update`: which rows the gradients reach, and AdamW on them alone
-- `optim`: AdamW that updates the rows of Algorithm 1 and no others
+- `row_update`: decides which rows a step updates, and does AdamW on them
+- `optim`: the optimizer that a user makes, `NestedAdamW`
 - `data_fingerprint`: what a checkpoint remembers of the training data
 - `checkpoint`: what a training needs to go on where it stopped
-- `run_settings`: what a training is asked for, checked before it starts
-- `loop`: the training itself
+- `run_settings`: the arguments of a training, checked before it starts
+- `loop`: `train`, to be read beside Algorithm 1
 """

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dylora_kit.core.names import plain_name, unwrapped
 from dylora_kit.storage.files import read_tensors, tensors_as_bytes, write_files
 from dylora_kit.training.sampling import RankSampler
 
@@ -27,13 +28,15 @@ class Row(NamedTuple):
 
 def trained_and_buffers(model: nn.Module) -> dict[str, Tensor]:
     """A model's trained parameters, adapters that are frozen at present, and saved buffers, by name in a checkpoint."""
+    model = unwrapped(model)
     trained = {
-        f"model.{name}": p
+        f"model.{plain_name(name)}": p
         for name, p in model.named_parameters()
         if p.requires_grad or name.rpartition(".")[2] in ("lora_A", "lora_B")
     }
     persistent = model.state_dict()  # without buffers that a model makes anew, such as masks of −∞
-    return trained | {f"buffer.{name}": buffer for name, buffer in model.named_buffers() if name in persistent}
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    return trained | {f"buffer.{plain_name(name)}": buffer for name, buffer in buffers.items()}
 
 
 @dataclass
@@ -84,6 +87,7 @@ class Checkpoint:
         has changed then.
         """
         tensors, saved_settings = read_tensors(self.path)
+        tensors = self._named_as_here(tensors)
         self._check_settings(saved_settings)
         self._check_weights(tensors)
         self.optimizer.load_state_dict(self._optimizer_state(tensors))
@@ -102,6 +106,16 @@ class Checkpoint:
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def _named_as_here(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's tensors, without what `torch.compile` or a wrapper put into names when an older one was written."""
+        weights = trained_and_buffers(self.model)
+        known = {kind: {name.removeprefix(kind) for name in weights} for kind in ("model.", "buffer.")}
+        return {
+            kind + plain_name(name.removeprefix(kind), known.get(kind, ())) if kind in known else name: tensor
+            for name, tensor in tensors.items()
+            for kind in [name.partition(".")[0] + "."]
+        }
 
     def _check_settings(self, saved: Any) -> None:
         """Raises `ValueError` for the first setting in which the saved run and this one differ."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dylora_kit.core.modes import modes_kept
 from dylora_kit.core.rank import Rank, RankHandle
 from dylora_kit.progress import progress_bar
+from dylora_kit.training.batches import Batch, Collate, arguments, call, check_data, on_device, own_loss, stacked
 from dylora_kit.training.checkpoint import Checkpoint, Row
 from dylora_kit.training.objectives import Objective, individual_loss, repeated, size_of, weighted
 from dylora_kit.training.run_settings import RunSettings, checked_folder, checked_optimizer
@@ -22,7 +23,6 @@ from dylora_kit.training.sampling import RankSampler
 if TYPE_CHECKING:
     import pandas as pd
 
-Batch = dict[str, Any]
 Loss = Callable[[nn.Module, Batch], Tensor]
 
 
@@ -43,7 +43,7 @@ def train(
     warmup: float = 0.06,
     max_grad_norm: float | None = None,
     seed: int = 0,
-    collate: Callable[[list[Any]], Batch] | None = None,
+    collate: Collate | None = None,
     loss: Loss | None = None,
     on_step: Callable[[int], None] | None = None,
     checkpoint: str | Path | None = None,
@@ -59,13 +59,14 @@ def train(
 
     Arguments:
         adapters: the handle from `attach` or `load`, or another `RankHandle`, such as an autoencoder's code.
-        train_data: a map-style dataset of dicts.
+        train_data: a map-style dataset of dicts, such as a `datasets.Dataset` or a list. A column `label` is passed on
+            as `labels`.
         sampler: draws b.
         objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `summation_in_one`, `mixed_loss`, or your own.
         gradient_accumulation: micro-batches of `batch_size` per optimizer step.
         optimizer: default is `NestedAdamW(adapters)` with `lr` (1e-3) and `weight_decay` (0).
         schedule: `"linear"` (warm up over the first `warmup` of the steps, then down to 0) or `"constant"`.
-        collate: makes a batch of a list of examples; default is torch's.
+        collate: makes a batch of a list of examples; default stacks each column, whose examples need one length.
         loss: `(model, batch) → scalar`, or one value per example, of which the mean is taken; default is
             `model(**batch).loss`.
         on_step: called with the number of finished steps.
@@ -87,6 +88,7 @@ def train(
     >>> len(train(model, adapters, data, sampler=sampler, steps=3, batch_size=2, loss=loss, progress=False))
     3
     """
+    check_data(train_data, "the training data is empty")
     settings = RunSettings(
         steps, batch_size, gradient_accumulation, schedule, warmup, max_grad_norm, seed, checkpoint_every
     )
@@ -98,6 +100,8 @@ def train(
     with _state_kept(model, adapters, optimizer), _random_state_kept(seed, run.device):
         rows = saved.read() if resume else []  # the steps that are done
         batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
+        if len(rows) < steps:
+            batches = _first_checked(batches, model if loss is None else None)
         model.train()
         with progress_bar(steps, "training", show=progress, initial=len(rows)) as bar:
             for number in range(len(rows), steps):
@@ -138,7 +142,7 @@ class _Run:
 
         total, ranks = 0.0, list[Rank]()
         for batch in islice(batches, self.settings.gradient_accumulation):
-            batch = {key: value.to(self.device) for key, value in batch.items()}
+            batch = on_device(batch, self.device)
             # The individual loss has one term, the whole batch at rank b; other objectives may have several.
             for weight, rank in self.objective(b, self.sampler, size_of(batch)):
                 # Forward at that rank: its first rows of lora_A, its first columns of lora_B (Eq. 7).
@@ -178,8 +182,8 @@ class _Run:
 
 
 def _model_loss(model: nn.Module, batch: Batch) -> Tensor:
-    loss: Tensor = model(**batch).loss
-    return loss
+    otherwise = "pass loss=…, a function (model, batch) → loss"
+    return own_loss(call(model, batch, otherwise), batch, otherwise)
 
 
 def _common_rank(ranks: list[Rank]) -> int | None:
@@ -228,18 +232,13 @@ def _random_state_kept(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _batches(
-    data: Any, batch_size: int, seed: int, skip: int, collate: Callable[[list[Any]], Batch] | None
-) -> Iterator[Batch]:
+def _batches(data: Any, batch_size: int, seed: int, skip: int, collate: Collate | None) -> Iterator[Batch]:
     """Endless batches of `batch_size` examples in an order that follows from the seed.
 
     Each epoch is a new permutation, whose last examples are left out if they do not fill a batch. The first `skip`
-    batches are passed over without being read. Raises `ValueError` for data that is empty.
+    batches are passed over without being read.
     """
     from torch.utils.data import DataLoader
-
-    if len(data) == 0:
-        raise ValueError("the training data is empty")
 
     def order() -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(seed)
@@ -250,5 +249,17 @@ def _batches(
                     yield indices.tolist()
 
     batches: Any = islice(order(), skip, None)
-    loader: Any = DataLoader(data, batch_sampler=batches, collate_fn=collate, generator=torch.Generator())
+    loader: Any = DataLoader(data, batch_sampler=batches, collate_fn=collate or stacked, generator=torch.Generator())
     return iter(loader)
+
+
+def _first_checked(batches: Iterator[Batch], model: nn.Module | None) -> Iterator[Batch]:
+    """The same batches, the first of which is made at once: one that does not fit is refused before a rank is drawn.
+
+    Arguments:
+        model: what is called with the batches; None if a loss of the user's own takes them.
+    """
+    first = next(batches)
+    if model is not None:
+        arguments(model, on_device(first, torch.device("cpu")))
+    return chain([first], batches)

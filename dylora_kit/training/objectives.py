@@ -8,6 +8,7 @@ is run k times over, as one. A weight may be a tensor with one weight per exampl
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,28 +66,40 @@ def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[floa
     return [(1.0, sampler.draw_many(batch_size))]
 
 
-def size_of(batch: Mapping[str, Tensor]) -> int:
-    """How many examples a batch has.
+def size_of(batch: Mapping[str, Any]) -> int:
+    """How many examples a batch has: the length of its first column that has one.
 
-    >>> size_of({"labels": torch.tensor([0, 1])})
-    2
+    >>> size_of({"labels": torch.tensor([0, 1])}), size_of({"return_loss": True, "text": ["a", "b", "c"]})
+    (2, 3)
     """
-    return len(next(iter(batch.values())))
+    lengths = (len(value) for value in batch.values() if _has_length(value))
+    size = next(lengths, None)
+    if size is None:
+        raise ValueError("a batch has no column with one entry per example: collate=… must give a dict of tensors")
+    return size
 
 
-def repeated(batch: dict[str, Tensor], rank: Rank) -> dict[str, Tensor]:
+def repeated(batch: dict[str, Any], rank: Rank) -> dict[str, Any]:
     """The batch k times over if there are k ranks for each of its examples; else the batch as it is.
 
-    >>> repeated({"labels": torch.tensor([0, 1])}, torch.tensor([1, 1, 2, 2]))
-    {'labels': tensor([0, 1, 0, 1])}
+    >>> repeated({"labels": torch.tensor([0, 1]), "text": ["a", "b"]}, torch.tensor([1, 1, 2, 2]))
+    {'labels': tensor([0, 1, 0, 1]), 'text': ['a', 'b', 'a', 'b']}
     """
     n = size_of(batch)
     if not isinstance(rank, Tensor) or rank.dim() != 1 or len(rank) == n or len(rank) % n:
         return batch  # if the length does not fit, the layers raise
     times = len(rank) // n
     return {
-        key: torch.cat([value] * times) if value.dim() and len(value) == n else value for key, value in batch.items()
+        name: _times(value, times) if _has_length(value) and len(value) == n else value for name, value in batch.items()
     }
+
+
+def _has_length(value: Any) -> bool:
+    return value.dim() > 0 if isinstance(value, Tensor) else isinstance(value, list | tuple)
+
+
+def _times(value: Any, times: int) -> Any:
+    return torch.cat([value] * times) if isinstance(value, Tensor) else list(value) * times
 
 
 def weighted(loss: Tensor, weight: float | Tensor) -> Tensor:

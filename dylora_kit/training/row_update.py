@@ -114,12 +114,9 @@ class Stack:
         for position, index in enumerate(members):
             p, moved = self.params[index].detach(), mask[position]
             p.copy_(torch.where(moved, p * shrinkage - change[position], p))
-        for stack, new, keep in (
-            (self.exp_avg, mean, mask),
-            (self.exp_avg_sq, square, mask),
-            (self.steps, steps, None),
-        ):
-            stack[members] = new if keep is None else torch.where(keep, new, stack[members])
+        self.steps[members] = steps
+        for stack, new in ((self.exp_avg, mean), (self.exp_avg_sq, square)):
+            stack[members] = torch.where(mask, new, stack[members])
 
     def _update(
         self, group: dict[str, Any], steps: Tensor, mean: Tensor, square: Tensor, grads: Tensor, rows: slice

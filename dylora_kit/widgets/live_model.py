@@ -13,6 +13,7 @@ from torch import Tensor
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
 from dylora_kit.evaluation.metrics import METRICS
+from dylora_kit.evaluation.next_token import named_causal, per_token, shifted
 from dylora_kit.evaluation.ordering import scores
 from dylora_kit.evaluation.sweep import predict
 from dylora_kit.widgets.svg_cards import Example, Layer
@@ -88,7 +89,7 @@ class LiveModel:
                 self.handle.model, self.handle, self._data, ranks=ranks, collate=self.collate
             )
             values = {
-                rank: METRICS[self._metric](output, self.labels) if np.isfinite(output).all() else float("nan")
+                rank: self._measured(output) if np.isfinite(output).all() else float("nan")
                 for rank, output in outputs.items()
             }
             first_outputs = {rank: output[: self._shown].copy() for rank, output in outputs.items()}
@@ -96,6 +97,11 @@ class LiveModel:
             if len(self._states) > KEPT:
                 del self._states[next(iter(self._states))]
         self._answers = self._states[weights]
+
+    def _measured(self, outputs: np.ndarray) -> float:
+        """The metric of outputs for the labels of the data."""
+        causal = per_token(outputs, self.labels) and named_causal(self.handle.model)
+        return METRICS[self._metric](*(shifted(outputs, self.labels) if causal else (outputs, self.labels)))
 
     def examples(self, rank: int, inputs: Sequence[str], classes: Sequence[str] = ()) -> list[Example]:
         """The first examples with what the model predicts at a rank.

@@ -580,10 +580,16 @@ def test_a_plain_copy_of_the_state_dict_moves_a_layer_to_another():
 
 
 @pytest.mark.parametrize(("d_in", "d_out"), [(3, 11), (11, 3)])
-def test_a_rank_above_the_layers_smaller_side_is_refused(d_in, d_out):
-    with pytest.raises(ValueError, match="rank 4 is out of range: expected 1 to 3"):
-        dk.DyLoRALinear(nn.Linear(d_in, d_out), r=4)
-    assert dk.DyLoRALinear(nn.Linear(d_in, d_out), r=3).r == 3
+@pytest.mark.parametrize("b", [1, 3, 12])
+def test_a_rank_above_the_layers_sides_is_as_any_other(d_in, d_out, b):
+    made = layer(12, d_in, d_out)
+    assert (made.lora_A.shape, made.lora_B.shape) == ((12, d_in), (d_out, 12))
+    made.rank = b
+    x = torch.randn(5, d_in, dtype=torch.float64)
+    plain = nn.functional.linear(x, made.weight, made.bias) + 16 / b * x @ made.lora_A[:b].T @ made.lora_B[:, :b].T
+    torch.testing.assert_close(made(x), plain, rtol=1e-12, atol=1e-12)
+    made(x).sum().backward()
+    assert made.lora_A.grad.abs().amax(1).ne(0).tolist() == [row < b for row in range(12)]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from toys import R, adapted, examples, state_of, toy
 
 import dylora_kit as dk
 from dylora_kit.evaluation import rank_per_layer
+from dylora_kit.evaluation.next_token import Shift
 
 
 @pytest.mark.parametrize("b", range(1, R + 1))
@@ -133,4 +134,6 @@ def test_the_loss_of_each_part_is_its_mean_whatever_the_batches() -> None:
         with torch.no_grad():
             expected.append(model.eval()(**batch).loss.item())
     for batch_size in (1, 3, 256):
-        assert rank_per_layer._losses(model, data, batch_size, None) == pytest.approx(expected, abs=1e-5)
+        losses = rank_per_layer._losses_of_parts(model, data, batch_size, None, Shift(model))
+        assert losses.of_parts == pytest.approx(expected, abs=1e-5)
+        assert losses.counted.tolist() == [4] * 6 + [3] * 2

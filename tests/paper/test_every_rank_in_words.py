@@ -26,17 +26,17 @@ SMALL = {"steps": 2, "batch_size": 4}
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home with a small world and two hardly trained models."""
-    found = tmp_path_factory.mktemp("home")
+    folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DYLORA_KIT_HOME", str(found))
+        patch.setenv("DYLORA_KIT_HOME", str(folder))
         patch.setattr(pretrain_language, "READ", 400)
         patch.setattr(corpus, "test_texts", frozenset)
         patch.setattr(world, "VALIDATION", 8)
-        build_world(found / "data" / "world", train=24, test=12)
+        build_world(folder / "data" / "world", train=24, test=12)
         for name, settings in pretrain_language.PRETRAINING.items():
             patch.setitem(pretrain_language.PRETRAINING, name, settings | SMALL | {"steps": 4})
             backbones.pretrain(name, progress=False)
-        yield found
+        yield folder
 
 
 @pytest.mark.parametrize("name", ["entailment", "similarity"])
@@ -59,20 +59,17 @@ def test_descriptions_are_scored_by_what_the_model_writes() -> None:
 
 
 def test_a_batch_of_texts_is_written_as_each_would_be_alone() -> None:
-    model, words, rows = (
-        backbones.load("world-gpt2"),
-        backbones.tokenizer("world-gpt2"),
-        world.texts("describe")["test"],
-    )
-    together = write(model, words, rows[:3])
-    assert together == [write(model, words, [row])[0] for row in rows[:3]]
+    model, tokenizer = backbones.load("world-gpt2"), backbones.tokenizer("world-gpt2")
+    rows = world.texts("describe")["test"]
+    together = write(model, tokenizer, rows[:3])
+    assert together == [write(model, tokenizer, [row])[0] for row in rows[:3]]
 
 
 def test_a_long_prompt_leaves_the_positions_that_there_are() -> None:
-    model, words = backbones.load("world-gpt2"), backbones.tokenizer("world-gpt2")
+    model, tokenizer = backbones.load("world-gpt2"), backbones.tokenizer("world-gpt2")
     long = {"first": "the " * 90}
-    assert pretrain_language.LENGTH - 60 < len(words(prompt_of(long))["input_ids"]) < pretrain_language.LENGTH
-    assert len(write(model, words, [long])) == 1
+    assert pretrain_language.LENGTH - 60 < len(tokenizer(prompt_of(long))["input_ids"]) < pretrain_language.LENGTH
+    assert len(write(model, tokenizer, [long])) == 1
 
 
 def test_texts_that_say_the_facts_have_no_slot_errors_and_others_have() -> None:

@@ -7,7 +7,10 @@ In reading order:
 
 - `scene`: what the explorer's cards are drawn from, as numbers
 - `shapes`: text, boxes and markers
-- `bars`, `curves`, `matrices`, `pictures`, `texts`: the cards
+- `curves`: the metric by rank
+- `matrices`: the factors in use, the singular values, the ordering
+- `pictures`, `texts`: predictions of images, reconstructions; predictions of texts
+- `bars`: a bar for each of several things, as dials show
 """
 
 from collections.abc import Callable, Sequence
