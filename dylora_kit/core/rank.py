@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Rank = int | Mapping[str, int] | Tensor
+FOLDED, UNKNOWN = -1, -2  # in place of an axis: the first holds parts of each example in turn; none has them in order
 
 
 class ActiveRank:
@@ -33,8 +34,12 @@ class ActiveRank:
     Attributes:
         frozen: whether gradients reach row and column b only (Eq. 10).
         merged: whether ΔW is at present added to the base weights; the rank cannot be set meanwhile.
+        disabled: whether the layers run without their adapters.
         per_layer: `{layer: rank}` if each layer has its own rank, else None.
         per_example: the ranks of a mixed batch, shape (N,), on the CPU; else None.
+        axes: for layers whose inputs do not have the examples along the first axis: along which, or `FOLDED`.
+        generating: whether an example may stand in the batch several times in a row.
+        copies: how often it does.
 
     >>> rank = ActiveRank({"query": 8, "value": 8})
     >>> rank.value
@@ -56,6 +61,9 @@ class ActiveRank:
         self.per_example: Tensor | None = None
         self.frozen = False
         self.merged = False
+        self.disabled = False
+        self.axes: dict[str, int] = {}
+        self.generating, self.copies = False, 1
 
     @property
     def b(self) -> int:
@@ -113,10 +121,14 @@ class ActiveRank:
     def check_batch(self, batch: Tensor) -> None:
         """Raises `ValueError` if each example has its own rank, and a batch (N, …) has not one example for each."""
         if self.per_example is not None and (batch.dim() < 2 or len(batch) != len(self.per_example)):
-            raise ValueError(
-                f"the rank tensor names {len(self.per_example)} examples, but the batch holds {len(batch)}: "
-                "pass one each"
-            )
+            raise self.wrong_batch(len(batch))
+
+    def wrong_batch(self, size: int) -> ValueError:
+        """The error for a batch of another size than the rank tensor has."""
+        assert self.per_example is not None
+        return ValueError(
+            f"the rank tensor names {len(self.per_example)} examples, but the batch holds {size}: pass one each"
+        )
 
     def _check_mapping(self, value: Mapping[str, int]) -> dict[str, int]:
         for name in value:
@@ -165,7 +177,9 @@ class RankHandle:
     def rank(self) -> Rank:
         """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example.
 
-        Gradient checkpointing runs a forward again during backward: keep the rank until backward is done.
+        Gradient checkpointing runs a forward again during backward: keep the rank until backward is done. There is one
+        rank for the whole process: a thread that sets it changes it under the forward passes of all others. Threads
+        that need ranks of their own need copies of the model of their own (see `handle_of`).
         """
         return self._active.value
 
@@ -173,6 +187,11 @@ class RankHandle:
     def rank(self, value: Rank) -> None:
         self.check_usable()
         self._active.value = value
+        if self._active.per_example is not None:
+            self._watch_batches()
+
+    def _watch_batches(self) -> None:
+        """Prepares the model for one rank per example."""
 
     @property
     def merged(self) -> bool:
