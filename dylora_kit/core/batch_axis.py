@@ -11,6 +11,8 @@ from dylora_kit.core.rank import FOLDED, UNKNOWN, ActiveRank
 
 # classes, the layers in which get inputs (length, batch, …)
 LENGTH_FIRST = "LongformerSelfAttention|LEDEncoderSelfAttention|FSMTEncoder|FSMTDecoder|XLNetLayer"
+# classes, the other layers of which have the examples first although the steps of their inputs look otherwise
+BATCH_FIRST = "^Longformer|^LED"
 # classes that put parts of an example, such as windows, along the first axis, example after example
 IN_PARTS = "Swin|ClapAudio|SamVision|VitDet|^OPT"
 # classes that put examples in an order of their own, such as mixtures of experts
@@ -20,7 +22,7 @@ INPUTS = "input_ids decoder_input_ids inputs_embeds decoder_inputs_embeds input_
 
 
 def batch_axes(model: nn.Module, layers: Iterable[str]) -> dict[str, int]:
-    """The axis of its input along which a layer has the examples, for the layers where that is not the first.
+    """The axis of its input along which a layer has the examples, for the layers whose classes say it.
 
     `FOLDED` where the first axis has several rows for each example, and `UNKNOWN` where examples are not in order.
 
@@ -31,7 +33,7 @@ def batch_axes(model: nn.Module, layers: Iterable[str]) -> dict[str, int]:
     {'linear1': 1}
     """
     axes = {name: _axis(list(_path(model, name))) for name in layers}
-    return {name: axis for name, axis in axes.items() if axis != 0}
+    return {name: axis for name, axis in axes.items() if axis is not None}
 
 
 def _path(model: nn.Module, name: str) -> Iterator[nn.Module]:
@@ -44,7 +46,7 @@ def _path(model: nn.Module, name: str) -> Iterator[nn.Module]:
         module = module._modules.get(part)
 
 
-def _axis(path: list[nn.Module]) -> int:
+def _axis(path: list[nn.Module]) -> int | None:
     """Where a layer has the examples, from the classes of the modules that it is in; the innermost that says it."""
     for module in reversed(path):
         name = type(module).__name__
@@ -56,7 +58,9 @@ def _axis(path: list[nn.Module]) -> int:
             return 0 if module.self_attn.batch_first else 1
         if re.search(IN_PARTS, name):
             return FOLDED
-    return 0
+        if re.search(BATCH_FIRST, name):
+            return 0
+    return None
 
 
 def repeats(active: ActiveRank, x: Tensor, layer: str) -> tuple[int, int]:
@@ -80,13 +84,13 @@ def repeats(active: ActiveRank, x: Tensor, layer: str) -> tuple[int, int]:
     if axis == FOLDED and shape and shape[0] % rows == 0:
         return shape.numel() // ranks, 1
     # a view of (batch, length) as (length, batch) has longer steps along the second axis than along the first
-    turned = len(shape) > 1 and shape[0] == shape[1] > 1 and x.stride(0) < x.stride(1)
-    if axis >= 0 and len(shape) > axis and shape[axis] == rows and not (axis == 0 and turned):
+    turned = layer not in active.axes and len(shape) > 1 and shape[0] == shape[1] > 1 and x.stride(0) < x.stride(1)
+    if axis >= 0 and len(shape) > axis and shape[axis] == rows and not turned:
         times = shape[0] if axis == 1 else 1
         return shape.numel() // (ranks * times), times
     raise ValueError(
-        f"layer {layer!r} has inputs of shape {tuple(x.shape)}, in which the {rows} examples of the batch cannot "
-        "be told apart: set one rank for all of them, or attach without this layer"
+        f"the rank tensor names {ranks} examples, and layer {layer!r} has inputs of shape {tuple(x.shape)}, in which "
+        "they cannot be told apart: pass one rank each, set one rank for all, or attach without this layer"
     )
 
 

@@ -37,7 +37,7 @@ class ActiveRank:
         disabled: whether the layers run without their adapters.
         per_layer: `{layer: rank}` if each layer has its own rank, else None.
         per_example: the ranks of a mixed batch, shape (N,), on the CPU; else None.
-        axes: for layers whose inputs do not have the examples along the first axis: along which, or `FOLDED`.
+        axes: the axis along which the inputs of a layer have the examples, or `FOLDED`; the first for layers not named.
         generating: whether an example may stand in the batch several times in a row.
         copies: how often it does.
 

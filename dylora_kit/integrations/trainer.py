@@ -32,7 +32,8 @@ class DyLoRACallback(TrainerCallback):
 
     A checkpoint of the trainer, and the folder that its `save_model` writes, hold the adapters and whatever else is
     trained, and not the base model; `dylora_kit.load` reads them. Each checkpoint also gets a folder `adapter` with the
-    adapters alone. To resume, attach the same adapters to the same base model.
+    adapters alone. To resume, attach the same adapters to the same base model; what the
+    trainer then says of missing keys means the base model's.
 
     Callbacks that look at what the sweep adds, such as transformers' `EarlyStoppingCallback`, have to stand after this
     one in the trainer's list.
