@@ -6,7 +6,9 @@ In reading order:
 - `rank`: the active rank b, one object per model, and what every handle on it can do
 - `modes`: training and evaluation mode, changed for a block
 - `low_rank_product`: the product of A and B at rank b, added to a layer's output, and its gradients (Eq. 7 and 10)
+- `batch_axis`: where the examples of a batch stand in the inputs of a layer
 - `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 6)
+- `base_weights`: which weights ΔW can be added to, and tied ones
 - `layer`: a frozen linear layer with an adapter; merging
 - `splits`: which outputs of each architecture's fused projection are query, key and value
 - `fused`: query, key and value in one projection: its parts by name, and adapters for some of them
@@ -19,6 +21,8 @@ In reading order:
 - `targets`: which modules the user's names mean
 - `heads`: weights that are new in a model, such as a head
 - `base_record`: what a model was when adapters were attached, and what a file must hold
-- `handle`: the handle on all adapters of a model: set the rank, merge, save, export, detach
+- `saved_states`: what a model with adapters writes and reads by itself
+- `merging`: the handle's part that puts layers into a model and takes them out: merge, unload, detach
+- `handle`: the handle on all adapters of a model: set the rank, save, export
 - `adapters`: attach and load, which return that handle
 """

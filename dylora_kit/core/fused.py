@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.layer import Wrapper, runs_merged, sizes_of, stores_transposed
+from dylora_kit.core.layer import Wrapper, runs_bare, sizes_of, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
 from dylora_kit.core.names import submodule
 from dylora_kit.core.splits import SPLITS, Parts
@@ -104,7 +104,7 @@ class DyLoRAFused(Wrapper):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out), every part at the active rank."""
         h = self.base_layer(x, *args, **kwargs)
-        if runs_merged(self, self._first.active):
+        if runs_bare(self, self._first.active):
             return h
         if all(_is_run(outputs) for outputs in self.parts.values()):  # then slices do, which are faster than indices
             pieces, done = [], 0

@@ -1,4 +1,4 @@
-"""The handle on all adapters of a model: set the rank, merge, save, export, detach."""
+"""The handle on all adapters of a model: set the rank, save, export."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -7,18 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.base_record import BaseRecord, check_all_saved, modules_in_base, name_in_base, saved_buffers
-from dylora_kit.core.layer import Wrapper, replace_module, stores_transposed
-from dylora_kit.core.low_rank import LowRankAdapter, check_scaling
+from dylora_kit.core.base_record import check_all_saved, modules_in_base, name_in_base, saved_buffers
+from dylora_kit.core.layer import Wrapper, stores_transposed
+from dylora_kit.core.low_rank import check_scaling
+from dylora_kit.core.merging import MergingHandle
 from dylora_kit.core.names import named_modules, plain_name
-from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
+from dylora_kit.core.rank import check_rank
+from dylora_kit.core.saved_states import handle_in
 from dylora_kit.core.targets import holders_of_same_weights, match_saved, saved_by_peft
 from dylora_kit.storage.adapter_files import difference, write_adapter
 from dylora_kit.storage.base_model import BaseModel
 from dylora_kit.storage.peft_files import Block, write_peft_adapter
 
 
-class Adapters(RankHandle):
+class Adapters(MergingHandle):
     """The handle on a model's adapters, made by `attach` or `load`.
 
     Attributes:
@@ -29,27 +31,6 @@ class Adapters(RankHandle):
         r: the maximum rank.
         config: the arguments of `attach`.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layers: dict[str, LowRankAdapter],
-        wrappers: list[Wrapper],
-        saved_modules: dict[str, nn.Module],
-        config: dict[str, Any],
-        requires_grad: dict[nn.Parameter, bool],
-        record: BaseRecord,
-    ) -> None:
-        self.model, self.layers, self.saved_modules, self.config = model, layers, saved_modules, config
-        self.wrappers = wrappers
-        self._requires_grad, self._record = requires_grad, record
-        self._attached = True
-        self._active = ActiveRank({name: layer.r for name, layer in layers.items()})
-        for name, layer in layers.items():
-            layer.name, layer.active = name, self._active
-        for wrapper in wrappers:
-            wrapper.train(wrapper.base_layer.training)
-            replace_module(model, wrapper.base_layer, wrapper)
 
     @property
     def frozen(self) -> bool:
@@ -87,70 +68,6 @@ class Adapters(RankHandle):
             b = check_rank(rank, self.r)
             ranks = {name: min(b, layer.r) for name, layer in self.layers.items()}
         return sum(ranks[name] * (layer.in_features + layer.out_features) for name, layer in self.layers.items())
-
-    def merge(self, rank: int | None = None) -> None:
-        """Adds every ΔW at a rank (default: the active one) to the base weights, so that inference costs nothing extra.
-
-        The original weights are kept until `unmerge`. Until then, setting a rank, training and saving raise.
-
-        Raises `ValueError` while merged, for a rank out of range, and for a weight that is quantised or that other
-        modules share.
-        """
-        self.check_usable()
-        if self.merged:
-            raise ValueError("the adapters are merged already: call unmerge() first")
-        self._check_mergeable()
-        if rank is not None:
-            self.rank = check_rank(rank, self.r)
-        self._active.check_not_mixed("say which rank to merge, as in merge(rank=3)")
-        merged = {wrapper: wrapper.merged_weight() for wrapper in self.wrappers}  # an error leaves no weight changed
-        for wrapper, weight in merged.items():
-            wrapper.swap_in(weight)
-        self._active.merged = True
-
-    def _check_mergeable(self) -> None:
-        """Raises `ValueError` if a base weight is quantised, or shared by two modules."""
-        holders: dict[nn.Parameter, list[str]] = {}
-        for name, module in named_modules(self.model):
-            for parameter in module.parameters(recurse=False):
-                holders.setdefault(parameter, []).append(name)
-        for wrapper in self.wrappers:
-            name = next(name for name, module in named_modules(self.model) if module is wrapper)
-            if not wrapper.weight.is_floating_point():
-                raise ValueError(f"cannot merge {name!r}: its weight is quantised ({wrapper.weight.dtype})")
-            names = holders[wrapper.weight]  # type: ignore[index]
-            if len(names) > 1:
-                raise ValueError(f"cannot merge {name!r}: its weight is shared by {', '.join(names)}")
-
-    def unmerge(self) -> None:
-        """Puts the original base weights back, bit for bit."""
-        if not self.merged:
-            raise ValueError("the adapters are not merged: call merge() first")
-        for wrapper in self.wrappers:
-            wrapper.swap_out()
-        self._active.merged = False
-
-    def detach(self) -> nn.Module:
-        """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model.
-
-        Buffers that moved in training, such as the running statistics of a normalisation, get back what they held.
-        """
-        self.check_usable()
-        if self.merged:
-            self.unmerge()
-        for wrapper in self.wrappers:
-            replace_module(self.model, wrapper, wrapper.base_layer)
-        for parameter, flag in self._requires_grad.items():
-            parameter.requires_grad_(flag)
-        self._record.restore_buffers(self.model)
-        self._attached = False
-        return self.model
-
-    def check_usable(self, model: nn.Module | None = None) -> None:
-        """Raises `ValueError` if these adapters were detached, or are not in `model` (which may be a wrapper)."""
-        if not self._attached:
-            raise ValueError("these adapters were detached from their model: attach or load them again")
-        super().check_usable(model)
 
     def nested_parameters(self) -> list[nn.Parameter]:
         """Every `lora_A` and `lora_B` that is trained."""
@@ -326,10 +243,6 @@ class Adapters(RankHandle):
             serving=serving,
         )
 
-    def _base_model(self) -> nn.Module:
-        """The model to which PEFT would add the adapter."""
-        return self.model
-
     def _check_exportable(self) -> None:
         """Raises `ValueError` if a PEFT adapter could not hold all of these: PEFT adapts each module by one name."""
         names: dict[nn.Module, str] = {}
@@ -355,3 +268,26 @@ class Adapters(RankHandle):
     def __repr__(self) -> str:
         size = f"{self.num_parameters(self.r):,} parameters"
         return f"Adapters({len(self.layers)} layers, r={self.r}, rank={self.rank}, {size})"
+
+
+def handle_of(model: nn.Module) -> Adapters:
+    """The handle on a model's adapters, also where the model is a copy, or inside of another (DDP, `AveragedModel`).
+
+    A copy has adapters and a rank of its own: setting its rank leaves that of the original.
+
+    Raises `ValueError` if the model has no adapters, or is a part of one.
+
+    >>> import copy
+    >>> from dylora_kit.core.adapters import attach
+    >>> model = nn.Sequential(nn.Linear(6, 5))
+    >>> adapters = attach(model, r=2, target_modules=["0"])
+    >>> handle_of(copy.deepcopy(model)).rank = 1
+    >>> adapters.rank
+    2
+    """
+    handle = handle_in(model)
+    if handle is None:
+        raise ValueError(
+            "this model has no adapters, or is a part of one that has: pass the model that attach was given, or a copy"
+        )
+    return handle

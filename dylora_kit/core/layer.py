@@ -1,11 +1,13 @@
 """Adapted layers: a frozen one underneath, and the adapters that add to its output."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
+from dylora_kit.core.base_weights import check_mergeable
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
 from dylora_kit.core.rank import ActiveRank, check_rank
 from dylora_kit.storage.peft_files import Block
@@ -35,12 +37,36 @@ class Wrapper(nn.Module):
         """A (n, d_in), B (d_out, n) and a scale at the active rank: ΔW = scale · B·A."""
         raise NotImplementedError
 
+    @property
+    def holds_merged(self) -> bool:
+        """Whether ΔW is at present added to the base layer's weight."""
+        return self._original is not None
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any module. While merged it is that of the plain layer, with ΔW in its weight."""
+        return self.base_layer.state_dict(*args, **kwargs) if self.holds_merged else super().state_dict(*args, **kwargs)
+
+    def check_loads(self, state: Mapping[str, Any], prefix: str) -> None:
+        """Raises `ValueError` for a state, with names that begin with the prefix, which this layer would read wrongly.
+
+        That is any state while merged, and one of a model without adapters or with merged ones.
+        """
+        if self.holds_merged:
+            raise ValueError("the adapters are merged into the base weights: call unmerge() before loading a state")
+        if f"{prefix}weight" in state and f"{prefix}base_layer.weight" not in state:
+            raise ValueError(
+                f"the state holds {prefix + 'weight'!r} of a model without adapters, or with merged ones, and this "
+                "model has an adapter there: load it into a model without adapters (before attach, or after detach)"
+            )
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        self.check_loads(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @torch.no_grad()
     def merged_weight(self) -> Tensor:
         """The base weight plus ΔW at the active rank, in the base weight's layout and type."""
         weight, delta = self.weight.detach(), self.delta_as_weight()
-        if not weight.is_floating_point():
-            raise ValueError(f"cannot merge into a weight of type {weight.dtype}: merge into the unquantised model")
         return (weight.to(delta.dtype) + delta).to(weight.dtype)
 
     def swap_in(self, merged: Tensor) -> None:
@@ -53,6 +79,13 @@ class Wrapper(nn.Module):
         assert self._original is not None
         weight = self.weight  # the model may have been moved meanwhile
         weight.data, self._original = self._original.to(weight.device, weight.dtype), None
+
+    def unwrapped(self, merged: Tensor | None = None) -> nn.Module:
+        """The base layer, with a merged weight to keep."""
+        if merged is not None:
+            self.weight.data = merged
+        self._original = None
+        return self.base_layer
 
 
 class DyLoRALinear(LowRankAdapter, Wrapper):
@@ -105,7 +138,7 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""
-        if runs_merged(self, self.active):
+        if runs_bare(self, self.active):
             return self.base_layer(x, *args, **kwargs)
         if self._is_plain(x) and not (args or kwargs):
             return self.add_to(None, x, self.base_layer.weight, self.base_layer.bias)
@@ -138,6 +171,7 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
         self._check_standalone()
         if self.active.merged:
             raise ValueError("the adapter is merged already: call unmerge() first")
+        check_mergeable(self.base_layer, "base_layer")
         if rank is not None:
             self.active.value = check_rank(rank, self.r)
         self.swap_in(self.merged_weight())
@@ -170,11 +204,14 @@ def stores_transposed(module: nn.Module) -> bool:
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx")
 
 
-def runs_merged(layer: nn.Module, active: ActiveRank) -> bool:
-    """Whether the base layer alone is to be run, as its weight has ΔW in it; `RuntimeError` for training then."""
+def runs_bare(layer: nn.Module, active: ActiveRank) -> bool:
+    """Whether the base layer alone is to be run: its weight has ΔW in it, or the adapters are switched off.
+
+    Raises `RuntimeError` for training while merged.
+    """
     if active.merged and layer.training and torch.is_grad_enabled():
         active.check_unmerged("training", RuntimeError)
-    return active.merged
+    return active.merged or active.disabled
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dylora_kit.core.batch_axis import repeats
 from dylora_kit.core.low_rank_product import LowRankProduct, low_rank_sum
 from dylora_kit.core.rank import ActiveRank, Rank, check_rank
 from dylora_kit.storage.peft_files import Block
@@ -143,18 +144,17 @@ class LowRankAdapter(nn.Module):
     def _gate_and_mask(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
         """For one rank per example, ranks (N,): what `LowRankProduct` multiplies z and its gradient by.
 
-        With n inputs, n/N in each example: the gate (n, b) is the scale for rows up to the example's rank, else 0; the
+        With n inputs: the gate (n, b) is the scale for rows up to the example's rank, else 0; the
         mask (n, b) is True at the row of that rank, and None unless frozen.
         """
-        self.active.check_batch(x)
+        each, times = repeats(self.active, x, self.name)
         ranks = ranks.clamp(max=self.r)
         scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64, device="cpu")
         rows = torch.arange(1, b + 1, device="cpu")
         gate = (rows <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
         mask = rows == ranks[:, None] if frozen else None  # (N, b)
-        inputs_each = x[..., 0].numel() // len(x)
-        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(inputs_each, 0)  # (n, b)
-        return gate, None if mask is None else mask.to(x.device).repeat_interleave(inputs_each, 0)
+        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(each, 0).repeat(times, 1)  # (n, b)
+        return gate, None if mask is None else mask.to(x.device).repeat_interleave(each, 0).repeat(times, 1)
 
     @torch.no_grad()
     def delta(self, rank: int | None = None) -> Tensor:

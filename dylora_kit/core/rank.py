@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dylora_kit.core.names import plain_name
 
 Rank = int | Mapping[str, int] | Tensor
+FOLDED, UNKNOWN = -1, -2  # in place of an axis: the first holds parts of each example in turn; none has them in order
 
 
 class ActiveRank:
@@ -35,8 +36,12 @@ class ActiveRank:
     Attributes:
         frozen: whether gradients reach row and column b only (Eq. 10).
         merged: whether ΔW is at present added to the base weights; the rank cannot be set meanwhile.
+        disabled: whether the layers run without their adapters.
         per_layer: `{layer: rank}` if each layer has its own rank, else None.
         per_example: the ranks of a mixed batch, shape (N,), on the CPU; else None.
+        axes: the axis along which the inputs of a layer have the examples, or `FOLDED`; the first for layers not named.
+        generating: whether an example may stand in the batch several times in a row.
+        copies: how often it does.
 
     >>> rank = ActiveRank({"query": 8, "value": 8})
     >>> rank.value
@@ -58,6 +63,9 @@ class ActiveRank:
         self.per_example: Tensor | None = None
         self.frozen = False
         self.merged = False
+        self.disabled = False
+        self.axes: dict[str, int] = {}
+        self.generating, self.copies = False, 1
 
     @property
     def b(self) -> int:
@@ -115,10 +123,14 @@ class ActiveRank:
     def check_batch(self, batch: Tensor) -> None:
         """Raises `ValueError` if each example has its own rank, and a batch (N, …) has not one example for each."""
         if self.per_example is not None and (batch.dim() < 2 or len(batch) != len(self.per_example)):
-            raise ValueError(
-                f"the rank tensor names {len(self.per_example)} examples, but the batch holds {len(batch)}: "
-                "pass one each"
-            )
+            raise self.wrong_batch(len(batch))
+
+    def wrong_batch(self, size: int) -> ValueError:
+        """The error for a batch of another size than the rank tensor has."""
+        assert self.per_example is not None
+        return ValueError(
+            f"the rank tensor names {len(self.per_example)} examples, but the batch holds {size}: pass one each"
+        )
 
     def _check_mapping(self, value: Mapping[str, int]) -> dict[str, int]:
         value = {plain_name(name, self.limits): rank for name, rank in value.items()}
@@ -168,7 +180,9 @@ class RankHandle:
     def rank(self) -> Rank:
         """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example.
 
-        Gradient checkpointing runs a forward again during backward: keep the rank until backward is done.
+        Gradient checkpointing runs a forward again during backward: keep the rank until backward is done. There is one
+        rank for the whole process: a thread that sets it changes it under the forward passes of all others. Threads
+        that need ranks of their own need copies of the model of their own (see `handle_of`).
         """
         return self._active.value
 
@@ -176,6 +190,11 @@ class RankHandle:
     def rank(self, value: Rank) -> None:
         self.check_usable()
         self._active.value = value
+        if self._active.per_example is not None:
+            self._watch_batches()
+
+    def _watch_batches(self) -> None:
+        """Prepares the model for one rank per example."""
 
     @property
     def merged(self) -> bool:

@@ -1,8 +1,9 @@
 """A model that PEFT adapted, nested in place: PEFT's own layers run at any rank, and stay PEFT's."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from os import PathLike
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -104,11 +105,12 @@ class PeftAdapters(Adapters):
             "split_fused": False,
         }
         super().__init__(model, layers, [], saved, config, {}, BaseRecord(model, saved))
-        self._originals = [
-            module.original_module
+        self._copies = [
+            module
             for module in model.modules()
             if isinstance(module, ModulesToSaveWrapper) and adapter in module.modules_to_save
         ]
+        self._originals = [module.original_module for module in self._copies]
         self._pairs: list[tuple[nn.Linear, nn.Linear]] = []
         self._places: list[tuple[nn.Module, str, Any]] = []  # where each of PEFT's layers stands
         for name, layer in peft_layers.items():
@@ -134,7 +136,8 @@ class PeftAdapters(Adapters):
                 raise ValueError(f"the adapter {self._adapter!r} is not active in PEFT: call its set_adapter first")
 
     def _base_model(self) -> nn.Module:
-        return self.model.get_base_model()  # type: ignore[operator]
+        get: Any = getattr(self.model, "get_base_model", None)
+        return self.model if get is None else get()
 
     def _blocks(self) -> dict[str, Block]:
         return {name: layer.block() for name, layer in self.layers.items()}
@@ -172,6 +175,31 @@ class PeftAdapters(Adapters):
             "PEFT's layers cannot be merged at a rank: use export_peft(path, rank) and merge that with PEFT"
         )
 
+    def merge_and_unload(self, rank: int | None = None) -> nn.Module:
+        """Raises `ValueError`, as `merge` does."""
+        self.merge(rank)
+        raise AssertionError
+
+    @contextmanager
+    def disabled(self) -> Iterator[Self]:
+        """Runs a block without the adapters; PEFT's copies of modules trained along are off too, so it is the base."""
+        with super().disabled():
+            before = [(wrapper, wrapper._disable_adapters) for wrapper in self._copies]
+            for wrapper in self._copies:
+                wrapper._disable_adapters = True  # its enable_adapters would change requires_grad
+            try:
+                yield self
+            finally:
+                for wrapper, flag in before:
+                    wrapper._disable_adapters = flag
+
+    def _check_base_unchanged(self) -> None:
+        copied = {p for module in self.saved_modules.values() for p in module.parameters()}
+        nested = set(self.nested_parameters())
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and parameter not in copied and parameter not in nested:
+                raise ValueError(f"without adapters this is not the base model, since {name!r} is trained too")
+
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the adapters as those of `attach`; see `dylora_kit.load`. PEFT's `save_pretrained` works as before.
 
@@ -199,7 +227,7 @@ class PeftAdapters(Adapters):
         for down, up in self._pairs:
             down.__class__, up.__class__ = nn.Linear, nn.Linear
             del up.__dict__["nested"]
-        self._attached = False
+        self._let_go()
         return self.model
 
     def _beside_originals(self) -> Iterator[nn.Module]:
@@ -224,7 +252,7 @@ class _Up(nn.Linear):
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         h = x.new_zeros((*x.shape[:-1], adapter.out_features), dtype=dtype)
-        return adapter.add_to(h, x) / layer.scaling[name]
+        return h if adapter.active.disabled else adapter.add_to(h, x) / layer.scaling[name]
 
 
 def _check_beside(model: nn.Module, adapter: str) -> None:

@@ -1,5 +1,6 @@
 """DyLoRA in a script that uses `transformers.Trainer`: a callback beside the optimizer."""
 
+import json
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,7 @@ from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.run_settings import check_sampler, check_trains
 from dylora_kit.training.sampling import RankSampler
 
+RECORDED = "dylora"  # under which the trainer's state keeps what the adapters' training depends on
 TIMES = ("_runtime", "_per_second", "_time")  # ends of metrics that say how long an evaluation took
 
 
@@ -28,8 +30,13 @@ class DyLoRACallback(TrainerCallback):
     starts again, or until you set another. What is drawn at a step follows from the sampler's seed and the number of
     the step alone: processes agree, and a run that resumes draws what it would have drawn.
 
-    Each checkpoint also gets a folder `adapter`, which `dylora_kit.load` reads. Callbacks that look at what the sweep
-    adds, such as transformers' `EarlyStoppingCallback`, have to stand after this one in the trainer's list.
+    A checkpoint of the trainer, and the folder that its `save_model` writes, hold the adapters and whatever else is
+    trained, and not the base model; `dylora_kit.load` reads them. Each checkpoint also gets a folder `adapter` with the
+    adapters alone. To resume, attach the same adapters to the same base model; what the
+    trainer then says of missing keys means the base model's.
+
+    Callbacks that look at what the sweep adds, such as transformers' `EarlyStoppingCallback`, have to stand after this
+    one in the trainer's list.
 
     Arguments:
         adapters: the handle on the model that is trained.
@@ -64,13 +71,32 @@ class DyLoRACallback(TrainerCallback):
     ) -> None:
         """Starts the sampler where this step of the run has it.
 
-        Raises `ValueError` if model or optimizer are not those of the adapters, and warns of an optimizer that moves
-        rows which were not drawn.
+        Raises `ValueError` if model or optimizer are not those of the adapters, and for a run that goes on with other
+        adapters, another sampler or another kind of update than it began with; warns of an optimizer that moves rows
+        which were not drawn.
         """
         self.adapters.check_usable(kwargs.get("model"))
-        _check_optimizer(self.adapters, kwargs.get("optimizer"))
+        self.adapters.check_unmerged("training")
+        check_sampler(self.sampler, self.adapters)
+        optimizer = kwargs.get("optimizer")
+        _check_optimizer(self.adapters, optimizer)
+        recorded = self._recorded(optimizer)
+        if state.global_step:
+            _check_recorded(state.stateful_callbacks.get(RECORDED), recorded)
+        state.stateful_callbacks[RECORDED] = recorded
         self._give_back()
         self.sampler.restart(state.global_step)
+
+    def _recorded(self, optimizer: Any) -> dict[str, Any]:
+        """What the adapters after a step depend on, as JSON gives it back."""
+        inner = getattr(optimizer, "optimizer", optimizer)
+        content = {
+            **self.adapters.settings(),
+            "update": getattr(inner, "update", None),
+            "probabilities": self.sampler.distribution.probabilities,
+            "sampler_seed": self.sampler.seed,
+        }
+        return json.loads(json.dumps(content))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -122,6 +148,18 @@ class DyLoRACallback(TrainerCallback):
         """Saves the adapters beside the trainer's own files."""
         if state.is_world_process_zero:
             self.adapters.save(f"{args.output_dir}/checkpoint-{state.global_step}/adapter")
+
+
+def _check_recorded(saved: Any, recorded: dict[str, Any]) -> None:
+    """Raises `ValueError` for the first setting in which a run that resumes differs from what its checkpoint says."""
+    if not isinstance(saved, dict):
+        warnings.warn("the checkpoint does not say how its adapters were trained: nothing was compared", stacklevel=3)
+        return
+    for key in dict.fromkeys([*recorded, *saved]):
+        if saved.get(key) != recorded.get(key):
+            raise ValueError(
+                f"the checkpoint was made with {key} = {saved.get(key)}, this run has {key} = {recorded.get(key)}"
+            )
 
 
 def _check_optimizer(adapters: Adapters, optimizer: Any) -> None:

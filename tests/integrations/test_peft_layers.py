@@ -15,6 +15,7 @@ from toys import assert_same
 
 import dylora_kit as dk
 from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.core.handle import handle_of
 from dylora_kit.training.optim import NestedAdamW
 
 R = 4
@@ -753,3 +754,46 @@ def test_attaching_to_a_nested_model_is_refused():
     with pytest.raises((ValueError, TypeError)):
         dk.attach(model, target_modules=QV, r=2)
     assert_same(picture(model), before)
+
+
+@pytest.mark.parametrize("name", ["roberta", "gpt2"])
+def test_without_adapters_a_nested_model_is_the_base(name):
+    options = {"modules_to_save": ["classifier"]} if name == "roberta" else {"target_modules": ["c_attn"]}
+    model = in_peft(name, **options)
+    nested = dk.nest_peft(model)
+    with torch.no_grad():
+        for module in nested.saved_modules.values():
+            for parameter in module.parameters():
+                parameter.add_(1.0)
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    nested.rank = torch.tensor([1, 2, 1])
+    trained, base = logits(model, inputs(name)), logits(build(name), inputs(name))
+    with nested.disabled():
+        torch.testing.assert_close(logits(model, inputs(name)), base, rtol=0, atol=0)
+    assert torch.equal(logits(model, inputs(name)), trained)
+    assert not torch.allclose(trained, base)
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+
+
+def test_a_copy_of_a_nested_model_alone_has_a_handle_of_its_own():
+    model = in_peft()
+    nested = dk.nest_peft(model)
+    twin = copy.deepcopy(model)
+    handle_of(twin).rank = 1
+    assert nested.rank == nested.r
+    assert not torch.equal(logits(twin, inputs("roberta")), logits(model, inputs("roberta")))
+    nested.rank = 1
+    assert torch.equal(logits(twin, inputs("roberta")), logits(model, inputs("roberta")))
+
+
+def test_beams_of_a_nested_model_have_the_rank_of_their_example():
+    model = in_peft("gpt2", target_modules=["c_attn"])
+    nested = dk.nest_peft(model)
+    ids, ranks = inputs("gpt2")["input_ids"], torch.tensor([1, 2, 1])
+    options = {"num_beams": 3, "max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    alone = []
+    for example, rank in enumerate(ranks.tolist()):
+        nested.rank = rank
+        alone.append(model.generate(input_ids=ids[example : example + 1], **options))
+    nested.rank = ranks
+    assert torch.equal(model.generate(input_ids=ids, **options), torch.cat(alone))

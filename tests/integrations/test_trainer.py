@@ -1,5 +1,7 @@
 """DyLoRA under `transformers.Trainer`: one rank per optimizer step, a sweep at each evaluation, an exact resume."""
 
+import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from architectures import build
+from architectures import build, inputs, logits
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from toys import assert_same
-from transformers import Trainer, TrainingArguments
+from transformers import LlamaForCausalLM, Trainer, TrainingArguments
 
 import dylora_kit as dk
 from dylora_kit.integrations.trainer import DyLoRACallback
@@ -169,6 +172,131 @@ def test_a_checkpoint_holds_the_adapters_in_a_folder_of_their_own(tmp_path: Path
     trainer.train()
     loaded = dk.load(build("roberta"), tmp_path / f"checkpoint-{STEPS}" / "adapter")
     assert_same(weights(loaded), weights(adapters))
+
+
+def test_a_checkpoint_holds_what_is_trained_and_not_the_base_model(tmp_path: Path) -> None:
+    trainer, adapters, _ = setup(tmp_path, save_strategy="steps", save_steps=STEPS)
+    trainer.train()
+    tensors = load_file(tmp_path / f"checkpoint-{STEPS}" / "model.safetensors")
+    assert_same({name: tensor for name, tensor in tensors.items() if "lora" in name or "classifier" in name},
+                weights(adapters))  # fmt: skip
+    assert not any("word_embeddings" in name for name in tensors)
+    with pytest.raises((OSError, ValueError, KeyError)):  # it is no whole model, and is not taken for one
+        type(adapters.model).from_pretrained(tmp_path / f"checkpoint-{STEPS}")  # type: ignore[attr-defined]
+
+
+def test_a_saved_model_is_a_folder_that_load_opens(tmp_path: Path) -> None:
+    trainer, adapters, _ = setup(tmp_path)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "saved"))
+    assert_same(weights(dk.load(build("roberta"), tmp_path / "saved")), weights(adapters))
+
+
+def test_a_merged_model_is_saved_as_a_plain_one(tmp_path: Path) -> None:
+    trainer, adapters, _ = setup(tmp_path)
+    trainer.train()
+    adapters.merge(rank=2)
+    trainer.save_model(str(tmp_path / "saved"))
+    back = type(adapters.model).from_pretrained(tmp_path / "saved")  # type: ignore[attr-defined]
+    assert_same(logits(back.eval(), inputs("roberta")), logits(adapters.model.eval(), inputs("roberta")))
+
+
+def test_adapters_are_not_written_into_the_folder_of_a_whole_model(tmp_path: Path) -> None:
+    trainer, _, _ = setup(tmp_path / "runs")
+    build("roberta").save_pretrained(tmp_path / "base")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "base").iterdir()}
+    with pytest.raises(ValueError, match=r"holds a whole model.*choose another folder"):
+        trainer.save_model(str(tmp_path / "base"))
+    assert {file.name: file.read_bytes() for file in (tmp_path / "base").iterdir()} == files
+
+
+class Tokens(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Sequences whose labels are their own tokens."""
+
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        ids = torch.randint(5, 50, (7,), generator=torch.Generator().manual_seed(index))
+        return {"input_ids": ids, "labels": ids}
+
+
+def language_run(folder: Path, *, unfrozen: bool = False, **options: Any) -> tuple[Trainer, dk.Adapters]:
+    """A tied language model whose output layer is a target."""
+    config = copy.deepcopy(build("llama").config)
+    config.tie_word_embeddings = True
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "scaling": "alpha/b"}
+    settings |= {key: options.pop(key) for key in list(options) if key in ("r", "lora_alpha", "scaling", "seed")}
+    sampler = options.pop("sampler", dk.RankSampler(dk.Uniform(1, 4), seed=3))
+    update, frozen = options.pop("update", "exact"), options.pop("frozen", False)
+    adapters = dk.attach(model, target_modules=["q_proj", "lm_head"], **settings)
+    adapters.frozen = frozen
+    if unfrozen:
+        model.model.norm.requires_grad_(True)
+    arguments = TrainingArguments(
+        str(folder), max_steps=4, save_steps=2, report_to="none", use_cpu=True, disable_tqdm=True, **options
+    )
+    optimizer: Any = dk.NestedAdamW(adapters, lr=1e-2, update=update)
+    callback = DyLoRACallback(adapters, sampler)
+    return Trainer(
+        model, arguments, train_dataset=Tokens(), optimizers=(optimizer, None), callbacks=[callback]
+    ), adapters
+
+
+@pytest.mark.parametrize("unfrozen", [False, True], ids=["adapters", "a norm too"])
+def test_a_tied_output_layer_trains_saves_resumes_and_exports(tmp_path: Path, unfrozen: bool) -> None:
+    whole, adapters = language_run(tmp_path, unfrozen=unfrozen)
+    whole.train()
+    wanted = weights(adapters)
+    again, resumed = language_run(tmp_path, unfrozen=unfrozen)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert_same(weights(resumed), wanted)
+    assert any("norm" in name for name in wanted) == unfrozen
+    adapters.export_peft(tmp_path / "peft", rank=2)
+    model: Any = adapters.model
+    with adapters.at(2):
+        expected = logits(model.eval(), inputs("llama"))
+    twin, handle = copy.deepcopy((model, adapters))
+    dk.import_peft(handle.detach(), tmp_path / "peft")
+    torch.testing.assert_close(logits(twin, inputs("llama")), expected, rtol=1e-4, atol=1e-5)
+
+
+OTHER: dict[str, tuple[dict[str, Any], str]] = {
+    "alpha": ({"lora_alpha": 32}, "lora_alpha = 8, this run has lora_alpha = 32"),
+    "scaling": ({"scaling": "alpha/r"}, "scaling = alpha/b, this run has scaling = alpha/r"),
+    "sampler": ({"sampler": dk.RankSampler(dk.Fixed(4), seed=3)}, "probabilities = "),
+    "sampler's seed": ({"sampler": dk.RankSampler(dk.Uniform(1, 4), seed=4)}, "sampler_seed = 3"),
+    "frozen": ({"frozen": True}, "frozen = False"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path, what: str) -> None:
+    language_run(tmp_path)[0].train()
+    options, words = OTHER[what]
+    other, _ = language_run(tmp_path, **options)
+    with pytest.raises(ValueError, match=f"the checkpoint was made with .*{words}"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_a_run_does_not_go_on_with_another_maximum_rank(tmp_path: Path) -> None:
+    language_run(tmp_path)[0].train()
+    other, _ = language_run(tmp_path, r=5)
+    with pytest.raises((ValueError, RuntimeError), match=r"rank|size mismatch"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_a_checkpoint_that_does_not_say_how_it_was_made_is_warned_of(tmp_path: Path) -> None:
+    language_run(tmp_path)[0].train()
+    file = tmp_path / "checkpoint-2" / "trainer_state.json"
+    state = json.loads(file.read_text())
+    del state["stateful_callbacks"]["dylora"]
+    file.write_text(json.dumps(state))
+    again, _ = language_run(tmp_path)
+    with pytest.warns(UserWarning, match="does not say how its adapters were trained"):
+        again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 
 def test_a_second_training_draws_from_the_start_again(tmp_path: Path) -> None:

@@ -1,0 +1,206 @@
+"""The handle's part that puts layers into a model and takes them out: merge, unmerge, merge_and_unload, detach."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from dylora_kit.core.base_record import BaseRecord
+from dylora_kit.core.base_weights import check_mergeable, check_untied, untie
+from dylora_kit.core.batch_axis import batch_axes, watch
+from dylora_kit.core.layer import Wrapper, replace_module
+from dylora_kit.core.low_rank import LowRankAdapter
+from dylora_kit.core.names import named_modules
+from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
+from dylora_kit.core.saved_states import Fingerprints, mark, unmark
+
+
+class MergingHandle(RankHandle):
+    """What `Adapters` does with the layers themselves; see there for the attributes."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: dict[str, LowRankAdapter],
+        wrappers: list[Wrapper],
+        saved_modules: dict[str, nn.Module],
+        config: dict[str, Any],
+        requires_grad: dict[nn.Parameter, bool],
+        record: BaseRecord,
+    ) -> None:
+        self.model, self.layers, self.saved_modules, self.config = model, layers, saved_modules, config
+        self.wrappers = wrappers
+        self._requires_grad, self._record = requires_grad, record
+        self._attached = True
+        self._active = ActiveRank({name: layer.r for name, layer in layers.items()})
+        for name, layer in layers.items():
+            layer.name, layer.active = name, self._active
+        for wrapper in wrappers:
+            wrapper.train(wrapper.base_layer.training)
+            replace_module(model, wrapper.base_layer, wrapper)
+        self._before_training = Fingerprints(saved_modules)
+        self._hooks = mark(model, self)
+
+    def merge(self, rank: int | None = None) -> None:
+        """Adds every ΔW at a rank (default: the active one) to the base weights, so that inference costs nothing extra.
+
+        The original weights are kept until `unmerge`. Until then, setting a rank, training, saving the adapters and
+        loading a state raise, while the model's `state_dict` and `save_pretrained` are those of the plain model.
+
+        Raises `ValueError` while merged, for a rank out of range, and for a weight that is not a plain one in floating
+        point (quantised, computed from others, sharded), or that other modules share.
+        """
+        self.check_usable()
+        if self.merged:
+            raise ValueError("the adapters are merged already: call unmerge() first")
+        for name, wrapper, holders in self._base_weights():
+            check_mergeable(wrapper.base_layer, name)
+            if len(holders) > 1:
+                raise ValueError(
+                    f"cannot merge {name!r}: its weight is shared by {', '.join(holders)}: merge_and_unload gives a "
+                    "plain model in which it is not, where that can be done"
+                )
+        merged = self._merged_weights(rank)
+        for wrapper, weight in merged.items():
+            wrapper.swap_in(weight)
+        self._active.merged = True
+
+    def merge_and_unload(self, rank: int | None = None) -> nn.Module:
+        """Makes a plain model: ΔW at a rank (default: the active one) in the weights, and no adapters.
+
+        The modules are the model's own, with the names and the `requires_grad` that they had before `attach`; what was
+        trained along stays as it is. Where a transformers model ties its output layer to its input embedding, and the
+        output layer has an adapter, the two are separate afterwards, and the config says so (`tie_word_embeddings`).
+        This handle cannot be used any more.
+
+        Returns the model, ready for `save_pretrained` or `state_dict`. Raises `ValueError`, and changes nothing, where
+        `merge` would, and for weights shared in other ways.
+
+        >>> from dylora_kit.core.adapters import attach
+        >>> model = nn.Sequential(nn.Linear(6, 5))
+        >>> list(attach(model, r=2, target_modules=["0"]).merge_and_unload(rank=1).state_dict())
+        ['0.weight', '0.bias']
+        """
+        self.check_usable()
+        if self.merged:
+            if rank not in (None, self.rank):
+                raise ValueError(f"the adapters are merged at rank {self.rank}: call unmerge() first")
+            merged = {wrapper: wrapper.weight.data for wrapper in self.wrappers}
+        else:
+            tied = []
+            for name, wrapper, holders in self._base_weights():
+                check_mergeable(wrapper.base_layer, name)
+                if len(holders) > 1:
+                    check_untied(self.model, wrapper.base_layer, name, holders)
+                    tied.append((name, wrapper, holders))
+            merged = self._merged_weights(rank)
+            for name, wrapper, holders in tied:
+                flag = self._requires_grad.get(wrapper.weight, True)  # type: ignore[call-overload]
+                untie(self.model, wrapper.base_layer, name, holders)
+                self._requires_grad[wrapper.base_layer.weight] = flag
+                if wrapper.bias is not None:
+                    self._requires_grad[wrapper.base_layer.bias] = flag
+        for wrapper, weight in merged.items():
+            wrapper.unwrapped(weight)
+        self._active.merged = False
+        return self._take_out()
+
+    def _base_weights(self) -> Iterator[tuple[str, Wrapper, list[str]]]:
+        """Each wrapper's name in the model, the wrapper, and the names of all modules that have its base weight."""
+        holders: dict[Any, list[str]] = {}
+        names: dict[nn.Module, str] = {}
+        for name, module in named_modules(self.model):
+            names[module] = name
+            for parameter in module.parameters(recurse=False):
+                holders.setdefault(parameter, []).append(name)
+        for wrapper in self.wrappers:
+            weight = wrapper.base_layer._parameters.get("weight")
+            yield names[wrapper], wrapper, holders.get(weight, [])
+
+    def _merged_weights(self, rank: int | None) -> dict[Wrapper, Tensor]:
+        """Every base weight with ΔW at a rank, which is set; an error leaves no weight changed."""
+        if rank is not None:
+            self.rank = check_rank(rank, self.r)
+        self._active.check_not_mixed("say which rank to merge, as in merge(rank=3)")
+        return {wrapper: wrapper.merged_weight() for wrapper in self.wrappers}
+
+    def unmerge(self) -> None:
+        """Puts the original base weights back, bit for bit."""
+        if not self.merged:
+            raise ValueError("the adapters are not merged: call merge() first")
+        for wrapper in self.wrappers:
+            wrapper.swap_out()
+        self._active.merged = False
+
+    @contextmanager
+    def disabled(self) -> Iterator[Self]:
+        """Runs a block without the adapters: the model gives the base's output, as DPO and a KL term need it.
+
+        Afterwards, also after an error, the adapters are as they were. As the rank is, this is one setting for all
+        threads. Backward passes of what was computed in the block belong into the block if layers are checkpointed.
+
+        Raises `ValueError` while merged, and where anything else was trained too (a head in `modules_to_save`, norms
+        unfrozen after `attach`), since its values before are not kept.
+        """
+        self.check_usable()
+        self.check_unmerged("disabling them")
+        self._check_base_unchanged()
+        before, self._active.disabled = self._active.disabled, True
+        try:
+            yield self
+        finally:
+            self._active.disabled = before
+
+    def _check_base_unchanged(self) -> None:
+        """Raises `ValueError` if more than adapters was, or may have been, trained."""
+        inside = {p for module in self.saved_modules.values() for p in module.parameters()}
+        inside |= {p for layer in self.layers.values() for p in (layer.lora_A, layer.lora_B)}
+        changed = self._before_training.changed(self.saved_modules)
+        changed += [name for name, p in self.model.named_parameters() if p.requires_grad and p not in inside]
+        if changed:
+            raise ValueError(
+                f"without adapters this is not the base model, since {changed[0]!r} is trained too and its values "
+                "before are not kept: compute the base's output with a second model"
+            )
+
+    def detach(self) -> nn.Module:
+        """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model.
+
+        Buffers that moved in training, such as the running statistics of a normalisation, get back what they held.
+        """
+        self.check_usable()
+        if self.merged:
+            self.unmerge()
+        self._record.restore_buffers(self.model)
+        return self._take_out()
+
+    def _take_out(self) -> nn.Module:
+        """Puts the base layers back where the wrappers stand. Returns the model."""
+        for wrapper in self.wrappers:
+            replace_module(self.model, wrapper, wrapper.base_layer)
+        for parameter, flag in self._requires_grad.items():
+            parameter.requires_grad_(flag)
+        self._let_go()
+        return self.model
+
+    def check_usable(self, model: nn.Module | None = None) -> None:
+        """Raises `ValueError` if these adapters were detached, or are not in `model` (which may be a wrapper)."""
+        if not self._attached:
+            raise ValueError("these adapters were detached from their model: attach or load them again")
+        super().check_usable(model)
+
+    def _let_go(self) -> None:
+        """Takes away what this handle has put on the model beside its layers."""
+        unmark(self.model, self._hooks)
+        self._attached = False
+
+    def _watch_batches(self) -> None:
+        if len(self._hooks) == 1:
+            model = self._base_model()
+            self._active.axes = batch_axes(model, self.layers)
+            self._hooks.append(watch(model, self._active))
+
+    def _base_model(self) -> nn.Module:
+        """The model itself, to which PEFT would add the adapter."""
+        return self.model
