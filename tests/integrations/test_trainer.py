@@ -235,6 +235,7 @@ def language_run(folder: Path, *, unfrozen: bool = False, **options: Any) -> tup
     adapters.frozen = frozen
     if unfrozen:
         model.model.norm.requires_grad_(True)
+        adapters.save_also(["model.norm"])
     arguments = TrainingArguments(
         str(folder), max_steps=4, save_steps=2, report_to="none", use_cpu=True, disable_tqdm=True, **options
     )
