@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dylora_kit.core.names import unwrapped
 from dylora_kit.core.rank import FOLDED, UNKNOWN, ActiveRank
 
 # classes, the layers in which get inputs (length, batch, …)
@@ -38,12 +39,13 @@ def batch_axes(model: nn.Module, layers: Iterable[str]) -> dict[str, int]:
 
 def _path(model: nn.Module, name: str) -> Iterator[nn.Module]:
     """A model and the modules in it on the way to a name."""
-    module: nn.Module | None = model
+    child: nn.Module | None = model
     for part in [*name.split("."), ""]:
-        if module is None:
+        if child is None:
             return
+        module = unwrapped(child)
         yield module
-        module = module._modules.get(part)
+        child = module._modules.get(part)
 
 
 def _axis(path: list[nn.Module]) -> int | None:
