@@ -24,6 +24,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dylora_kit.core.adapters import Adapters, attach, load
+from dylora_kit.core.handle import handle_of
 from dylora_kit.core.layer import DyLoRALinear
 from dylora_kit.core.rank import ActiveRank
 from dylora_kit.evaluation.ordering import ordering
@@ -72,6 +73,7 @@ __all__ = [
     "RankSampler",
     "Uniform",
     "attach",
+    "handle_of",
     "import_peft",
     "individual_loss",
     "load",

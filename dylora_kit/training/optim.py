@@ -8,6 +8,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
+from dylora_kit.core.base_weights import check_unsharded
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.training.row_update import Family
@@ -68,6 +69,7 @@ class NestedAdamW(Optimizer):
         row_lr = None if row_lr is None else _checked_row_lr(row_lr, update, adapters.r)
         _check_numbers({"lr": lr, "head_lr": head_lr or 0.0, "eps": eps, "weight_decay": weight_decay}, betas)
         adapters.check_usable()
+        check_unsharded((name, p) for name, p in adapters.model.named_parameters() if p.requires_grad)
         layers = list(adapters.layers.values())
         rows_along = {
             p: dim for layer in layers for dim, p in enumerate((layer.lora_A, layer.lora_B)) if p.requires_grad
