@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models import TARGETS, Net, R, batch, fill, layer, loss_of, make, parameters
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import dylora_kit as dk
@@ -263,6 +264,26 @@ def test_autocast_computes_in_bfloat16_and_keeps_float32_gradients(base, ranks, 
     assert la.lora_A.grad[3:].count_nonzero() == 0
 
 
+class ProductTypes(TorchDispatchMode):
+    """Notes the types that go into every matrix product."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if operation.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            self.seen |= {tensor.dtype for tensor in args if isinstance(tensor, torch.Tensor)}
+        return operation(*args, **(kwargs or {}))
+
+
+def test_every_product_under_autocast_is_computed_in_bfloat16():
+    la = layer(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), ProductTypes() as products:
+        la(torch.randn(3, 7))
+    assert products.seen == {torch.bfloat16}
+
+
 def test_dropout_acts_on_the_adapters_input_in_training_only():
     la = layer(r=4, d_in=400, d_out=11, lora_alpha=ALPHA, lora_dropout=0.25)
     x = torch.randn(2, 400, dtype=torch.float64)
@@ -275,6 +296,13 @@ def test_dropout_acts_on_the_adapters_input_in_training_only():
     dropped = nn.functional.dropout(x, 0.25)
     assert 0.15 < (dropped == 0).double().mean() < 0.35
     close(h - la.base_layer(x), dropped @ la.delta().T)
+
+
+def test_dropout_does_nothing_in_evaluation_where_the_base_layer_is_called_too():
+    la = layer(r=4, d_in=400, d_out=11, lora_alpha=ALPHA, lora_dropout=0.25).eval()
+    x = torch.randn(2, 400, dtype=torch.float64)
+    la.base_layer.register_forward_hook(lambda *_: None)
+    close(la(x), expected_output(la, x, 4))
 
 
 def test_without_dropout_a_forward_leaves_the_global_generator_untouched():
