@@ -224,8 +224,8 @@ class RankExplorer(LiveView):
         index %= len(moments)
         moments.restore(index)
         self._time.stand_at(index, len(moments))
+        self.refresh()  # before the words, which say that the picture is that of the moment
         self.moment.value = f"the model is at step {moments.all[index].step:,} of {moments.all[-1].step:,}"
-        self.refresh()
         moments.all[index].values = moments.all[index].values or dict(self._first.values)
 
     def _guessed(self, _: Any) -> None:
