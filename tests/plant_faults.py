@@ -54,7 +54,7 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
      "return self.lora_B[:, :b] @ self.lora_A[:b]", "core/test_layer"),
     ("lora_A of deviation 1", "core/low_rank", "std=d_in**-0.5", "std=1.0", "core/test_layer"),
     # rank
-    ("rank 0 accepted", "core/rank", "if rank < 1 or (r is not None", "if rank < 0 or (r is not None", "core/test_rank"),
+    ("rank 0 accepted", "core/rank", "if rank < 1 or (r", "if rank < 0 or (r", "core/test_rank"),
     ("True taken for rank 1", "core/rank", "if isinstance(value, bool) or", "if", "core/test_rank"),
     ("rank not given back", "core/rank", "finally:\n            self.rank = before", "finally:\n            pass",
      "core/test_adapters"),
@@ -74,7 +74,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     # attaching
     ("every layer starts alike", "core/adapters",
      "DyLoRALinear(base, limits[name], alphas[name], *options)",
-     "DyLoRALinear(base, limits[name], alphas[name], *options[:2], torch.Generator().manual_seed(0))", "core/test_adapters"),
+     "DyLoRALinear(base, limits[name], alphas[name], *options[:2], torch.Generator().manual_seed(0))",
+     "core/test_adapters"),
     ("the base is not frozen", "core/adapters", "    model.requires_grad_(False)\n", "", "core/test_adapters"),
     ("detach forgets requires_grad", "core/merging",
      "            parameter.requires_grad_(flag)\n", "            pass\n",
@@ -144,7 +145,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
      "if name not in read:", "if False:", "storage/test_adapter_files"),
     ("tensors of another save", "storage/adapter_files",
      "if metadata[CONFIG_HASH] != _hash_of(config):", "if False:", "storage/test_adapter_files"),
-    ("files are written in place", "storage/files", "file.path.replace(file.place)", "file.place.write_bytes(file.path.read_bytes())", "storage/test_files storage/test_adapter_files"),
+    ("files are written in place", "storage/files", "file.path.replace(file.place)",
+     "file.place.write_bytes(file.path.read_bytes())", "storage/test_files storage/test_adapter_files"),
     ("values that are not finite are saved", "storage/adapter_files",
      "if not is_finite(tensor):", "if False:",
      "storage/test_adapter_files"),
@@ -174,7 +176,7 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
 ]  # fmt: skip
 
 
-def tests_of(names: str) -> list[str]:
+def paths_of(names: str) -> list[str]:
     return [f"tests/{name}.py" for name in names.split()]
 
 
@@ -201,7 +203,7 @@ if __name__ == "__main__":
     survivors = 0
     for what, file, code, fault, names in FAULTS:
         if all(word in what for word in sys.argv[1:]):
-            caught = planted(file, code, fault, tests_of(names))
+            caught = planted(file, code, fault, paths_of(names))
             survivors += caught is None
             print(f"{what}: {caught or 'NOT CAUGHT'}", flush=True)
     sys.exit(survivors)
