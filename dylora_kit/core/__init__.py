@@ -10,6 +10,7 @@ In reading order:
 - `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 6)
 - `base_weights`: which weights ΔW can be added to, and tied ones
 - `layer`: a frozen linear layer with an adapter; merging
+- `torch_layers`: torch's own transformer layers, kept from a path past their children
 - `splits`: which outputs of each architecture's fused projection are query, key and value
 - `fused`: query, key and value in one projection: its parts by name, and adapters for some of them
 - `calls`: what a module hands to its children, read from its source
