@@ -14,6 +14,7 @@ In reading order:
 - `splits`: which outputs of each architecture's fused projection are query, key and value
 - `fused`: query, key and value in one projection: its parts by name, and adapters for some of them
 - `calls`: what a module hands to its children, read from its source
+- `weight_reads`: layers whose weight is read past their forward
 - `attention`: what "attention" means: query and value of every self-attention
 - `blocks`: which blocks of a model are meant, and which ones got no adapter
 - `experts`: weights that are plain Parameters, to which no adapter can be added

@@ -1,4 +1,4 @@
-"""Torch's own transformer layers: in evaluation they read weights past the layers that hold them, which adapters forbid."""
+"""Torch's own transformer layers, which in evaluation compute from the weights of their children past any adapter."""
 
 from typing import Any
 
