@@ -35,7 +35,8 @@ def batch_axes(model: nn.Module, layers: Iterable[str]) -> dict[str, int]:
     >>> batch_axes(nn.TransformerEncoderLayer(8, 2, dim_feedforward=6), ["linear1"])
     {'linear1': 1}
     """
-    axes = {name: _axis(list(_path(model, name))) for name in layers}
+    orders: dict[Any, bool] = {}  # blocks are alike
+    axes = {name: _axis(list(_path(model, name)), orders) for name in layers}
     return {name: axis for name, axis in axes.items() if axis is not None}
 
 
@@ -50,11 +51,19 @@ def _path(model: nn.Module, name: str) -> Iterator[tuple[nn.Module, str]]:
         child = module._modules.get(part)
 
 
-def _axis(path: list[tuple[nn.Module, str]]) -> int | None:
+def _axis(path: list[tuple[nn.Module, str]], orders: dict[Any, bool]) -> int | None:
     """Where a layer has the examples, from the modules that it is in; the innermost that says it."""
     for module, child in path:
-        experts = EXPERTS.search(child) and child in module._modules
-        if re.search(MIXED_UP, type(module).__name__) or experts or not keeps_order(module, child):
+        if re.search(MIXED_UP, type(module).__name__):
+            return UNKNOWN
+        inner = module._modules.get(child)
+        if inner is None:
+            continue
+        flags = tuple((key, value) for key, value in vars(module).items() if isinstance(value, bool))
+        alike = (type(module), child, type(inner), flags, *module._buffers, *module._parameters)
+        if alike not in orders:
+            orders[alike] = not EXPERTS.search(child) and keeps_order(module, child)
+        if not orders[alike]:
             return UNKNOWN
     for module, _ in reversed(path):
         name = type(module).__name__

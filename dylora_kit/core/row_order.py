@@ -12,12 +12,16 @@ from dylora_kit.core.calls import attribute_of, flag_of, parameters_of, source_o
 
 # functions that give indices, or truth values, of rows
 CHOOSE = "nonzero where argsort sort topk argmax argmin randperm unique bool eq ne gt lt ge le logical_and logical_or"
+SAME = "to long int cpu cuda view reshape squeeze flatten clone detach contiguous"  # … that give the same indices
 # functions that give rows in another order, or some of them; the first three along an axis that they are told
 MOVE = "flip roll index_select masked_select pack_padded_sequence"
 PUT = "index_copy index_add index_put index_fill scatter scatter_add masked_scatter masked_fill"
 INDEX = re.compile(r"(^|_)(mask|idx|index|indices|order|perm|permutation|selected)(_|$)")
 # how modules put parts of one input at places of another, such as images in a text, and what they call such inputs
-PLACED = re.compile(r"masked_scatter|index_put|inputs_merger|\w\[[^\]\n]*(mask|token|select|image)[^\]\n]*\]\s*=[^=]")
+PLACED = re.compile(
+    r"masked_scatter|index_put|inputs_merger"
+    r"|\w\[(?!:)[^\]\n\"']*(mask|token|select|image)[^\]\n\"']*\]\s*=\s*(?!self\.|None|True|False|torch\.)[A-Za-z_]"
+)
 PARTS = re.compile(r"(pixel|image|video|audio|speech|input_features)\w*")
 
 
@@ -35,14 +39,15 @@ def keeps_order(module: nn.Module, child: str) -> bool:
 
 def _gets_parts(module: nn.Module, child: str) -> bool:
     """Whether a child works on the images, or the like, that its module puts in a text."""
-    if not any(map(PARTS.fullmatch, parameters_of(module))) or not PLACED.search(_text_of(type(module))):
+    kind: Any = type(module)
+    if not any(map(PARTS.fullmatch, parameters_of(module))) or not PLACED.search(_text_of(kind)):
         return False
     inner = module._modules.get(child)
     return inner is None or not {"inputs_embeds", "attention_mask"} <= parameters_of(inner).keys()
 
 
 @cache
-def _text_of(kind: type) -> str:
+def _text_of(kind: Any) -> str:
     """The source of a class, and of those that it takes a forward from."""
     texts = []
     for base in kind.__mro__:
@@ -56,11 +61,12 @@ def _text_of(kind: type) -> str:
 
 def _gets_chosen(module: nn.Module, child: str) -> bool:
     """Whether a child is called with chosen rows, in the module's forward or a method that it uses."""
+    kind: Any = type(module)
     seen, methods = set(), ["forward"]
     while methods:
         method = methods.pop()
         seen.add(method)
-        function = source_of(type(module), method)
+        function = source_of(kind, method)
         if function is None or not function.args.args:
             continue
         walk = _Rows(module, child, function.args.args[0].arg)
@@ -79,7 +85,7 @@ class _Rows(ast.NodeVisitor):
         self.module, self.child, self.own = module, child, own
         self.rows: set[str] = set()  # variables with chosen rows
         self.indices: set[str] = set()  # variables that choose rows
-        self.numbers: set[str] = set()  # variables of loops, which are numbers or items of lists
+        self.numbers: set[str] = set()  # variables that are numbers, items of lists, or all rows in order
         self.aliases: set[str] = set()  # variables that are the child, or one of its layers
         self.methods: set[str] = set()
         self.chosen = False
@@ -96,8 +102,12 @@ class _Rows(ast.NodeVisitor):
         self.numbers |= names
         if any(attribute_of(self.own, part) == self.child for part in ast.walk(node.iter)):
             self.aliases |= names
-        for statement in node.body:
+        for statement in [*node.body, *node.body]:  # the second time with what the first has left
             self.visit(statement)
+
+    def visit_comprehension(self, node: ast.comprehension) -> None:
+        self.numbers |= _names(node.target)
+        self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self.visit(node.value)
@@ -108,12 +118,14 @@ class _Rows(ast.NodeVisitor):
                     (self.rows, self._is_chosen(node.value)),
                     (self.indices, self._chooses(node.value)),
                     (self.aliases, self._is_child(node.value)),
+                    (self.numbers, _is_plain_index(node.value)),
                 ):
                     known |= names if fits else set()
                     known -= set() if fits else names
 
     def visit_Call(self, node: ast.Call) -> None:
-        self.chosen |= self._is_child(node.func) and any(map(self._is_chosen, node.args))
+        given = node.args or [keyword.value for keyword in node.keywords]
+        self.chosen |= self._is_child(node.func) and any(map(self._is_chosen, given))
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -142,6 +154,8 @@ class _Rows(ast.NodeVisitor):
             numbers = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant)]
             if name in MOVE.split() and (0 in numbers or not any(isinstance(number, int) for number in numbers)):
                 return True
+            of = [node.func.value] if isinstance(node.func, ast.Attribute) else []
+            return any(map(self._is_chosen, [*of, *node.args]))
         return any(map(self._is_chosen, ast.iter_child_nodes(node)))
 
     def _chooses(self, node: ast.AST) -> bool:
@@ -149,11 +163,16 @@ class _Rows(ast.NodeVisitor):
         if isinstance(node, ast.Name):
             known = node.id in self.numbers - self.indices
             return node.id in self.indices or (not known and bool(INDEX.search(node.id)))
-        if isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert)):
+        if isinstance(node, ast.Compare) or isinstance(getattr(node, "op", None), ast.Invert | ast.BitAnd | ast.BitOr):
             return True
         if isinstance(node, ast.Call):
             name = _called(node)
-            return name in CHOOSE.split() or (name == "arange" and len(node.args) > 1)
+            of = node.func.value if isinstance(node.func, ast.Attribute) and name in SAME.split() else None
+            return (
+                name in CHOOSE.split()
+                or (name == "arange" and len(node.args) > 1)
+                or (of is not None and self._chooses(of))
+            )
         if isinstance(node, ast.Attribute):
             name = attribute_of(self.own, node)
             return isinstance(getattr(self.module, name or "", None), Tensor)
@@ -164,11 +183,17 @@ def _names(target: ast.AST) -> set[str]:
     return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
+def _is_plain_index(node: ast.AST) -> bool:
+    """Whether a value is a number, or the numbers of all rows in order."""
+    constant = isinstance(node, ast.Constant) and isinstance(node.value, int)
+    return constant or (isinstance(node, ast.Call) and _called(node) == "arange" and len(node.args) == 1)
+
+
 def _called(node: ast.Call) -> str | None:
     """The last part of the name of what is called."""
     return getattr(node.func, "attr", getattr(node.func, "id", None))
 
 
 def _is_length(node: ast.AST) -> bool:
-    """Whether a size is that of another tensor's first axis: `x.size(0)` or `x.shape[0]`."""
-    return ast.unparse(node).endswith((".size(0)", ".shape[0]"))
+    """Whether a size is that of a batch: `x.size(0)`, `x.shape[0]` or a variable that is called so."""
+    return ast.unparse(node).endswith((".size(0)", ".shape[0]", "batch_size", "bsz"))
