@@ -141,7 +141,7 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
         if runs_bare(self, self.active):
             return self.base_layer(x, *args, **kwargs)
         if not (args or kwargs) and self._is_plain(x):
-            frozen = self._modules["base_layer"]._parameters
+            frozen = self.base_layer._parameters
             return self.add_to(None, x, frozen["weight"], frozen["bias"])
         return self.add_to(self.base_layer(x, *args, **kwargs), x)
 
@@ -159,7 +159,7 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
             and type(weight) is nn.Parameter
             and "bias" in own
             and not (weight.requires_grad or (own["bias"] is not None and own["bias"].requires_grad))
-            and x.dtype == weight.dtype == self._parameters["lora_A"].dtype
+            and x.dtype == weight.dtype == self.lora_A.dtype
             and not (self._lora_dropout and self.training)
             and not torch.is_autocast_enabled(x.device.type)
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
