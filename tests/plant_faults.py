@@ -98,8 +98,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     ("a group's key taken for its value", "core/splits",
      '// groups * size, "k": size, "v": size}', '// groups * size, "v": size, "k": size}', "core/test_splits"),
     # training
-    ("every row is selected", "training/row_update", "reached.append(alike.any(2))", "reached.append(alike.any(2) | True)",
-     "training/test_optim"),
+    ("every row is selected", "training/row_update", "reached.append(alike.any(2))",
+     "reached.append(alike.any(2) | True)", "training/test_optim"),
     ("each half of an adapter selects its own rows", "training/row_update",
      "return by_layer.index_select(1, self.layer_of) > 0", "return torch.cat(reached, 1)", "training/test_optim"),
     ("one step count for all rows", "training/row_update", "steps += 1\n", "steps[:] = steps.max() + 1\n",
