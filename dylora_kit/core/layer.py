@@ -140,22 +140,27 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
         """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""
         if runs_bare(self, self.active):
             return self.base_layer(x, *args, **kwargs)
-        if self._is_plain(x) and not (args or kwargs):
-            return self.add_to(None, x, self.base_layer.weight, self.base_layer.bias)
+        if not (args or kwargs) and self._is_plain(x):
+            frozen = self.base_layer._parameters
+            return self.add_to(None, x, frozen["weight"], frozen["bias"])
         return self.add_to(self.base_layer(x, *args, **kwargs), x)
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether base layer and adapter can be computed together, without calling the base layer.
 
-        It must be a plain, frozen linear layer without hooks, and all types must be the same.
+        It must be a plain, frozen linear layer without hooks, and all types must be the same. A module's own lookup is
+        slow, so parameters are read directly.
         """
-        base = self.base_layer
+        base: Any = self._modules["base_layer"]
+        own = base._parameters
+        weight = own.get("weight")
         return (
             type(base) is nn.Linear
-            and type(base.weight) is nn.Parameter
-            and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
-            and x.dtype == base.weight.dtype == self.lora_A.dtype
-            and not (self.lora_dropout and self.training)
+            and type(weight) is nn.Parameter
+            and "bias" in own
+            and not (weight.requires_grad or (own["bias"] is not None and own["bias"].requires_grad))
+            and x.dtype == weight.dtype == self.lora_A.dtype
+            and not (self._lora_dropout and self.training)
             and not torch.is_autocast_enabled(x.device.type)
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
             and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
