@@ -51,7 +51,9 @@ class BeforeLoading:
         if handle.wrappers and not holds_base and any(name.endswith(ADAPTER) for name in own):
             _check_same_parameters(tensors, trained, own)
         for name in tensors.keys() & state.keys():
-            self._kept[name], self._tensors[name] = tensors[name].detach().to("cpu", copy=True), tensors[name]
+            then, now = state[name], tensors[name].detach()
+            if then.dtype != now.dtype or not torch.equal(then.to(now.device), now):
+                self._kept[name], self._tensors[name] = now.to("cpu", copy=True), tensors[name]
 
     def watch(self, optimizer: Any) -> None:
         """From here on, the model gets back what it held if a state does not fit the optimizer."""

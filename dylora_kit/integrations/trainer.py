@@ -38,7 +38,8 @@ class DyLoRACallback(TrainerCallback):
     adapters alone. To resume, attach the same adapters to the same base model; what the
     trainer then says of missing keys means the base model's. A run with other adapters, another base or other data (64
     examples are looked at) is refused, and model and optimizer are given back what they held. Parameters that were
-    frozen when the checkpoint was written are frozen again.
+    frozen when the checkpoint was written are frozen again. What the trainer itself is given, such as its arguments, a
+    collator or a loss, is not compared here.
 
     Callbacks that look at what the sweep adds, such as transformers' `EarlyStoppingCallback`, have to stand after this
     one in the trainer's list.

@@ -56,7 +56,7 @@ def write_adapter(
     """Writes adapters at their full rank, and the modules trained along, into a folder: both files or neither.
 
     Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
-    was split.
+    was split, or a module trained along shares a weight with another or is inside of another.
 
     Arguments:
         config: the arguments of `attach`.

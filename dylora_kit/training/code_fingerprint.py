@@ -13,8 +13,9 @@ from dylora_kit.training.data_fingerprint import hash_of
 def code_fingerprint(function: Callable[..., Any]) -> str | None:
     """A hash of a function's code, constants and default values; None for one that is not written in Python.
 
-    Of an object that is called it is the code of its class. What a function takes from outside of itself, such as other
-    functions, and what an object keeps, does not enter it.
+    Of an object that is called it is the code of its class, and of a dataclass, such as transformers' collators, also
+    its numbers and texts. What a function takes from outside of itself, such as other functions, and what other objects
+    keep, does not enter it.
 
     >>> code_fingerprint(lambda x: x + 1) == code_fingerprint(lambda x: x + 2)
     False
@@ -24,7 +25,8 @@ def code_fingerprint(function: Callable[..., Any]) -> str | None:
     called: Any = function
     if not hasattr(called, "__code__"):
         called = type(function).forward if isinstance(function, nn.Module) else type(function).__call__
-    parts = []
+    fields: Any = getattr(type(function), "__dataclass_fields__", ())
+    parts: list[Any] = [[field, getattr(function, field, None)] for field in fields]
     while called is not None:  # a function that wraps another one, and then that one
         if not hasattr(called, "__code__"):
             return None

@@ -1,6 +1,7 @@
 """A checkpoint of `train` holds all that was trained, and a run goes on from it as the same run or not at all."""
 
 import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,14 @@ def times(model: nn.Module, batch: dict[str, Tensor], *, factor: float = 1.0) ->
     return factor * model(**batch).loss
 
 
-def ends(b: int, sampler: dk.RankSampler, size: int) -> list[tuple[float, int]]:
-    return [(0.5, 1), (0.5, R)]
+@dataclass
+class Shifted:
+    """Collates, as transformers' collators do, by settings of its own."""
+
+    shift: float
+
+    def __call__(self, rows: list[Any]) -> Any:
+        return stacked([row | {"x": row["x"] + self.shift} for row in rows])
 
 
 FUNCTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -122,6 +129,7 @@ FUNCTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "the class of an object": ({"loss": Scaled()}, {"loss": Doubled()}, "code of loss"),
     "an argument of a partial function": ({"loss": functools.partial(times, factor=2.0)},
                                           {"loss": functools.partial(times, factor=3.0)}, "code of loss"),
+    "a number of a dataclass": ({"collate": Shifted(1.0)}, {"collate": Shifted(2.0)}, "code of collate"),
     "the code of an objective": ({"objective": lambda b, sampler, size: [(1.0, b)]},
                                  {"objective": lambda b, sampler, size: [(1.0, 1)]}, "code of objective"),
 }  # fmt: skip
