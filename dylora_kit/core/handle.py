@@ -14,7 +14,7 @@ from dylora_kit.core.merging import MergingHandle
 from dylora_kit.core.names import named_modules, plain_name
 from dylora_kit.core.rank import check_rank
 from dylora_kit.core.saved_states import handle_in
-from dylora_kit.core.targets import holders_of_same_weights, match_saved, saved_by_peft
+from dylora_kit.core.targets import check_kept_apart, holders_of_same_weights, match_saved, outermost, saved_by_peft
 from dylora_kit.storage.adapter_files import difference, write_adapter
 from dylora_kit.storage.base_model import BaseModel
 from dylora_kit.storage.peft_files import Block, write_peft_adapter
@@ -261,9 +261,14 @@ class Adapters(MergingHandle):
         """The modules whose weights a PEFT adapter must hold, by name, so that PEFT gives back what was trained.
 
         PEFT keeps a copy of each saved module: where it shares a weight with another, the other one needs a copy too.
+        Of modules one inside another it is the outer one. Raises `ValueError` where PEFT could not do that.
         """
         saved = saved_by_peft(self.model, list(self.saved_modules))
-        return saved | holders_of_same_weights(self.model, saved)
+        while more := holders_of_same_weights(self.model, saved):
+            saved |= more
+        saved = outermost(saved)
+        check_kept_apart(self.model, saved)
+        return saved
 
     def __repr__(self) -> str:
         size = f"{self.num_parameters(self.r):,} parameters"

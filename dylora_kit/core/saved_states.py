@@ -97,9 +97,14 @@ class SavePretrained:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes, by its name in the model: trained parameters, and buffers that are saved with it."""
-    saved = model.state_dict()
-    tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    """What training changes, by its name in the model: trained parameters, and buffers that are saved with it.
+
+    Adapters and the modules trained along with them are among them also while they are frozen, since they may have been
+    trained before.
+    """
+    saved, adapters = model.state_dict(), handle_in(model)
+    along = {id(tensor) for tensor in adapters.tensors().values()} if adapters is not None else set()
+    tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad or id(p) in along}
     return tensors | {name: buffer for name, buffer in model.named_buffers() if name in saved}
 
 

@@ -207,9 +207,6 @@ class PeftAdapters(Adapters):
         """
         self.check_usable()
         self._check_exportable()
-        large = [name for name, layer in self.layers.items() if layer.r > min(layer.in_features, layer.out_features)]
-        if large:
-            raise ValueError(f"{large[0]!r} has a rank above its size, which only PEFT reads: use save_pretrained")
         copied = {id(parameter) for module in self._originals for parameter in module.parameters()}
         if any(copied & {id(p) for p in module.parameters(recurse=False)} for module in self._beside_originals()):
             raise ValueError("PEFT trains a copy of a weight that the base model shares: use save_pretrained")

@@ -8,6 +8,7 @@ In reading order:
 - `row_update`: decides which rows a step updates, and does AdamW on them
 - `optim`: the optimizer that a user makes, `NestedAdamW`
 - `data_fingerprint`: what a checkpoint remembers of the training data
+- `code_fingerprint`: what a checkpoint remembers of functions
 - `checkpoint`: what a training needs to go on where it stopped
 - `run_settings`: the arguments of a training, checked before it starts
 - `loop`: `train`, to be read beside Algorithm 1

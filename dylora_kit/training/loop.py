@@ -71,11 +71,15 @@ def train(
             `model(**batch).loss`.
         on_step: called with the number of finished steps.
         checkpoint: a folder; the state goes there every `checkpoint_every` steps and at the end.
-        resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break.
+        resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break. A run
+            with other settings is refused, as are another base, other data (64 examples are looked at) and other code
+            of `objective`, `loss` or `collate`; what such a function takes from outside of itself is not compared, and
+            what `on_step` does after a checkpoint is written is not in it.
 
     Returns a frame with one row per step: step, rank (missing if a step used several), loss, lr.
 
-    Raises `ValueError` for settings that do not fit together, and `FloatingPointError` when the loss is not finite:
+    Raises `ValueError` for settings that do not fit together and for a checkpoint that would lack something that was
+    trained, and `FloatingPointError` when the loss is not finite:
     training stops before that step, and the checkpoint keeps the last good state.
 
     >>> from dylora_kit.core.adapters import attach
@@ -94,7 +98,7 @@ def train(
     )
     optimizer = checked_optimizer(model, adapters, sampler, optimizer, lr, weight_decay)
     folder = checked_folder(checkpoint, adapters, resume)
-    recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, train_data) if folder else {}
+    recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, collate, train_data) if folder else {}
     saved = Checkpoint(model, optimizer, sampler, recorded, folder)
     run = _Run(model, adapters, sampler, objective, optimizer, loss or _model_loss, settings, saved)
     with _state_kept(model, adapters, optimizer), _random_state_kept(seed, run.device):

@@ -285,7 +285,7 @@ def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path, what: str) -> 
 def test_a_run_does_not_go_on_with_another_maximum_rank(tmp_path: Path) -> None:
     language_run(tmp_path)[0].train()
     other, _ = language_run(tmp_path, r=5)
-    with pytest.raises((ValueError, RuntimeError), match=r"rank|size mismatch"):
+    with pytest.raises(ValueError, match=r"lora_A' in shape \(4, \d+\), expected \(5, \d+\)"):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 

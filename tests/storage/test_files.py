@@ -138,6 +138,21 @@ def test_a_missing_file_is_named_with_its_folder(tmp_path, read):
         read(tmp_path / "some.file")
 
 
+@pytest.mark.parametrize("read", [read_tensors, read_json])
+def test_a_file_that_stands_where_a_folder_is_expected_is_called_a_file(tmp_path, read):
+    (tmp_path / "adapter").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="adapter is a file: pass the folder that it is in"):
+        read(tmp_path / "adapter" / "some.file")
+
+
+@pytest.mark.parametrize("depth", [101, 500, *range(900, 1000, 7), 5000])
+@pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
+def test_json_that_is_nested_deeply_is_damaged_at_any_depth(tmp_path, depth, left, right):
+    (tmp_path / "c.json").write_text('{"a": ' + left * depth + "1" + right * depth + "}")
+    with pytest.raises(ValueError, match=r"c\.json is damaged or no JSON file: it is nested too deeply"):
+        read_json(tmp_path / "c.json")
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b'{"a": }', b"\xff\xfe\x00"])
 def test_a_damaged_json_file_is_called_damaged(tmp_path, text):
     (tmp_path / "c.json").write_bytes(text)
