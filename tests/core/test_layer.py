@@ -755,7 +755,7 @@ def test_a_forward_that_was_put_on_the_base_layer_is_called():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_a_change_below_the_weights_own_precision_is_not_lost_where_many_inputs_come_at_once(dtype):
-    la = layer(bias=False, lora_alpha=4, dtype=dtype)
+    la = layer(bias=False, lora_alpha=4).to(dtype)
     with torch.no_grad():
         la.base_layer.weight.fill_(256.0)
         la.lora_A.zero_()[0, 0] = 0.5
