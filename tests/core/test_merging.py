@@ -217,7 +217,7 @@ def test_without_adapters_a_model_whose_head_or_norm_was_trained_is_not_the_base
 
 
 def test_adapters_are_merged_once_and_unmerging_gives_the_first_weights_back() -> None:
-    model, adapters = make()
+    _, adapters = make()
     weights = {name: layer.weight.clone() for name, layer in adapters.layers.items()}
     adapters.merge(rank=2)
     merged = {name: layer.weight.clone() for name, layer in adapters.layers.items()}
