@@ -71,6 +71,15 @@ def test_changing_weights_through_data_is_noticed_for_trained_ones(
     assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, 1):.0f} %"
 
 
+@pytest.mark.parametrize("module", ["up", "classifier"])
+def test_changing_a_frozen_weight_through_data_is_noticed_too(module: str) -> None:
+    adapters = adapted(toy(), modules_to_save=[])
+    weight = adapters.model.get_submodule(module).weight
+    before = live_model.fingerprint(adapters)
+    weight.data[1, 2] += 1.0  # neither its version counter nor its place in memory shows this
+    assert live_model.fingerprint(adapters) != before
+
+
 def test_a_changed_scale_is_evaluated_anew(explorer: RankExplorer, adapters: dk.Adapters, data: digits.Digits) -> None:
     explorer.slider.value = 1
     adapters.scaling = "alpha/r"
