@@ -345,6 +345,16 @@ def test_unmerge_restores_the_weight_bit_for_bit_where_subtracting_could_not(dty
     assert la.rank == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_weight_is_merged_in_float32_and_rounded_once(dtype):
+    la = layer(d_in=30, d_out=40, dtype=dtype)
+    weight, delta = la.weight.float(), la.delta(rank=2)
+    la.merge(rank=2)
+    assert la.weight.dtype == dtype
+    assert torch.equal(la.weight, (weight + delta).to(dtype))
+    assert not torch.equal(la.weight, weight.to(dtype) + delta.to(dtype))  # rounded before and after the sum
+
+
 def test_merging_twice_unmerging_twice_and_setting_a_rank_while_merged_are_refused():
     la = layer()
     with pytest.raises(ValueError, match="not merged"):

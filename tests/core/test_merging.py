@@ -58,6 +58,7 @@ def test_an_output_layer_tied_to_the_embedding_is_separate_in_the_plain_model(na
     with adapters.at(2):
         wanted = logits(model, inputs(name))
     adapters.merge_and_unload(rank=2)
+    assert all(parameter.requires_grad for parameter in model.parameters())
     torch.testing.assert_close(logits(model, inputs(name)), wanted, rtol=1e-4, atol=1e-5)
     assert torch.equal(model.get_input_embeddings().weight, embedding)
     assert not model.config.tie_word_embeddings
@@ -213,6 +214,21 @@ def test_without_adapters_a_model_whose_head_or_norm_was_trained_is_not_the_base
     adapters.model.roberta.embeddings.LayerNorm.requires_grad_(True)  # type: ignore[union-attr, operator]
     with pytest.raises(ValueError, match=r"LayerNorm.weight' is trained too"), adapters.disabled():
         pass
+
+
+def test_adapters_are_merged_once_and_unmerging_gives_the_first_weights_back() -> None:
+    _, adapters = make()
+    weights = {name: layer.weight.clone() for name, layer in adapters.layers.items()}
+    adapters.merge(rank=2)
+    merged = {name: layer.weight.clone() for name, layer in adapters.layers.items()}
+    for again in (adapters.merge, lambda: adapters.merge(rank=2)):
+        with pytest.raises(ValueError, match=r"merged already: call unmerge\(\) first"):
+            again()
+    assert_same({name: layer.weight.detach() for name, layer in adapters.layers.items()}, merged)
+    adapters.unmerge()
+    assert_same({name: layer.weight.detach() for name, layer in adapters.layers.items()}, weights)
+    with pytest.raises(ValueError, match=r"not merged: call merge\(\) first"):
+        adapters.unmerge()
 
 
 def test_merged_adapters_cannot_be_switched_off() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -192,7 +193,8 @@ def test_modules_to_save_are_exported_unless_for_serving(tmp_path, serving):
     assert_peft_agrees("gpt2-score", tmp_path, logits(model, batch))
 
 
-def test_a_name_that_ends_another_gets_its_own_rank(tmp_path):
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_a_name_that_ends_another_gets_its_own_rank_and_alpha(tmp_path, scaling):
     class Nest(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -205,16 +207,27 @@ def test_a_name_that_ends_another_gets_its_own_rank(tmp_path):
     torch.manual_seed(0)
     model = Nest()
     plain, x = copy.deepcopy(model), torch.randn(4, 6)
-    adapters = dk.attach(model, target_modules=["up"], r=4)
+    adapters = dk.attach(model, target_modules=["up"], r=4, scaling=scaling)
     fill(adapters)
     for ranks in ({"up": 2, "inner.up": 3}, {"up": 3, "inner.up": 1}):
         adapters.export_peft(tmp_path, rank=ranks)
+        assert bool(config_of(tmp_path)["alpha_pattern"]) == (scaling == "alpha/r")
         loaded = peft.PeftModel.from_pretrained(copy.deepcopy(plain), tmp_path)
         imported = copy.deepcopy(plain)
         assert {name: layer.r for name, layer in dk.import_peft(imported, tmp_path).layers.items()} == ranks
         with adapters.at(ranks):
             torch.testing.assert_close(loaded(x), model(x), **CLOSE)
             torch.testing.assert_close(imported(x), model(x), **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "transposed"), [("gpt2", True), ("roberta", False)])
+def test_the_config_says_whether_weights_are_transposed_and_peft_has_nothing_to_mend(tmp_path, name, transposed):
+    _, adapters = adapted(name, modules_to_save=[])
+    adapters.export_peft(tmp_path)
+    assert config_of(tmp_path)["fan_in_fan_out"] == transposed
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="fan_in_fan_out")
+        peft.PeftModel.from_pretrained(build(name), tmp_path)
 
 
 def test_a_folder_of_ours_is_exported_over_and_holds_two_files(tmp_path):

@@ -13,7 +13,7 @@ from architectures import build, inputs, logits
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from toys import assert_same
-from transformers import LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaForCausalLM, Trainer, TrainerControl, TrainerState, TrainingArguments
 
 import dylora_kit as dk
 from dylora_kit.integrations.trainer import DyLoRACallback
@@ -172,6 +172,16 @@ def test_a_checkpoint_holds_the_adapters_in_a_folder_of_their_own(tmp_path: Path
     trainer.train()
     loaded = dk.load(build("roberta"), tmp_path / f"checkpoint-{STEPS}" / "adapter")
     assert_same(weights(loaded), weights(adapters))
+
+
+@pytest.mark.parametrize("main", [True, False], ids=["main process", "another process"])
+def test_the_main_process_alone_writes_the_adapters(tmp_path: Path, main: bool) -> None:
+    trainer, _, callback = setup(tmp_path)
+    state = TrainerState(global_step=2, is_local_process_zero=True, is_world_process_zero=main)
+    callback.on_save(trainer.args, state, TrainerControl())
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    folder = "checkpoint-2/adapter"
+    assert written == ({f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"} if main else set())
 
 
 def test_a_checkpoint_holds_what_is_trained_and_not_the_base_model(tmp_path: Path) -> None:

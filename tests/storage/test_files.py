@@ -76,6 +76,17 @@ def test_no_file_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):
     assert seen == [list(OLD.values())] * 2
 
 
+def test_who_has_opened_the_previous_file_goes_on_reading_it(tmp_path):
+    old, new = torch.zeros(100, 100), torch.ones(100, 100)
+    write_files(tmp_path, {"t.safetensors": tensors_as_bytes({"w": old}), "a.json": b"old a"})
+    with (tmp_path / "a.json").open("rb") as text, safe_open(tmp_path / "t.safetensors", "pt") as tensors:
+        write_files(tmp_path, {"t.safetensors": tensors_as_bytes({"w": new}), "a.json": b"new a"})
+        assert text.read() == b"old a"
+        assert torch.equal(tensors.get_tensor("w"), old)
+    assert (tmp_path / "a.json").read_bytes() == b"new a"
+    assert torch.equal(read_tensors(tmp_path / "t.safetensors")[0]["w"], new)
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
 def test_permissions_are_those_the_umask_gives_and_the_umask_is_kept(tmp_path, umask):
     before = os.umask(umask)
