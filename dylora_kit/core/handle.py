@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.base_record import check_all_saved, modules_in_base, name_in_base, saved_buffers
+from dylora_kit.core.base_record import check_all_saved, check_readable, modules_in_base, name_in_base, saved_buffers
 from dylora_kit.core.layer import Wrapper, stores_transposed
 from dylora_kit.core.low_rank import check_scaling
 from dylora_kit.core.merging import MergingHandle
@@ -18,6 +18,8 @@ from dylora_kit.core.targets import holders_of_same_weights, match_saved, saved_
 from dylora_kit.storage.adapter_files import difference, write_adapter
 from dylora_kit.storage.base_model import BaseModel
 from dylora_kit.storage.peft_files import Block, write_peft_adapter
+
+EXTRA_STATE = "_extra_state"  # the end of torch's key for what a module's `get_extra_state` returns
 
 
 class Adapters(MergingHandle):
@@ -107,7 +109,11 @@ class Adapters(MergingHandle):
             tensors[f"{name}.lora_B.weight"] = layer.lora_B
         for name, module in self.saved_modules.items():
             state = module.state_dict(keep_vars=True)
-            tensors |= {plain_name(f"{name}.{key}"): tensor for key, tensor in state.items()}
+            tensors |= {
+                plain_name(f"{name}.{key}"): tensor
+                for key, tensor in state.items()
+                if not key.endswith(EXTRA_STATE)  # which `check_saved` refuses
+            }
         return tensors
 
     def save_also(self, modules: Sequence[str]) -> None:
@@ -128,9 +134,11 @@ class Adapters(MergingHandle):
         """Raises `ValueError` unless what was trained is what is about to be saved.
 
         A parameter that requires a gradient, or has changed since adapters were attached, must be among the tensors,
-        and each tensor must be in the model, at the place its name says.
+        and each tensor must be in the model, at the place its name says, with its values.
         """
+        check_readable(tensors)
         self._check_places()
+        self._check_no_extra_state()
         check_all_saved(self.model, self._record, tensors, self._remedy)
 
     def moved_buffers(self) -> dict[str, Tensor]:
@@ -170,6 +178,17 @@ class Adapters(MergingHandle):
                     "replaced since adapters were attached, so put it back, or attach adapters again"
                 )
 
+    def _check_no_extra_state(self) -> None:
+        """Raises `ValueError` if a module trained along has a state beside its tensors."""
+        for name, module in self.saved_modules.items():
+            extra = [key for key in module.state_dict() if key.endswith(EXTRA_STATE)]
+            if extra:
+                place = f"{name}.{extra[0]}".removesuffix(f".{EXTRA_STATE}")
+                raise ValueError(
+                    f"{place!r} has a state of its own (get_extra_state), which files of adapters do not hold: keep it "
+                    "in buffers, or train along modules without one"
+                )
+
     @torch.no_grad()
     def fill(self, tensors: Mapping[str, Tensor], file: PathLike[str]) -> None:
         """Copies tensors that were read from a file into the model's own, also into buffers that the file has.
@@ -199,8 +218,9 @@ class Adapters(MergingHandle):
 
         What was trained is what is saved: also buffers of the base that moved in training, such as the running
         statistics of a normalisation. Raises `ValueError` for a parameter that was trained, or has changed since
-        `attach`, and is not in `modules_to_save`; for a layer that is no longer in the model; while the adapters are
-        merged; and for a weight that is not finite.
+        `attach`, and is not in `modules_to_save`, and for weights that are tied in another way since (what is not
+        noticed: see `core.base_record.BaseRecord`); for a layer that is no longer in the model; for adapters on the
+        meta device or divided among processes; while they are merged; and for a weight that is not finite.
         """
         self.check_usable()
         self.check_unmerged("saving")
@@ -229,6 +249,7 @@ class Adapters(MergingHandle):
         self.check_unmerged("exporting")
         self._active.check_not_mixed("say which rank to export, as in export_peft(path, rank=3)", rank)
         self._check_exportable()
+        check_readable(self.tensors())
         trained = {} if serving else self._to_save()
         with self.at(self.rank if rank is None else rank):
             blocks = self._blocks()
