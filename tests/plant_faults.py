@@ -89,6 +89,16 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
      "core/test_splits core/test_fused"),
     ("a group's key taken for its value", "core/splits",
      '// groups * size, "k": size, "v": size}', '// groups * size, "v": size, "k": size}', "core/test_splits"),
+    # what is saved
+    ("a checksum of sums without an order", "storage/checksum", "return rows.mv(weights) if", "return rows.sum(1) if",
+     "core/test_base_record"),
+    ("a checksum past the signs", "storage/checksum", "torch.cat(sums + signs)", "torch.cat(sums)",
+     "core/test_base_record"),
+    ("a parameter that was added is not noticed", "core/base_record",
+     'else "was added after adapters were attached"', "else None", "core/test_base_record"),
+    ("a broken tie is not noticed", "core/saving", "        if other:\n", "        if False:\n", "core/test_base_record"),
+    ("a copy trusts what the original saw", "core/base_record", "seen[0]() is parameter and", "True and",
+     "core/test_base_record"),
     # training
     ("every row is selected", "training/row_update", "reached = stacked.any(2 - half.dim)",
      "reached = stacked.any(2 - half.dim) | True", "training/test_optim"),

@@ -1,7 +1,7 @@
-"""A model's own parameters and buffers as adapters found them: what has changed since, and what a file must hold."""
+"""A model's own parameters and buffers as adapters found them, and what has changed since."""
 
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ class BaseRecord:
             if id(parameter) not in marks:
                 marks[id(parameter)] = _mark(parameter)
             self._marks[name_in_base(name)] = marks[id(parameter)]
-        self._ties = _ties(model)
+        self._ties = ties_of(model)
         buffers = saved_buffers(model)
         self._buffer_names = set(buffers)
         self._buffers = {
@@ -184,53 +184,7 @@ def base_weights(model: nn.Module, outside: Iterable[str] = ()) -> dict[str, Ten
     }
 
 
-def check_all_saved(
-    model: nn.Module, record: BaseRecord, saved: Mapping[str, Tensor], remedy: Callable[[str], str]
-) -> None:
-    """Raises `ValueError` unless what was trained is what is saved, and will be read into the same places.
-
-    Every tensor to be saved must be in the model; every parameter that requires a gradient, has changed since adapters
-    were attached or was added since must be among them; and these must be tied as they were.
-
-    Arguments:
-        saved: what is to be saved, by name.
-        remedy: gives the end of the sentence on a parameter that is not saved, by its name.
-    """
-    held = {id(tensor) for tensor in (*model.parameters(), *saved_buffers(model).values())}
-    for name, tensor in saved.items():
-        if id(tensor) not in held:
-            raise ValueError(
-                f"{name!r} is no longer in the model: the module that had it was taken out or replaced since adapters "
-                "were attached, so put it back, or attach adapters again"
-            )
-    kept, ties = {id(tensor) for tensor in saved.values()}, _ties(model)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        plain, problem = name_in_base(name), None
-        if id(parameter) not in kept:
-            trained = "is trained (it requires a gradient)" if parameter.requires_grad else None
-            problem = trained or record.changed(name, parameter)
-        other = record.tied_otherwise(name, ties) if problem or id(parameter) in kept else None
-        if other:
-            now = "are one weight now" if other in ties[plain] else "are two weights now"
-            raise ValueError(
-                f"{plain!r} and {other!r} {now}, and were not when adapters were attached, so that a file would be "
-                "read wrongly: tie them as they were, or change that before attaching"
-            )
-        if problem:
-            raise ValueError(f"{plain!r} {problem}, and would not be saved: {remedy(plain)}")
-
-
-def check_readable(saved: Mapping[str, Tensor]) -> None:
-    """Raises `ValueError` that names the first tensor to be saved of which this process has no values, or a part."""
-    for name, tensor in saved.items():
-        kind = unreadable(tensor)
-        if kind is not None:
-            raise ValueError(
-                f"cannot save {name!r}: it {kind}: bring its whole values back first, onto one device and unsharded"
-            )
-
-
-def _ties(model: nn.Module) -> dict[str, list[str]]:
+def ties_of(model: nn.Module) -> dict[str, list[str]]:
     """For each parameter, by its name in the model without adapters, the names of all that are one with it."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

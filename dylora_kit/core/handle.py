@@ -7,19 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.base_record import check_all_saved, check_readable, modules_in_base, name_in_base, saved_buffers
+from dylora_kit.core.base_record import modules_in_base, name_in_base, saved_buffers
 from dylora_kit.core.layer import Wrapper, stores_transposed
 from dylora_kit.core.low_rank import check_scaling
 from dylora_kit.core.merging import MergingHandle
 from dylora_kit.core.names import named_modules, plain_name
 from dylora_kit.core.rank import check_rank
 from dylora_kit.core.saved_states import handle_in
+from dylora_kit.core.saving import EXTRA_STATE, check_all_saved, check_no_extra_state, check_readable
 from dylora_kit.core.targets import holders_of_same_weights, match_saved, saved_by_peft
 from dylora_kit.storage.adapter_files import difference, write_adapter
 from dylora_kit.storage.base_model import BaseModel
 from dylora_kit.storage.peft_files import Block, write_peft_adapter
-
-EXTRA_STATE = "_extra_state"  # the end of torch's key for what a module's `get_extra_state` returns
 
 
 class Adapters(MergingHandle):
@@ -138,7 +137,7 @@ class Adapters(MergingHandle):
         """
         check_readable(tensors)
         self._check_places()
-        self._check_no_extra_state()
+        check_no_extra_state(self.saved_modules)
         check_all_saved(self.model, self._record, tensors, self._remedy)
 
     def moved_buffers(self) -> dict[str, Tensor]:
@@ -155,7 +154,9 @@ class Adapters(MergingHandle):
     def _remedy(self, name: str) -> str:
         """What to do about a parameter that would not be saved."""
         module, modules = name.rpartition(".")[0], modules_in_base(self.model)
-        if module and not isinstance(modules[module], Wrapper):
+        if not module:
+            return "put it into a module of its own, and name that in modules_to_save of attach, or in save_also"
+        if not isinstance(modules[module], Wrapper):
             return f"name its module in modules_to_save of attach, or now in adapters.save_also([{module!r}])"
         return "give it back the values it had, and freeze it with requires_grad_(False)"
 
@@ -176,17 +177,6 @@ class Adapters(MergingHandle):
                 raise ValueError(
                     f"the adapter of {name!r} is no longer at its place in the model: its layer was taken out or "
                     "replaced since adapters were attached, so put it back, or attach adapters again"
-                )
-
-    def _check_no_extra_state(self) -> None:
-        """Raises `ValueError` if a module trained along has a state beside its tensors."""
-        for name, module in self.saved_modules.items():
-            extra = [key for key in module.state_dict() if key.endswith(EXTRA_STATE)]
-            if extra:
-                place = f"{name}.{extra[0]}".removesuffix(f".{EXTRA_STATE}")
-                raise ValueError(
-                    f"{place!r} has a state of its own (get_extra_state), which files of adapters do not hold: keep it "
-                    "in buffers, or train along modules without one"
                 )
 
     @torch.no_grad()
