@@ -98,7 +98,8 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
      'else "was added after adapters were attached"', "else None", "core/test_base_record"),
     ("a broken tie is not noticed", "core/saving", "        if other:\n", "        if False:\n",
      "core/test_base_record"),
-    ("a weight changed after a first look is taken for the base", "core/base_record", "and seen[1:] == now:",
+    ("a weight changed after a first look is taken for the base", "core/base_record",
+     "and seen[1:] == _place_and_version(parameter):",
      "and True:", "core/test_base_record"),
     # training
     ("every row is selected", "training/row_update", "reached = stacked.any(2 - half.dim)",

@@ -105,17 +105,16 @@ class BaseRecord:
             without: parameters that are left out.
         """
         for name, parameter in model.named_parameters(remove_duplicate=False):
-            if parameter in without or unreadable(parameter):
+            if parameter in without:
                 continue
-            seen, versioned = self._seen.get(name), not parameter.is_inference()
-            now = (parameter.data_ptr(), parameter._version) if versioned else None
-            if now is not None and seen is not None and seen[0]() is parameter and seen[1:] == now:
+            seen = self._seen.get(name)
+            if seen is not None and seen[0]() is parameter and seen[1:] == _place_and_version(parameter):
                 continue
             problem = self.changed(name, parameter)
             if problem:
                 return name_in_base(name), problem
-            if now is not None:
-                self._seen[name] = (weakref.ref(parameter), *now)
+            if not unreadable(parameter) and not parameter.is_inference():
+                self._seen[name] = (weakref.ref(parameter), *_place_and_version(parameter))
         moved = (name for name in self.moved_buffers(model) if not NOT_BASE & set(name.split(".")))
         return next(((name, "has moved since adapters were attached") for name in moved), None)
 
@@ -202,6 +201,11 @@ def _sample(tensor: Tensor) -> Tensor:
     """Some values of a tensor, from all over it, on the CPU."""
     flat = tensor.detach().reshape(-1)
     return flat[:: max(1, len(flat) // SAMPLE)].to("cpu", copy=True)
+
+
+def _place_and_version(tensor: Tensor) -> tuple[int, int]:
+    """Where a tensor's values are, and how many changes of them autograd has counted."""
+    return tensor.data_ptr(), tensor._version
 
 
 def _floating(*dtypes: torch.dtype) -> bool:
