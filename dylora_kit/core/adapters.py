@@ -243,7 +243,8 @@ def warn_of_other_base(adapters: Adapters, origin: Origin, path: str | PathLike[
     """
     here = adapters.base
     if origin.fingerprint is not None:
-        problem = other_base(origin.fingerprint, base_weights(adapters.model, adapters.saved_modules))
+        weights = base_weights(adapters.model, adapters.saved_modules)
+        problem = other_base(origin.fingerprint, here.fingerprint, weights)
     elif origin.name and here.name and not same_name(origin.name, here.name):
         problem = "it has another name"
     else:

@@ -13,7 +13,7 @@ from dylora_kit.core.layer import Wrapper, replace_module
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.core.names import named_modules
 from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
-from dylora_kit.core.saved_states import Fingerprints, mark, unmark
+from dylora_kit.core.saved_states import mark, unmark
 
 
 class MergingHandle(RankHandle):
@@ -39,7 +39,6 @@ class MergingHandle(RankHandle):
         for wrapper in wrappers:
             wrapper.train(wrapper.base_layer.training)
             replace_module(model, wrapper.base_layer, wrapper)
-        self._before_training = Fingerprints(saved_modules)
         self._hooks = mark(model, self)
 
     def merge(self, rank: int | None = None) -> None:
@@ -140,8 +139,10 @@ class MergingHandle(RankHandle):
         Afterwards, also after an error, the adapters are as they were. As the rank is, this is one setting for all
         threads. Backward passes of what was computed in the block belong into the block if layers are checkpointed.
 
-        Raises `ValueError` while merged, and where anything else was trained too (a head in `modules_to_save`, norms
-        unfrozen after `attach`), since its values before are not kept.
+        Raises `ValueError` while merged, and where anything else was trained or changed too (a head in
+        `modules_to_save`, norms unfrozen after `attach`, running statistics), since its values before are not kept. The
+        first call reads all weights; later ones look only at those of which torch has counted a change, so that a
+        change through `.data` after the first call is not noticed.
         """
         self.check_usable()
         self.check_unmerged("disabling them")
@@ -153,16 +154,21 @@ class MergingHandle(RankHandle):
             self._active.disabled = before
 
     def _check_base_unchanged(self) -> None:
-        """Raises `ValueError` if more than adapters was, or may have been, trained."""
-        inside = {p for module in self.saved_modules.values() for p in module.parameters()}
-        inside |= {p for layer in self.layers.values() for p in (layer.lora_A, layer.lora_B)}
-        changed = self._before_training.changed(self.saved_modules)
-        changed += [name for name, p in self.model.named_parameters() if p.requires_grad and p not in inside]
-        if changed:
+        """Raises `ValueError` if more than adapters was, or may have been, trained or changed."""
+        off = self._switched_off()
+        may_train = off | {p for module in self.saved_modules.values() for p in module.parameters()}
+        trained = [name for name, p in self.model.named_parameters() if p.requires_grad and p not in may_train]
+        found = (trained[0], "is trained too") if trained else self._record.difference(self.model, off)
+        if found:
+            name, problem = found
             raise ValueError(
-                f"without adapters this is not the base model, since {changed[0]!r} is trained too and its values "
-                "before are not kept: compute the base's output with a second model"
+                f"without adapters this is not the base model, since {name!r} {problem}, and its values before are not "
+                "kept: compute the base's output with a second model"
             )
+
+    def _switched_off(self) -> set[nn.Parameter]:
+        """The parameters that take no part in the model while the adapters are disabled."""
+        return {p for layer in self.layers.values() for p in (layer.lora_A, layer.lora_B)}
 
     def detach(self) -> nn.Module:
         """Takes the adapters out: the model gets its own modules and their `requires_grad` back. Returns the model.

@@ -10,7 +10,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.batch_axis import Generate
@@ -106,23 +105,3 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     along = {id(tensor) for tensor in adapters.tensors().values()} if adapters is not None else set()
     tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad or id(p) in along}
     return tensors | {name: buffer for name, buffer in model.named_buffers() if name in saved}
-
-
-class Fingerprints:
-    """Whether tensors have the values that they had: their sums and norms, so that no copy is kept."""
-
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
-        self.values = {name: self._of(module) for name, module in modules.items()}
-
-    def changed(self, modules: dict[str, nn.Module]) -> list[str]:
-        """The names of the modules that have other values now."""
-        return [name for name, module in modules.items() if self.values.get(name) != self._of(module)]
-
-    @staticmethod
-    @torch.no_grad()
-    def _of(module: nn.Module) -> list[tuple[str, float, float]]:
-        return [
-            (name, float(p.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(p, dtype=torch.float64)))
-            for name, p in module.named_parameters()
-            if p.is_floating_point() and not p.is_meta
-        ]

@@ -193,12 +193,9 @@ class PeftAdapters(Adapters):
                 for wrapper, flag in before:
                     wrapper._disable_adapters = flag
 
-    def _check_base_unchanged(self) -> None:
+    def _switched_off(self) -> set[nn.Parameter]:
         copied = {p for module in self.saved_modules.values() for p in module.parameters()}
-        nested = set(self.nested_parameters())
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and parameter not in copied and parameter not in nested:
-                raise ValueError(f"without adapters this is not the base model, since {name!r} is trained too")
+        return super()._switched_off() | copied
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the adapters as those of `attach`; see `dylora_kit.load`. PEFT's `save_pretrained` works as before.
