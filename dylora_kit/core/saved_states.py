@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dylora_kit.core.batch_axis import Generate
 from dylora_kit.core.layer import Wrapper
+from dylora_kit.storage.adapter_files import CONFIG
 from dylora_kit.storage.files import tensors_as_bytes, write_files
 
 HANDLE = "_dylora_adapters"  # the attribute under which a model keeps the handle on its adapters
@@ -76,6 +77,11 @@ class SavePretrained:
         **options: Any,
     ) -> Any:
         if any(isinstance(module, Wrapper) and module.holds_merged for module in self.model.modules()):
+            if (Path(save_directory) / CONFIG).exists():
+                raise ValueError(
+                    f"{save_directory} holds adapters, which from_pretrained would add to the merged weights again: "
+                    "choose another folder"
+                )
             main = is_main_process is None or is_main_process
             return type(self.model).save_pretrained(self.model, save_directory, main, state_dict, **options)
         adapters = self.model.__dict__.get(HANDLE)
