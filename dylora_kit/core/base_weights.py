@@ -10,6 +10,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 PLAIN_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 PLAIN_FORWARDS = {"Conv1D", "FalconLinear"}  # transformers' layers that have a forward of their own, and are linear
+NO_VALUES = "has no values (device meta)"
 TIED = "tie_word_embeddings"  # what transformers' configs call it that the output layer has the embedding's weight
 
 
@@ -64,6 +65,10 @@ def check_mergeable(layer: Any, name: str) -> None:
     ...
     ValueError: cannot merge 'up': its weight has no values (device meta): merge into a plain float weight
     """
+    if _kind(layer) == NO_VALUES and _device_hooks(layer):
+        raise ValueError(
+            f"cannot merge {name!r}: accelerate offloads its weight: load the model without offload, and merge there"
+        )
     kind = _kind(layer)
     if kind is not None:
         raise ValueError(f"cannot merge {name!r}: its weight {kind}: merge into a plain float weight")
@@ -96,9 +101,16 @@ def check_finite(weight: Tensor, name: str) -> None:
 def check_unsharded(parameters: Iterable[tuple[str, Tensor]]) -> None:
     """Raises `ValueError` that names the first parameter of which this process holds only a part (FSDP, DTensor).
 
+    Or nothing at all, as where accelerate offloaded a model that had adapters already.
+
     >>> check_unsharded(nn.Linear(6, 4).named_parameters())
     """
     for name, parameter in parameters:
+        if parameter.is_meta:
+            raise ValueError(
+                f"cannot train {name!r}: it has no values (device meta): move it to a device, or let accelerate "
+                "offload the model before adapters are attached"
+            )
         kind = _sharded(parameter)
         if kind is not None:
             raise ValueError(
@@ -165,7 +177,7 @@ def _kind(layer: Any) -> str | None:
             return f"is no parameter ({type(layer).__module__}.{type(layer).__qualname__})"
         return "is no parameter of the layer's own, as under FSDP"
     if weight.is_meta:
-        return "is offloaded by accelerate" if _device_hooks(layer) else "has no values (device meta)"
+        return NO_VALUES
     if weight.dtype not in PLAIN_TYPES:
         return f"is {'complex' if weight.dtype.is_complex else 'quantised'} ({weight.dtype})"
     sharded = _sharded(weight)

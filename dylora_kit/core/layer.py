@@ -225,7 +225,7 @@ def runs_bare(layer: nn.Module, active: ActiveRank) -> bool:
     """
     if active.merged and layer.training and torch.is_grad_enabled():
         active.check_unmerged("training", RuntimeError)
-    return active.merged or active.disabled
+    return active.merged or active.disabled > 0
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

@@ -32,8 +32,8 @@ def new_matrices(
 ) -> tuple[nn.Parameter, nn.Parameter]:
     """lora_A (r, d_in), Gaussian with mean 0 and deviation 1/√d_in, and lora_B (d_out, r), zero.
 
-    They are on a device, by default that of `like`, and of its type if that is float32 or float64. A rank may be above d_in or d_out,
-    as in PEFT; raises `ValueError` for one below 1.
+    They are on a device, by default that of `like`, and of its type if that is float32 or float64. A rank may be above
+    d_in or d_out, as in PEFT; raises `ValueError` for one below 1.
 
     >>> A, B = new_matrices(d_in=6, d_out=4, r=3, generator=None, like=torch.zeros(1))
     >>> A.shape, B.shape

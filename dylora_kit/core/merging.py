@@ -13,7 +13,7 @@ from dylora_kit.core.batch_axis import batch_axes, watch
 from dylora_kit.core.layer import Wrapper, replace_module
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.core.names import named_modules
-from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
+from dylora_kit.core.rank import ActiveRank, Rank, RankHandle, check_rank
 from dylora_kit.core.saved_states import Fingerprints, mark, unmark
 
 
@@ -73,9 +73,10 @@ class MergingHandle(RankHandle):
         """Makes a plain model: ΔW at a rank (default: the active one) in the weights, and no adapters.
 
         The modules are the model's own, with the names and the `requires_grad` that they had before `attach`; what was
-        trained along stays as it is. Save it in a folder of its own: beside an `adapter_config.json`, transformers would
-        add these adapters again. Where a transformers model ties its output layer to its input embedding, and the
+        trained along stays as it is. Where a transformers model ties its output layer to its input embedding, and the
         output layer has an adapter, the two are separate afterwards, and the config says so (`tie_word_embeddings`).
+        Save the model into a folder without adapters: from one with an `adapter_config.json`, transformers would add
+        those adapters to the merged weights.
         This handle cannot be used any more.
 
         Returns the model, ready for `save_pretrained` or `state_dict`. Raises `ValueError`, and changes nothing, where
@@ -144,17 +145,18 @@ class MergingHandle(RankHandle):
             weight = wrapper.base_layer._parameters.get("weight")
             yield names[wrapper], wrapper, holders.get(weight, [])
 
-    def _merged_weights(self, rank: int | None) -> dict[Wrapper, Tensor]:
-        """Every base weight with ΔW at a rank, which is set; an error leaves no weight changed."""
-        if rank is not None:
-            self.rank = check_rank(rank, self.r)
-        self._active.check_not_mixed("say which rank to merge, as in merge(rank=3)")
+    def _merged_weights(self, rank: Rank | None) -> dict[Wrapper, Tensor]:
+        """Every base weight with ΔW at a rank, which is set; an error changes nothing."""
+        rank = self.rank if rank is None else check_rank(rank, self.r)
+        self._active.check_not_mixed("say which rank to merge, as in merge(rank=3)", rank)
         names = {module: name for name, module in named_modules(self.model)}
         merged = {}
-        for wrapper in self.wrappers:
-            with torch.inference_mode(False):  # whose tensors could not be trained afterwards
-                merged[wrapper] = wrapper.merged_weight()
-            check_finite(merged[wrapper], names[wrapper])
+        with self.at(rank):
+            for wrapper in self.wrappers:
+                with torch.inference_mode(False):  # whose tensors could not be trained afterwards
+                    merged[wrapper] = wrapper.merged_weight()
+                check_finite(merged[wrapper], names[wrapper])
+        self.rank = rank
         return merged
 
     def unmerge(self) -> None:
@@ -172,7 +174,8 @@ class MergingHandle(RankHandle):
         Afterwards, also after an error, the adapters run again, at the rank that is then set: one that was set in the
         block stays. As the rank is, this is one setting for all threads; where blocks of several threads overlap, the
         adapters run again when the last one ends. A copy of the model that is made in the block has its adapters on.
-        `train`, `sweep`, `predict` and merging raise in the block. Backward passes of what was computed in the block belong into the block if layers are checkpointed.
+        `train`, `sweep`, `predict` and merging raise in the block. Backward passes of what was computed in the block
+        belong into the block if layers are checkpointed.
 
         Raises `ValueError` while merged, and where anything else was trained too (a head in `modules_to_save`, norms
         unfrozen after `attach`), since its values before are not kept.
@@ -180,8 +183,11 @@ class MergingHandle(RankHandle):
         self.check_usable()
         self.check_unmerged("disabling them")
         self._check_base_unchanged()
-        with self._active.switched_off():
+        with self._active.switched_off(self._switch_also):
             yield self
+
+    def _switch_also(self, off: bool) -> None:
+        """Switches what is trained along off, and on again, where its values before are kept."""
 
     def _check_base_unchanged(self) -> None:
         """Raises `ValueError` if more than adapters was, or may have been, trained."""

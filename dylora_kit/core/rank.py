@@ -7,7 +7,7 @@ whatever the number of layers.
 import operator
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -106,15 +106,23 @@ class ActiveRank:
         return self.__dict__ | {"disabled": 0, "generating": False, "copies": 1}
 
     @contextmanager
-    def switched_off(self) -> Iterator[None]:
-        """A block without adapters. Blocks may be nested, and overlap in threads: the last one to end switches on."""
+    def switched_off(self, also: Callable[[bool], None]) -> Iterator[None]:
+        """A block without adapters. Blocks may be nested, and overlap in threads: the last one to end switches on.
+
+        Arguments:
+            also: called with True where the first block begins, and with False where the last one ends.
+        """
         with _COUNTING:
+            if not self.disabled:
+                also(True)
             self.disabled += 1
         try:
             yield
         finally:
             with _COUNTING:
                 self.disabled -= 1
+                if not self.disabled:
+                    also(False)
 
     def check_enabled(self, purpose: str) -> None:
         """Raises `ValueError` that names the purpose, such as `"training"`, while the adapters are switched off."""
