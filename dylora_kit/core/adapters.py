@@ -75,8 +75,10 @@ def attach(
     Returns the handle on the adapters, with the rank set to r.
 
     Raises `ValueError` or `TypeError`, and leaves the model as it was, if a name matches nothing, a value is out
-    of range, a target cannot be adapted, or the model has adapters already. Warns of what may be meant and gets no
-    adapter: blocks without a self-attention, the weights of experts, a key or an exclusion that fits no target.
+    of range, a target cannot be adapted, or the model has adapters already. In a model that
+    accelerate offloads, adapters stay where the layer computes, and modules trained along must not be offloaded. Warns
+    of what may be meant and gets no adapter: blocks without a self-attention, the weights of experts, a key or an
+    exclusion that fits no target.
 
     >>> model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     >>> adapters = attach(model, r=2, target_modules=["0", "2"])

@@ -5,6 +5,12 @@
 | `state_dict()` | its own names, with `base_layer` and `lora_A` | the plain model's, with ΔW in the weights |
 | `load_state_dict(…)` | a state of its own names | refused |
 | `save_pretrained(…)` | refused; adapters alone where a training loop calls it | the plain model |
+
+A state of its own names is read by the same model with the same adapters, whatever wrote it: `torch.save`, accelerate's
+`save_model`, or the `save_pretrained` of a model around this one. In it each adapted layer has a `weight` of one value,
+so that whatever reads it as a plain model's raises for the shape, also where missing names are let pass.
+
+While merged, torch's `get_model_state_dict` with `ignore_frozen_params=True` raises `KeyError`: nothing is trained then.
 """
 
 from pathlib import Path
