@@ -130,7 +130,7 @@ def test_the_file_of_a_model_around_the_adapted_one_is_not_read_as_a_plain_one(
     else:
         outer.config.save_pretrained(tmp_path)
         Accelerator(cpu=True).save_model(outer, tmp_path)
-    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes|size mismatch"):
+    with pytest.raises(RuntimeError, match=r"ignore_mismatched_sizes|size mismatch"):
         READERS[reader](build("gpt2", seed=2), tmp_path)
     again.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)
     again.tie_weights()
@@ -143,7 +143,7 @@ def test_a_merged_model_is_not_written_beside_adapters(tmp_path: Path) -> None:
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     adapters.merge(rank=2)
     for options in ({}, {"is_main_process": True}):
-        with pytest.raises(ValueError, match="holds adapters, which from_pretrained would add .* again"):
+        with pytest.raises(ValueError, match=r"holds adapters, which from_pretrained would add .* again"):
             model.save_pretrained(tmp_path, **options)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
     model.save_pretrained(tmp_path / "merged")

@@ -87,7 +87,7 @@ def test_transformers_layers_that_are_linear_in_their_own_way_are_merged() -> No
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e7])
 def test_weights_that_are_not_finite_when_merged_are_refused(value: float, how: str) -> None:
-    model, adapters = make(dtype=torch.float16)
+    _, adapters = make(dtype=torch.float16)
     with torch.no_grad():
         adapters.layers["third"].lora_B[0, 0] = value
     adapters.rank = 3
