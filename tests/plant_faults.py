@@ -71,6 +71,22 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
      '        if False:\n            raise ValueError("the adapters are merged already', "core/test_adapters"),
     ("Conv1D merged the wrong way round", "core/layer", "return self.delta().T if stores_transposed(self.base_layer)",
      "return self.delta() if stores_transposed(self.base_layer)", "core/test_layer core/test_fused"),
+    ("NaN in a merged weight", "core/base_weights", "if not bool(weight.isfinite().all())", "if False",
+     "core/test_what_is_merged"),
+    ("a layer with a hook is merged", "core/base_weights", "    if hooks:\n", "    if False:\n",
+     "core/test_what_is_merged"),
+    ("a copied block stays adapted", "core/merging", "if isinstance(module, Wrapper) and module not in own", "if False",
+     "core/test_what_is_merged"),
+    # without adapters
+    ("overlapping blocks switch on too early", "core/rank", "                self.disabled -= 1",
+     "                self.disabled = 0", "core/test_disabled"),
+    ("a copy made without adapters stays without", "core/rank", '{"disabled": 0, "generating"', '{"generating"',
+     "core/test_saved_states"),
+    # what plain models read
+    ("a plain model reads a state with adapters", "core/layer", 'destination[f"{prefix}weight"] = torch.zeros(1)',
+     "pass", "core/test_saved_states"),
+    ("adapters without values in an offloaded model", "core/base_weights", "return torch.device(devices[-1])",
+     "return layer.weight.device", "core/test_offload"),
     # attaching
     ("every layer starts alike", "core/adapters",
      "DyLoRALinear(base, limits[name], alphas[name], *options)",

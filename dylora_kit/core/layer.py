@@ -183,10 +183,15 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
         if self.active.merged:
             raise ValueError("the adapter is merged already: call unmerge() first")
         check_mergeable(self.base_layer, "base_layer")
-        if rank is not None:
-            self.active.value = check_rank(rank, self.r)
-        merged = self.merged_weight()
-        check_finite(merged, "base_layer")
+        before = self.active.value
+        try:
+            if rank is not None:
+                self.active.value = check_rank(rank, self.r)
+            merged = self.merged_weight()
+            check_finite(merged, "base_layer")
+        except ValueError:
+            self.active.value = before
+            raise
         self.swap_in(merged)
         self.active.merged = True
 
