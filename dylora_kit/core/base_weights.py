@@ -111,7 +111,7 @@ def check_unsharded(parameters: Iterable[tuple[str, Tensor]]) -> None:
                 f"cannot train {name!r}: it has no values (device meta): move it to a device, or let accelerate "
                 "offload the model before adapters are attached"
             )
-        kind = _sharded(parameter)
+        kind = sharded(parameter)
         if kind is not None:
             raise ValueError(
                 f"cannot train {name!r} row by row: it {kind}, so that a process holds no whole rows: "
@@ -180,9 +180,9 @@ def _kind(layer: Any) -> str | None:
         return NO_VALUES
     if weight.dtype not in PLAIN_TYPES:
         return f"is {'complex' if weight.dtype.is_complex else 'quantised'} ({weight.dtype})"
-    sharded = _sharded(weight)
-    if sharded is not None:
-        return sharded
+    divided = sharded(weight)
+    if divided is not None:
+        return divided
     if type(weight) is not nn.Parameter or weight.layout != torch.strided:
         return f"is quantised or stored in a way of its own ({type(weight).__name__}, {weight.layout})"
     if hasattr(layer, "weight_fake_quant"):
@@ -213,7 +213,7 @@ def _name_of(function: Any) -> str:
     return getattr(function, "__qualname__", type(function).__qualname__)
 
 
-def _sharded(parameter: Any) -> str | None:
+def sharded(parameter: Any) -> str | None:
     """How a parameter is divided among processes, if it is."""
     names = {kind.__name__ for kind in type(parameter).__mro__}
     if "DTensor" in names:

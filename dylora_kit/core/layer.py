@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from dylora_kit.core.base_weights import check_finite, check_mergeable, device_of
+from dylora_kit.core.base_weights import check_finite, check_mergeable, device_of, sharded
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
 from dylora_kit.core.rank import ActiveRank, check_rank
 from dylora_kit.storage.peft_files import Block
@@ -50,10 +50,12 @@ class Wrapper(nn.Module):
         """As of any module, and a `weight` of one value.
 
         Whatever reads the state as that of a plain model (`from_pretrained` where a model around this one was saved,
-        a load that is not strict) then raises for the shape, where it would leave a layer as it was drawn.
+        a load that is not strict) then raises for the shape, where it would leave a layer as it was drawn. Not under
+        FSDP, which accelerate lets have nothing but divided tensors in the state.
         """
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[f"{prefix}weight"] = torch.zeros(1)
+        if sharded(self.base_layer._parameters.get("weight")) is None:
+            destination[f"{prefix}weight"] = torch.zeros(1)
 
     def check_loads(self, state: Mapping[str, Any], prefix: str) -> None:
         """Raises `ValueError` for a state, with names that begin with the prefix, which this layer would read wrongly.

@@ -8,7 +8,8 @@
 
 A state of its own names is read by the same model with the same adapters, whatever wrote it: `torch.save`, accelerate's
 `save_model`, or the `save_pretrained` of a model around this one. In it each adapted layer has a `weight` of one value,
-so that whatever reads it as a plain model's raises for the shape, also where missing names are let pass.
+so that whatever reads it as a plain model's raises for the shape, also where missing names are let pass
+(not under FSDP: there write adapters with `adapters.save`).
 
 While merged, torch's `get_model_state_dict` with `ignore_frozen_params=True` raises `KeyError`: nothing is trained.
 """
