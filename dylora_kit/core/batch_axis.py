@@ -115,7 +115,7 @@ class BatchCheck:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises `ValueError` for a batch of another size."""
         ranks = self.active.per_example
-        if ranks is None:
+        if ranks is None or self.active.disabled:
             return
         named = [kwargs[name] for name in INPUTS.split() if isinstance(kwargs.get(name), Tensor)][:1]
         tensors = named or [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and value.dim()]

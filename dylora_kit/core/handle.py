@@ -193,6 +193,9 @@ class Adapters(MergingHandle):
             problem = difference(expected, tensors)
             if problem:
                 raise ValueError(f"{file} does not fit this model: {problem}")
+            empty = [name for name, tensor in expected.items() if tensor.is_meta]
+            if empty:
+                raise ValueError(f"{empty[0]!r} of this model has no values (device meta): move it to a device first")
             for name, tensor in expected.items():
                 tensor.copy_(tensors[name])
         except BaseException:

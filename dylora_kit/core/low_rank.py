@@ -35,12 +35,12 @@ def check_scaling(scaling: Any) -> str:
 
 
 def new_matrices(
-    d_in: int, d_out: int, r: int, generator: torch.Generator | None, like: Tensor
+    d_in: int, d_out: int, r: int, generator: torch.Generator | None, like: Tensor, device: torch.device | None = None
 ) -> tuple[nn.Parameter, nn.Parameter]:
     """lora_A (r, d_in), Gaussian with mean 0 and deviation 1/√d_in, and lora_B (d_out, r), zero.
 
-    They are on the device of `like`, and of its type if that is float32 or float64. A rank may be above d_in or d_out,
-    as in PEFT; raises `ValueError` for one below 1.
+    They are on a device, by default that of `like`, and of its type if that is float32 or float64. A rank may be above
+    d_in or d_out, as in PEFT; raises `ValueError` for one below 1.
 
     >>> A, B = new_matrices(d_in=6, d_out=4, r=3, generator=None, like=torch.zeros(1))
     >>> A.shape, B.shape
@@ -49,10 +49,12 @@ def new_matrices(
     r = check_rank(r, None)
     # as PEFT does: adapters of a half-precision or quantised base are trained in float32
     dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
-    start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")
-    nn.init.normal_(start, std=d_in**-0.5, generator=generator)
-    lora_B = torch.zeros(d_out, r, device=like.device, dtype=dtype)
-    return nn.Parameter(start.to(like.device, dtype)), nn.Parameter(lora_B)
+    device = device or like.device
+    with torch.inference_mode(False):  # which would make tensors that cannot be trained
+        start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")
+        nn.init.normal_(start, std=d_in**-0.5, generator=generator)
+        lora_B = torch.zeros(d_out, r, device=device, dtype=dtype)
+        return nn.Parameter(start.to(device, dtype)), nn.Parameter(lora_B)
 
 
 class LowRankAdapter(nn.Module):

@@ -5,6 +5,13 @@
 | `state_dict()` | its own names, with `base_layer` and `lora_A` | the plain model's, with ΔW in the weights |
 | `load_state_dict(…)` | a state of its own names | refused |
 | `save_pretrained(…)` | refused; adapters alone where a training loop calls it | the plain model |
+
+A state of its own names is read by the same model with the same adapters, whatever wrote it: `torch.save`, accelerate's
+`save_model`, or the `save_pretrained` of a model around this one. In it each adapted layer has a `weight` of one value,
+so that whatever reads it as a plain model's raises for the shape, also where missing names are let pass
+(not under FSDP: there write adapters with `adapters.save`).
+
+While merged, torch's `get_model_state_dict` with `ignore_frozen_params=True` raises `KeyError`: nothing is trained.
 """
 
 from pathlib import Path
@@ -14,6 +21,7 @@ from torch import Tensor, nn
 
 from dylora_kit.core.batch_axis import Generate
 from dylora_kit.core.layer import Wrapper
+from dylora_kit.storage.adapter_files import CONFIG
 from dylora_kit.storage.files import tensors_as_bytes, write_files
 
 HANDLE = "_dylora_adapters"  # the attribute under which a model keeps the handle on its adapters
@@ -75,6 +83,11 @@ class SavePretrained:
         **options: Any,
     ) -> Any:
         if any(isinstance(module, Wrapper) and module.holds_merged for module in self.model.modules()):
+            if (Path(save_directory) / CONFIG).exists():
+                raise ValueError(
+                    f"{save_directory} holds adapters, which from_pretrained would add to the merged weights again: "
+                    "choose another folder"
+                )
             main = is_main_process is None or is_main_process
             return type(self.model).save_pretrained(self.model, save_directory, main, state_dict, **options)
         adapters = self.model.__dict__.get(HANDLE)

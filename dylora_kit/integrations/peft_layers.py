@@ -1,9 +1,8 @@
 """A model that PEFT adapted, nested in place: PEFT's own layers run at any rank, and stay PEFT's."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -180,18 +179,16 @@ class PeftAdapters(Adapters):
         self.merge(rank)
         raise AssertionError
 
-    @contextmanager
-    def disabled(self) -> Iterator[Self]:
-        """Runs a block without the adapters; PEFT's copies of modules trained along are off too, so it is the base."""
-        with super().disabled():
-            before = [(wrapper, wrapper._disable_adapters) for wrapper in self._copies]
-            for wrapper in self._copies:
-                wrapper._disable_adapters = True  # its enable_adapters would change requires_grad
-            try:
-                yield self
-            finally:
-                for wrapper, flag in before:
-                    wrapper._disable_adapters = flag
+    def _switch_also(self, off: bool) -> None:
+        """Switches PEFT's copies of modules trained along, so that without adapters the model is the base."""
+        for wrapper in self._copies:
+            wrapper._disable_adapters = off  # its enable_adapters would change requires_grad
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Raises `ValueError` for a copy made in a `disabled()` block, in which PEFT's modules would stay off."""
+        if self._copies:
+            self._active.check_enabled("copying this model")
+        return self.__dict__
 
     def _switched_off(self) -> set[nn.Parameter]:
         copied = {p for module in self.saved_modules.values() for p in module.parameters()}

@@ -613,7 +613,8 @@ def test_a_plain_copy_of_the_state_dict_moves_a_layer_to_another():
     model, adapters = make()
     names = set(model.state_dict())
     assert {f"{name}.{key}" for name in TARGETS for key in ("lora_A", "lora_B", "base_layer.weight")} <= names
-    assert len(names) == len(Net().state_dict()) + 2 * len(TARGETS)
+    assert len(names) == len(Net().state_dict()) + 3 * len(TARGETS)
+    assert {model.state_dict()[f"{name}.weight"].shape for name in TARGETS} == {(1,)}  # no plain model takes these
     other, other_adapters = make(seed=9)
     other.load_state_dict(model.state_dict())
     for b in (1, 5):

@@ -9,6 +9,7 @@ import transformers
 from architectures import ARCHITECTURES, build, inputs, logits, picture
 from models import Net, batch, fill, make
 from torch import nn
+from torch.nn.utils import prune
 from toys import assert_same
 
 import dylora_kit as dk
@@ -150,6 +151,8 @@ ODD = {
     "int8": (retyped(torch.int8), "quantised .torch.int8"),
     "meta": (lambda layer: layer.to("meta"), "no values"),
     "its own type": (packed, "Packed"),
+    "complex": (retyped(torch.complex64), "complex .torch.complex64"),
+    "pruned": (lambda layer: prune.l1_unstructured(layer, "weight", 0.5), r"parameters \(L1Unstr"),
 }
 
 
