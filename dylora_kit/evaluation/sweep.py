@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from dylora_kit.core.modes import evaluating
 from dylora_kit.core.rank import RankHandle, check_rank
 from dylora_kit.evaluation.metrics import IGNORED, Metric
-from dylora_kit.evaluation.next_token import Shift
-from dylora_kit.evaluation.running import Running, RunningLoss, counted_labels, running
+from dylora_kit.evaluation.running import Running, RunningLoss, running
 from dylora_kit.progress import progress_bar
 from dylora_kit.training.batches import Batch, Collate, call, check_data, labels_of, on_device, own_loss, stacked
+from dylora_kit.training.counting import Counting
+from dylora_kit.training.next_token import Shift
 from dylora_kit.training.objectives import size_of
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ def sweep(
     """Evaluates a model at several ranks. Nothing is trained, and the rank is afterwards what it was.
 
     Labels of −100 do not count in a metric by name. `"loss"` is the mean of the model's own loss over the labels that
-    count, whatever the batch size, and `"perplexity"` its exponential.
+    count, whatever the batch size, and `"perplexity"` its exponential; over the examples for a transformers model
+    `…ForCTC`, and over the answers within their texts for one that answers questions. A loss that is another mean, such
+    as one with a weight for each class, is taken for a mean over labels, and so depends on the batch size: for such a
+    loss `metric` has to be a function, which sees all logits at once.
 
     Arguments:
         adapters: the handle on the model's rank.
@@ -105,28 +109,84 @@ def predict(
     whole numbers). Nothing is shifted or left out. All logits at all ranks are in memory; `sweep` by a metric's name
     needs those of one batch.
     """
-    ranks = list(dict.fromkeys(ranks))
-    outputs: dict[int, list[Tensor]] = {rank: [] for rank in ranks}
-    labels: list[Tensor] = []
-
-    def keep(rank: int, batch: Batch, output: Any) -> None:
-        if rank == ranks[0]:
-            labels.append(_required_labels(batch).cpu())
-        outputs[rank].append(_outputs_of(output, batch).float().cpu())
-
+    kept = _Kept(ranks)
     order = _run(
-        model, adapters, data, ranks, keep, batch_size=batch_size, collate=collate, forward=forward, progress=progress
-    )
-    original = torch.tensor(order).argsort()  # where each example of the data is in the order it was run in
-    logits = {rank: _joined(parts, 0.0)[original].numpy() for rank, parts in outputs.items()}
-    return logits, _joined(labels, float("nan") if labels[0].is_floating_point() else IGNORED)[original].numpy()
+        model, adapters, data, list(kept.outputs), kept.add,
+        batch_size=batch_size, collate=collate, forward=forward, progress=progress,
+    )  # fmt: skip
+    return kept.arrays(order)
+
+
+def sweep_and_predict(
+    model: nn.Module,
+    adapters: RankHandle,
+    data: Any,
+    *,
+    metric: str,
+    first: int,
+    ranks: Iterable[int],
+    collate: Collate | None = None,
+) -> tuple[dict[int, float], dict[int, np.ndarray], np.ndarray]:
+    """What `sweep` and `predict` say, from one evaluation: each batch is run once at each rank.
+
+    Arguments: as in `sweep`.
+        first: of how many examples the outputs and labels are returned.
+
+    Returns the metric by rank, and the logits by rank, `{rank: (first, …)}`, and the labels (first, …) of the first
+    examples.
+    """
+    ranks, order = list(dict.fromkeys(ranks)), _order(data, collate)
+    sums = _Sums(adapters.model, [metric], ranks, shift=None)
+    kept = _Kept(ranks, sorted(order.index(number) for number in range(min(first, len(order)))))
+
+    def add(rank: int, batch: Batch, output: Any) -> None:
+        sums.add(rank, batch, output)
+        kept.add(rank, batch, output)
+
+    _run(model, adapters, data, ranks, add, batch_size=64, collate=collate, forward=None, progress=False)
+    values = sums.values(np.argsort(order))
+    return {rank: values[metric, rank] for rank in ranks}, *kept.arrays(order)
+
+
+class _Kept:
+    """The outputs for examples at several ranks, and their labels.
+
+    Arguments:
+        wanted: the places of the examples in the order in which they are run, the first place first; default is all.
+    """
+
+    def __init__(self, ranks: Iterable[int], wanted: Sequence[int] | None = None) -> None:
+        self.outputs: dict[int, list[Tensor]] = {rank: [] for rank in ranks}
+        self.labels: list[Tensor] = []
+        self._wanted, self._seen = wanted, 0
+        self._rows: slice | list[int] = slice(None)  # those of the present batch
+
+    def add(self, rank: int, batch: Batch, output: Any) -> None:
+        if rank == next(iter(self.outputs)):
+            labels = _required_labels(batch)
+            if self._wanted is not None:
+                self._rows = [place - self._seen for place in self._wanted if 0 <= place - self._seen < len(labels)]
+            self._seen += len(labels)
+            if self._rows:
+                self.labels.append(labels[self._rows].cpu())
+        outputs = _outputs_of(output, batch)
+        if self._rows:
+            self.outputs[rank].append(outputs[self._rows].float().cpu())
+
+    def arrays(self, order: Sequence[int]) -> tuple[dict[int, np.ndarray], np.ndarray]:
+        """Outputs by rank and labels, in the order of the data; `order` is that in which it was run."""
+        run = list(order) if self._wanted is None else [order[place] for place in self._wanted]
+        original = torch.tensor(run).argsort()  # where each example of the data is in the order it was run in
+        fill = float("nan") if self.labels[0].is_floating_point() else IGNORED
+        outputs = {rank: _joined(parts, 0.0)[original].numpy() for rank, parts in self.outputs.items()}
+        return outputs, _joined(self.labels, fill)[original].numpy()
 
 
 class _Sums:
     """Metrics by name at several ranks, to which batches are added."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], ranks: Sequence[int], shift: bool | None) -> None:
-        self.shift = Shift(model, shift)
+        self.shift, self.counting = Shift(model, shift), Counting(model)
         self.metrics: dict[int, dict[str, Running]] = {rank: {name: running(name) for name in names} for rank in ranks}
         kinds = {isinstance(running(name), RunningLoss) for name in names}
         self.of_loss, self.of_outputs = True in kinds, False in kinds
@@ -141,7 +201,7 @@ class _Sums:
         for metric in self.metrics[rank].values():
             if isinstance(metric, RunningLoss):
                 assert loss is not None
-                metric.add_loss(loss, counted_labels(labels, size_of(batch)))
+                metric.add_loss(*self.counting.mean(loss, batch, labels))
             else:
                 assert outputs is not None and labels is not None
                 metric.add(outputs, labels)
@@ -174,9 +234,7 @@ def _run(
     check_data(data, "the data is empty: there is nothing to evaluate")
     ranks = list(dict.fromkeys(ranks))
     device = next(model.parameters()).device
-    order = list(range(len(data)))
-    if collate:
-        order.sort(key=token_counts(data).__getitem__)
+    order = _order(data, collate)
     loader: DataLoader[Any] = DataLoader(
         data, batch_size, sampler=order, collate_fn=collate or stacked, generator=torch.Generator()
     )
@@ -191,6 +249,14 @@ def _run(
                 with adapters.at(rank):  # the output has no name here, so that it is gone before the next forward pass
                     take(rank, batch, forward(model, dict(batch)) if forward else call(model, batch, FORWARD))
                 bar.update()
+    return order
+
+
+def _order(data: Any, collate: Collate | None) -> list[int]:
+    """The order in which examples are run: that of their lengths, where batches are padded."""
+    order = list(range(len(data)))
+    if collate:
+        order.sort(key=token_counts(data).__getitem__)
     return order
 
 
