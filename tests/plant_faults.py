@@ -129,10 +129,10 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     ("a run resumes with other settings", "training/checkpoint", "if saved.get(key) != settings.get(key):", "if False:",
      "training/test_loop"),
     # evaluation
-    ("a sweep leaves the rank", "evaluation/sweep",
+    ("a sweep leaves the rank", "evaluation/at_ranks",
      "with adapters.at(rank):", "adapters.rank = rank\n                if True:",
      "evaluation/test_sweep"),
-    ("answers in the order they were run in", "evaluation/sweep", "original = torch.tensor(run).argsort()",
+    ("answers in the order they were run in", "evaluation/at_ranks", "original = torch.tensor(run).argsort()",
      "original = torch.arange(len(run))", "evaluation/test_sweep"),
     ("modes are not given back", "core/modes", "            module.training = mode\n", "            pass\n",
      "evaluation/test_sweep"),

@@ -98,8 +98,8 @@ def classes(metric: str, outputs: Any, labels: Any) -> tuple[Any, Any]:
     expected = labels[mask]
     if (expected < 0).any():
         raise ValueError(
-            f"the label {int(expected.min())} is no class: labels count from 0, and −100 is for those that do not count, so "
-            "leave out examples without an answer, such as GLUE's test split, whose labels are -1"
+            f"the label {int(expected.min())} is no class: labels count from 0, and −100 is for those that do not "
+            "count, so leave out examples without an answer, such as GLUE's test split, whose labels are -1"
         )
     return outputs.argmax(-1)[mask], expected
 

@@ -196,8 +196,8 @@ def call(model: nn.Module, batch: Mapping[str, Any], otherwise: str) -> Any:
         if not re.search(r"Target .* is out of bounds", str(error)):
             raise
         raise ValueError(
-            f"the model has no class for a label of the data ({error}): labels count from 0, and −100 is for those that do "
-            "not count, so leave out examples without an answer, such as GLUE's test split, whose labels are -1"
+            f"the model has no class for a label of the data ({error}): labels count from 0, and −100 is for those "
+            "that do not count, so leave out examples without an answer, such as GLUE's test split, whose labels are -1"
         ) from error
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))

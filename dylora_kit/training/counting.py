@@ -26,8 +26,8 @@ class Counting:
 
     def __init__(self, model: nn.Module) -> None:
         ctc = [module for module in model.modules() if type(module).__name__.endswith("ForCTC")]
-        self._of_examples = bool(ctc)
-        self._summed = any(getattr(module.config, "ctc_loss_reduction", "") == "sum" for module in ctc)
+        kinds = [getattr(getattr(module, "config", None), "ctc_loss_reduction", None) for module in ctc]
+        self._of_examples, self._summed = any(kinds), "sum" in kinds
 
     def mean(self, loss: Tensor, batch: Mapping[str, Any], labels: Tensor | None) -> tuple[Tensor, int]:
         """The loss of a batch as a mean, and over how many it is one.
@@ -98,7 +98,7 @@ class OwnLoss:
         return loss
 
     def counted(self, batch: Batch) -> int:
-        """Over how many labels the loss of a batch is the mean, once a loss was computed; of one of each, the examples."""
+        """Over how many labels the loss of a batch is the mean; of a loss for each example, how many those are."""
         labels = _labels(batch)
         if self._of_each:
             return size_of(batch)

@@ -8,7 +8,7 @@ from torch import nn
 
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
-from dylora_kit.evaluation.sweep import token_counts
+from dylora_kit.evaluation.at_ranks import token_counts
 from dylora_kit.training.loop import train
 from dylora_kit.widgets.svg_cards import VIEWS
 

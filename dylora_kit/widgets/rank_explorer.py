@@ -35,7 +35,8 @@ class RankExplorer(LiveView):
     """A slider over the inference rank of a live model.
 
     Moving it sets `adapters.rank` of the model in the kernel. What is shown was computed by that model: it is run on
-    all data at every rank, and again as soon as its weights change, never more often.
+    all data at every rank, and again as soon as its weights change, never more often. After a change of the data, or of
+    a hook, make a new explorer.
 
     Arguments:
         model, adapters: the model and its handle: `Adapters`, or the code of an autoencoder.
