@@ -20,7 +20,7 @@ from toys import R, adapted, examples, toy
 
 import dylora_kit as dk
 from dylora_kit.evaluation import metrics, select_rank
-from dylora_kit.evaluation.next_token import named_causal
+from dylora_kit.training.next_token import named_causal
 
 CAUSAL = ["gpt2", "neox", "phi3", "opt", "llama"]
 
