@@ -229,13 +229,13 @@ def unreadable(tensor: Tensor) -> str | None:
     """Why the values of a parameter or buffer cannot be read here as bytes; None if they can.
 
     >>> unreadable(torch.zeros(2, device="meta"))
-    'has no values here (device meta)'
+    'has no values (device meta)'
     """
     if tensor.is_meta:
-        return "has no values here (device meta)"
-    sharded = _sharded(tensor)
-    if sharded is not None:
-        return sharded
+        return NO_VALUES
+    divided = sharded(tensor)
+    if divided is not None:
+        return divided
     if type(tensor.data) is not Tensor or tensor.layout != torch.strided or tensor.is_quantized:
         return f"is stored in a way of its own ({type(tensor).__name__}, {tensor.layout})"
     return None
