@@ -779,9 +779,9 @@ def test_a_step_by_mask_is_the_step_by_runs_of_rows(frozen, row_lr, monkeypatch)
                 patch.setattr(Rows, "_common_runs", lambda *_: None)
             model, adapters, optimizer = build(options={"row_lr": row_lr})
             adapters.frozen = frozen
-            for step, b in enumerate((8, 3, 5, 1, 8, 2)):
-                x = batch(seed=step)
-                run_at(model, adapters, b, x)
+            apart = {name: b for b, name in enumerate(adapters.layers, start=2)}  # step counts differ from then on
+            for step, b in enumerate((8, 3, apart, 5, 1, 8, 2)):
+                run_at(model, adapters, b, batch(seed=step))
                 optimizer.step()
                 optimizer.zero_grad()
         found.append(frozen_state(optimizer, adapters))
