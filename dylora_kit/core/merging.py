@@ -101,11 +101,9 @@ class MergingHandle(RankHandle):
                     tied.append((name, wrapper, holders))
             merged = self._merged_weights(rank)
             for name, wrapper, holders in tied:
-                flag = self._requires_grad.get(wrapper.weight, True)  # type: ignore[call-overload]
+                flags = [self._requires_grad.get(p, True) for p in wrapper.base_layer.parameters()]
                 untie(self.model, wrapper.base_layer, name, holders)
-                self._requires_grad[wrapper.base_layer.weight] = flag
-                if wrapper.bias is not None:
-                    self._requires_grad[wrapper.base_layer.bias] = flag
+                self._requires_grad |= zip(wrapper.base_layer.parameters(), flags, strict=True)
         for wrapper, weight in merged.items():
             wrapper.unwrapped(weight)
         self._active.merged = False

@@ -109,7 +109,7 @@ def data_and_base(data: Any, adapters: RankHandle) -> dict[str, Any]:
     return {
         "examples": len(data) if known else None,
         "values of examples": data_fingerprint(data) if known else None,
-        "base": _base_of(adapters),
+        "base weights": _base_of(adapters),
     }
 
 

@@ -239,3 +239,12 @@ def test_merged_adapters_cannot_be_switched_off() -> None:
     adapters.merge()
     with pytest.raises(ValueError, match=r"call unmerge\(\) before disabling"), adapters.disabled():
         pass
+
+
+def test_an_untied_output_layer_trains_what_it_trained_before() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    model = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=50, **sizes))
+    model.cls.predictions.decoder.bias.requires_grad_(False)
+    plain: Any = dk.attach(model, r=4, target_modules=["decoder"]).merge_and_unload()
+    assert plain.cls.predictions.decoder.weight.requires_grad
+    assert not plain.cls.predictions.decoder.bias.requires_grad

@@ -809,7 +809,7 @@ def squared(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 OTHER_RUNS = {
-    "another base": ({"seed": 1}, "base = "),
+    "another base": ({"seed": 1}, "base weights = "),
     "another first example": ({"data": [*examples(1, seed=9), *examples()[1:]]}, "values of examples = "),
     "another last example": ({"data": [*examples()[:-1], *examples(1, seed=9)]}, "values of examples = "),
     "another example between": ({"data": [*examples()[:8], *examples(1, seed=9), *examples()[9:]]}, "values of exam"),
@@ -867,9 +867,11 @@ def test_a_checkpoint_of_before_the_fingerprints_goes_on(tmp_path):
     go_on(tmp_path)
     tensors, recorded = read_tensors(tmp_path / CHECKPOINT)
     for key in list(recorded):
-        if key in ("base", "values of examples", "loss", "collate", "frozen parameters") or key.startswith("code of"):
+        known = ("base weights", "values of examples", "loss", "collate", "frozen parameters")
+        if key in known or key.startswith("code of"):
             del recorded[key]
     recorded["first and last example"] = "0123456789ab"  # of versions that looked at these two alone
+    recorded["base"] = "0123456789ab"  # … and at eight weights of the base
     save_file(tensors, tmp_path / CHECKPOINT, {"metadata": json.dumps(recorded)})
     assert len(go_on(tmp_path, resume=True, loss=squared)) == 4
 
