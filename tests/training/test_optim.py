@@ -3,6 +3,7 @@ import io
 import math
 import statistics
 import time
+from collections import defaultdict
 
 import pytest
 import torch
@@ -980,12 +981,14 @@ def test_a_parameter_taken_out_of_the_group_rests():
 
 def test_a_step_moves_nothing_between_cpu_and_device():
     """Every tensor that a masked step makes is made on the device of the adapters."""
-    model, adapters = make()
-    model.to("meta")
-    optimizer = dk.NestedAdamW(adapters, row_lr=[1.0] * R, **OPTIONS)
-    for p, _ in parameters(adapters):
+    _, adapters, optimizer = build(options={"row_lr": [1.0] * R, "weight_decay": 0.1})
+    adapters.model.to("meta")
+    layers = [layer for layer in adapters.layers.values() if layer.r == R]
+    trained = {p for layer in layers for p in (layer.lora_A, layer.lora_B)}
+    for p in trained:
         p.grad = torch.zeros_like(p)
-    optimizer.step()
+    rows, group = Rows(layers, trained, defaultdict(dict)), optimizer.param_groups[0]
+    rows.step(group)
     with Devices() as seen:
-        optimizer.step()
+        rows.step(group)
     assert seen.devices == {"meta"}

@@ -60,8 +60,12 @@ class Shifted(Toy):
     """A toy whose answers a buffer moves, which is not saved with it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            super().__init__()
         self.register_buffer("shift", torch.zeros(3), persistent=False)
+        with torch.no_grad():
+            self.down.bias[:2] = torch.tensor([3.0, -3.0])  # far apart, so that answers tell when they change places
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> SimpleNamespace:
         output = super().forward(x, labels)
@@ -95,15 +99,15 @@ def test_weights_that_are_changed_behind_autograds_back_are_evaluated_again(chan
     assert explorer.values["DyLoRA"] == measured(adapters) != before
 
 
-def test_disabled_adapters_are_shown_as_disabled_and_apart_from_the_enabled_ones() -> None:
+def test_while_adapters_are_switched_off_nothing_new_is_shown_and_afterwards_what_is_true() -> None:
     adapters = adapted(toy())
     explorer = explorer_of(adapters, training=None)
     enabled = explorer.values["DyLoRA"]
     with adapters.disabled():
-        explorer.refresh()
-        assert explorer.values["DyLoRA"] == measured(adapters) != enabled
         adapters.layers["up"].lora_B.data.neg_()
-        explorer.refresh()
+        with pytest.raises(ValueError, match="switched off in a disabled"):
+            explorer.refresh()
+        assert explorer.values["DyLoRA"] == enabled
     explorer.refresh()
     assert explorer.values["DyLoRA"] == measured(adapters)
 
