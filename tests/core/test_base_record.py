@@ -132,6 +132,16 @@ def test_training_after_a_change_of_type_is_noticed(dtype: torch.dtype, tmp_path
         adapters.save(tmp_path)
 
 
+@pytest.mark.parametrize("part", [slice(300), slice(300, None)], ids=["the first half", "the last half"])
+def test_values_from_all_over_a_weight_are_compared_in_another_type(part: slice, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Embedding(600, 8), nn.Linear(8, 8))
+    adapters = dk.attach(model, r=2, target_modules=["1"])
+    model.bfloat16()
+    model[0].weight.data[part] *= 1.5
+    with pytest.raises(ValueError, match=r"'0.weight' has changed .* by more than its type"):
+        adapters.save(tmp_path)
+
+
 def test_a_single_row_of_a_large_embedding_counts(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Embedding(60000, 8), nn.Linear(8, 8))
     adapters = dk.attach(model, r=2, target_modules=["1"])
