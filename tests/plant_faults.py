@@ -254,7 +254,7 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     ("a run resumes with another function", "training/run_settings",
      "**_codes_of(objective=objective, loss=loss, collate=collate),", "", "training/test_resuming"),
     ("a run resumes on another base", "training/run_settings", '"base": _base_of(adapters),', '"base": None,',
-     "training/test_loop training/test_resuming"),
+     "training/test_loop"),
     ("what was frozen midway is trained on", "training/checkpoint", "weight.requires_grad_(False)", "pass",
      "training/test_resuming"),
     ("a checkpoint lacks what was trained in the run", "training/checkpoint", "adapters.check_saved(weights)", "pass",
