@@ -211,7 +211,7 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
     ("gradients are not averaged over micro-batches", "training/loop",
      "loss = loss / shares[index]", "loss = loss / 1", "training/test_loop"),
     ("micro-batches count alike whatever their labels", "training/loop", "own.counted(part) if own else 1", "1",
-     "training/test_loop"),
+     "training/test_counting"),
     ("the learning rate is not warmed up", "training/run_settings",
      "return (step + 1) / (rising + 1) if step < rising else",
      "return 1.0 if step < rising else", "training/test_loop"),
