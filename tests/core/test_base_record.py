@@ -28,6 +28,12 @@ def swapped(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def neighbours_swapped(x: torch.Tensor) -> torch.Tensor:
+    x = x.clone()
+    x[0, [4, 8]] = x[0, [8, 4]]
+    return x
+
+
 def columns_swapped(x: torch.Tensor) -> torch.Tensor:
     return x.roll(1, 1)
 
@@ -45,7 +51,7 @@ def last_bit(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("change", [swapped, columns_swapped, two_signs, last_bit, torch.neg])
+@pytest.mark.parametrize("change", [swapped, neighbours_swapped, columns_swapped, two_signs, last_bit, torch.neg])
 def test_a_checksum_sees_values_their_signs_and_their_order(change: Callable[..., Any], dtype: torch.dtype) -> None:
     x = torch.randn(70, 301, generator=torch.Generator().manual_seed(0)).to(dtype)
     assert checksum(change(x)) != checksum(x)
@@ -129,6 +135,16 @@ def test_training_after_a_change_of_type_is_noticed(dtype: torch.dtype, tmp_path
     adapters.save(tmp_path)
     model.classifier.bias.data.mul_(1.05)
     with pytest.raises(ValueError, match=r"'classifier.bias' has changed .* by more than its type"):
+        adapters.save(tmp_path)
+
+
+@pytest.mark.parametrize("part", [slice(300), slice(300, None)], ids=["the first half", "the last half"])
+def test_values_from_all_over_a_weight_are_compared_in_another_type(part: slice, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Embedding(600, 8), nn.Linear(8, 8))
+    adapters = dk.attach(model, r=2, target_modules=["1"])
+    model.bfloat16()
+    model[0].weight.data[part] *= 1.5
+    with pytest.raises(ValueError, match=r"'0.weight' has changed .* by more than its type"):
         adapters.save(tmp_path)
 
 
