@@ -9,5 +9,7 @@ from plant_faults import FAULTS, ROOT, paths_of
 )
 def test_a_fault_can_be_planted_and_its_tests_exist(file, code, fault, names):
     assert code != fault
-    assert code in (ROOT / "dylora_kit" / f"{file}.py").read_text()
+    text = (ROOT / "dylora_kit" / f"{file}.py").read_text()
+    assert code in text
+    compile(text.replace(code, fault, 1), file, "exec")  # a file that cannot be read is no fault that a test notices
     assert all((ROOT / test).exists() for test in paths_of(names))

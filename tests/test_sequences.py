@@ -270,7 +270,7 @@ class Sequences(RuleBasedStateMachine):
     @invariant()
     def the_base_weights_keep_every_bit(self) -> None:
         if hasattr(self, "adapters") and not self.merged:
-            for name, tensor in self.model.state_dict().items():
+            for name, tensor in self.model.named_parameters():
                 if "lora_" not in name:
                     assert torch.equal(tensor, self.base[name.replace("base_layer.", "")]), name
 

@@ -23,7 +23,8 @@ In reading order:
 - `matching`: the user's names and the names of a model's modules
 - `targets`: which modules the user's names mean
 - `heads`: weights that are new in a model, such as a head
-- `base_record`: what a model was when adapters were attached, and what a file must hold
+- `base_record`: what a model was when adapters were attached, and what has changed since
+- `saving`: what must hold before adapters are saved
 - `saved_states`: what a model with adapters writes and reads by itself
 - `merging`: the handle's part that puts layers into a model and takes them out: merge, unload, detach
 - `handle`: the handle on all adapters of a model: set the rank, save, export

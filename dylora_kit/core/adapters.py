@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from dylora_kit.core.base_record import BaseRecord, base_weights
+from dylora_kit.core.base_weights import check_offload
 from dylora_kit.core.fused import DyLoRAFused
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.heads import NewWeightsWarning, warn_of_new_weights
@@ -73,8 +75,10 @@ def attach(
     Returns the handle on the adapters, with the rank set to r.
 
     Raises `ValueError` or `TypeError`, and leaves the model as it was, if a name matches nothing, a value is out
-    of range, a target cannot be adapted, or the model has adapters already. Warns of what may be meant and gets no
-    adapter: blocks without a self-attention, the weights of experts, a key or an exclusion that fits no target.
+    of range, a target cannot be adapted, or the model has adapters already. In a model that
+    accelerate offloads, adapters stay where the layer computes, and modules trained along must not be offloaded. Warns
+    of what may be meant and gets no adapter: blocks without a self-attention, the weights of experts, a key or an
+    exclusion that fits no target.
 
     >>> model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
     >>> adapters = attach(model, r=2, target_modules=["0", "2"])
@@ -93,6 +97,7 @@ def attach(
     }
     targets = match_targets(model, target_modules, split_fused, modules_to_save=modules_to_save, **choice)
     saved = match_saved(model, modules_to_save, list(targets))
+    check_offload(model, {target.module: submodule(model, target.module) for target in targets.values()}, saved)
     limits, alphas = _by_layer(targets, r, rank_pattern, lora_alpha, alpha_pattern)
     requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
     record = BaseRecord(model, saved)
@@ -154,11 +159,17 @@ def _numbers(numbers: Any) -> Any:
 
 
 def _check_bare(model: nn.Module) -> None:
-    """Raises `ValueError` for a model that has adapters; warns of one that is in `DistributedDataParallel` already."""
+    """Raises `ValueError` for a model that has adapters, or parameters without a shape.
+
+    Warns of one that is in `DistributedDataParallel` already.
+    """
     if any(isinstance(module, Wrapper) for module in model.modules()):
         raise ValueError("the model has adapters already: call detach() on their handle first")
     if any(type(module).__module__.startswith("peft.tuners.") for module in model.modules()):
         raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(f"{name!r} has no shape yet: run the model once on a batch, then attach adapters")
     if any(isinstance(module, nn.parallel.DistributedDataParallel) for module in model.modules()):
         warnings.warn(
             "the model is in DistributedDataParallel already, which averages no gradients of adapters that are added "
@@ -243,7 +254,8 @@ def warn_of_other_base(adapters: Adapters, origin: Origin, path: str | PathLike[
     """
     here = adapters.base
     if origin.fingerprint is not None:
-        problem = other_base(origin.fingerprint, base_weights(adapters.model, adapters.saved_modules))
+        weights = base_weights(adapters.model, adapters.saved_modules)
+        problem = other_base(origin.fingerprint, here.fingerprint, weights)
     elif origin.name and here.name and not same_name(origin.name, here.name):
         problem = "it has another name"
     else:

@@ -133,7 +133,7 @@ class BatchCheck:
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises `ValueError` for a batch of another size."""
-        if self.active.per_example is None:
+        if self.active.per_example is None or self.active.disabled:
             return
         sizes = _sizes(module, args, kwargs)
         if sizes and not any(size in self.active.batch_sizes() for size in sizes):
@@ -164,7 +164,7 @@ class Generate:
         ranks, before = self.active.per_example, self.active.copies
         generate: Any = type(self.model).generate
         own = getattr(generate, "__qualname__", "") != "GenerationMixin.generate" or kwargs.get("custom_generate")
-        if ranks is not None:
+        if ranks is not None and not self.active.disabled:
             # without any input transformers begins with one example
             sizes = _sizes(self.model, args, kwargs | _encoded(kwargs)) or ([len(ranks)] if own else [1])
             if len(ranks) not in sizes:

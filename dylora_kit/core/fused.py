@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dylora_kit.core.base_weights import device_of
 from dylora_kit.core.layer import Wrapper, runs_bare, sizes_of, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
 from dylora_kit.core.names import submodule
@@ -89,12 +90,12 @@ class DyLoRAFused(Wrapper):
         alphas = lora_alpha if isinstance(lora_alpha, Mapping) else dict.fromkeys(parts, lora_alpha)
         self.adapters = nn.ModuleDict()
         for name, outputs in parts.items():
-            matrices = new_matrices(d_in, len(outputs), r[name], generator, weight)
+            matrices = new_matrices(d_in, len(outputs), r[name], generator, weight, device_of(base_layer))
             self.adapters[name] = LowRankAdapter(*matrices, alphas[name], scaling, lora_dropout)
         self.base_layer = base_layer.requires_grad_(False)
         self.parts = {name: list(outputs) for name, outputs in parts.items()}
         for name, outputs in self.parts.items():
-            indices = torch.tensor(outputs, device=weight.device)
+            indices = torch.tensor(outputs, device=device_of(base_layer))
             self.register_buffer(f"outputs_{name}", indices, persistent=False)
 
     def part(self, name: str) -> LowRankAdapter:

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.base_record import check_all_saved, modules_in_base, name_in_base, saved_buffers
+from dylora_kit.core.base_record import modules_in_base, name_in_base, saved_buffers
 from dylora_kit.core.layer import Wrapper, stores_transposed
 from dylora_kit.core.low_rank import check_scaling
 from dylora_kit.core.merging import MergingHandle
 from dylora_kit.core.names import named_modules, plain_name
 from dylora_kit.core.rank import check_rank
 from dylora_kit.core.saved_states import handle_in
-from dylora_kit.core.targets import holders_of_same_weights, match_saved, saved_by_peft
+from dylora_kit.core.saving import EXTRA_STATE, check_all_saved, check_no_extra_state, check_readable
+from dylora_kit.core.targets import check_kept_apart, holders_of_same_weights, match_saved, outermost, saved_by_peft
 from dylora_kit.storage.adapter_files import difference, write_adapter
 from dylora_kit.storage.base_model import BaseModel
 from dylora_kit.storage.peft_files import Block, write_peft_adapter
@@ -107,7 +108,11 @@ class Adapters(MergingHandle):
             tensors[f"{name}.lora_B.weight"] = layer.lora_B
         for name, module in self.saved_modules.items():
             state = module.state_dict(keep_vars=True)
-            tensors |= {plain_name(f"{name}.{key}"): tensor for key, tensor in state.items()}
+            tensors |= {
+                plain_name(f"{name}.{key}"): tensor
+                for key, tensor in state.items()
+                if not key.endswith(EXTRA_STATE)  # which `check_saved` refuses
+            }
         return tensors
 
     def save_also(self, modules: Sequence[str]) -> None:
@@ -128,9 +133,11 @@ class Adapters(MergingHandle):
         """Raises `ValueError` unless what was trained is what is about to be saved.
 
         A parameter that requires a gradient, or has changed since adapters were attached, must be among the tensors,
-        and each tensor must be in the model, at the place its name says.
+        and each tensor must be in the model, at the place its name says, with its values.
         """
+        check_readable(tensors)
         self._check_places()
+        check_no_extra_state(self.saved_modules)
         check_all_saved(self.model, self._record, tensors, self._remedy)
 
     def moved_buffers(self) -> dict[str, Tensor]:
@@ -147,7 +154,9 @@ class Adapters(MergingHandle):
     def _remedy(self, name: str) -> str:
         """What to do about a parameter that would not be saved."""
         module, modules = name.rpartition(".")[0], modules_in_base(self.model)
-        if module and not isinstance(modules[module], Wrapper):
+        if not module:
+            return "put it into a module of its own, and name that in modules_to_save of attach, or in save_also"
+        if not isinstance(modules[module], Wrapper):
             return f"name its module in modules_to_save of attach, or now in adapters.save_also([{module!r}])"
         return "give it back the values it had, and freeze it with requires_grad_(False)"
 
@@ -184,6 +193,9 @@ class Adapters(MergingHandle):
             problem = difference(expected, tensors)
             if problem:
                 raise ValueError(f"{file} does not fit this model: {problem}")
+            empty = [name for name, tensor in expected.items() if tensor.is_meta]
+            if empty:
+                raise ValueError(f"{empty[0]!r} of this model has no values (device meta): move it to a device first")
             for name, tensor in expected.items():
                 tensor.copy_(tensors[name])
         except BaseException:
@@ -199,8 +211,9 @@ class Adapters(MergingHandle):
 
         What was trained is what is saved: also buffers of the base that moved in training, such as the running
         statistics of a normalisation. Raises `ValueError` for a parameter that was trained, or has changed since
-        `attach`, and is not in `modules_to_save`; for a layer that is no longer in the model; while the adapters are
-        merged; and for a weight that is not finite.
+        `attach`, and is not in `modules_to_save`, and for weights that are tied in another way since (what is not
+        noticed: see `core.base_record.BaseRecord`); for a layer that is no longer in the model; for adapters on the
+        meta device or divided among processes; while they are merged; and for a weight that is not finite.
         """
         self.check_usable()
         self.check_unmerged("saving")
@@ -229,6 +242,7 @@ class Adapters(MergingHandle):
         self.check_unmerged("exporting")
         self._active.check_not_mixed("say which rank to export, as in export_peft(path, rank=3)", rank)
         self._check_exportable()
+        check_readable(self.tensors())
         trained = {} if serving else self._to_save()
         with self.at(self.rank if rank is None else rank):
             blocks = self._blocks()
@@ -261,9 +275,14 @@ class Adapters(MergingHandle):
         """The modules whose weights a PEFT adapter must hold, by name, so that PEFT gives back what was trained.
 
         PEFT keeps a copy of each saved module: where it shares a weight with another, the other one needs a copy too.
+        Of modules one inside another it is the outer one. Raises `ValueError` where PEFT could not do that.
         """
         saved = saved_by_peft(self.model, list(self.saved_modules))
-        return saved | holders_of_same_weights(self.model, saved)
+        while more := holders_of_same_weights(self.model, saved):
+            saved |= more
+        saved = outermost(saved)
+        check_kept_apart(self.model, saved)
+        return saved
 
     def __repr__(self) -> str:
         size = f"{self.num_parameters(self.r):,} parameters"

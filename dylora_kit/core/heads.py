@@ -38,9 +38,9 @@ def _new_weights(model: nn.Module) -> Iterator[nn.Parameter]:
     """The parameters that are not pretrained, as far as a model of transformers tells.
 
     transformers marks each parameter that it read from a file. Where none is marked, those of a task's head are taken
-    for new.
+    for new. One without values, as where accelerate offloads them, was not drawn.
     """
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if not parameter.is_meta]
     if any(getattr(parameter, "_is_hf_initialized", False) for parameter in parameters):
         yield from (parameter for parameter in parameters if not getattr(parameter, "_is_hf_initialized", False))
         return

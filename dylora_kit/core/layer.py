@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as module_hooks
 
-from dylora_kit.core.base_weights import check_mergeable
+from dylora_kit.core.base_weights import check_finite, check_mergeable, device_of, sharded
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
 from dylora_kit.core.rank import ActiveRank, check_rank
 from dylora_kit.storage.peft_files import Block
@@ -46,6 +46,17 @@ class Wrapper(nn.Module):
         """As of any module. While merged it is that of the plain layer, with ΔW in its weight."""
         return self.base_layer.state_dict(*args, **kwargs) if self.holds_merged else super().state_dict(*args, **kwargs)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """As of any module, and a `weight` of one value.
+
+        Whatever reads the state as that of a plain model (`from_pretrained` where a model around this one was saved,
+        a load that is not strict) then raises for the shape, where it would leave a layer as it was drawn. Not under
+        FSDP, which accelerate lets have nothing but divided tensors in the state.
+        """
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if sharded(self.base_layer._parameters.get("weight")) is None:
+            destination[f"{prefix}weight"] = torch.zeros(1)
+
     def check_loads(self, state: Mapping[str, Any], prefix: str) -> None:
         """Raises `ValueError` for a state, with names that begin with the prefix, which this layer would read wrongly.
 
@@ -61,6 +72,7 @@ class Wrapper(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         self.check_loads(state_dict, prefix)
+        state_dict.pop(f"{prefix}weight", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
@@ -133,29 +145,35 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
     ) -> None:
         d_in, d_out = sizes_of(base_layer)
         weight: Any = base_layer.weight
-        super().__init__(*new_matrices(d_in, d_out, r, generator, weight), lora_alpha, scaling, lora_dropout)
+        matrices = new_matrices(d_in, d_out, r, generator, weight, device_of(base_layer))
+        super().__init__(*matrices, lora_alpha, scaling, lora_dropout)
         self.base_layer = base_layer.requires_grad_(False)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""
         if runs_bare(self, self.active):
             return self.base_layer(x, *args, **kwargs)
-        if self._is_plain(x) and not (args or kwargs):
-            return self.add_to(None, x, self.base_layer.weight, self.base_layer.bias)
+        if not (args or kwargs) and self._is_plain(x):
+            frozen = self.base_layer._parameters
+            return self.add_to(None, x, frozen["weight"], frozen["bias"])
         return self.add_to(self.base_layer(x, *args, **kwargs), x)
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether base layer and adapter can be computed together, without calling the base layer.
 
-        It must be a plain, frozen linear layer without hooks, and all types must be the same.
+        It must be a plain, frozen linear layer without hooks, and all types must be the same. A module's own lookup is
+        slow, so parameters are read directly.
         """
-        base = self.base_layer
+        base: Any = self._modules["base_layer"]
+        own = base._parameters
+        weight = own.get("weight")
         return (
             type(base) is nn.Linear
-            and type(base.weight) is nn.Parameter
-            and not (base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad))
-            and x.dtype == base.weight.dtype == self.lora_A.dtype
-            and not (self.lora_dropout and self.training)
+            and type(weight) is nn.Parameter
+            and "bias" in own
+            and not (weight.requires_grad or (own["bias"] is not None and own["bias"].requires_grad))
+            and x.dtype == weight.dtype == self.lora_A.dtype
+            and not (self._lora_dropout and self.training)
             and not torch.is_autocast_enabled(x.device.type)
             and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
             and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
@@ -172,9 +190,16 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
         if self.active.merged:
             raise ValueError("the adapter is merged already: call unmerge() first")
         check_mergeable(self.base_layer, "base_layer")
-        if rank is not None:
-            self.active.value = check_rank(rank, self.r)
-        self.swap_in(self.merged_weight())
+        before = self.active.value
+        try:
+            if rank is not None:
+                self.active.value = check_rank(rank, self.r)
+            merged = self.merged_weight()
+            check_finite(merged, "base_layer")
+        except ValueError:
+            self.active.value = before
+            raise
+        self.swap_in(merged)
         self.active.merged = True
 
     def unmerge(self) -> None:
@@ -196,7 +221,8 @@ def sizes_of(module: nn.Module) -> tuple[int, int]:
         return module.nx, module.nf  # type: ignore[return-value]
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
-    raise TypeError(f"cannot adapt a {type(module).__name__}: expected an nn.Linear, or transformers' Conv1D")
+    kind = f"{type(module).__name__} of {type(module).__module__}"
+    raise TypeError(f"cannot adapt a {kind}: expected an nn.Linear, or transformers' Conv1D")
 
 
 def stores_transposed(module: nn.Module) -> bool:
@@ -211,7 +237,7 @@ def runs_bare(layer: nn.Module, active: ActiveRank) -> bool:
     """
     if active.merged and layer.training and torch.is_grad_enabled():
         active.check_unmerged("training", RuntimeError)
-    return active.merged or active.disabled
+    return active.merged or active.disabled > 0
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

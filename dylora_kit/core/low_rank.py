@@ -9,7 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dylora_kit.core.batch_axis import repeats
-from dylora_kit.core.low_rank_product import LowRankProduct, low_rank_sum
+from dylora_kit.core.low_rank_product import (
+    LowRankProduct,
+    PlainProduct,
+    low_rank_sum,
+    plain_product,
+    product,
+    through_operations,
+)
 from dylora_kit.core.rank import ActiveRank, Rank, check_rank
 from dylora_kit.storage.peft_files import Block
 
@@ -28,12 +35,12 @@ def check_scaling(scaling: Any) -> str:
 
 
 def new_matrices(
-    d_in: int, d_out: int, r: int, generator: torch.Generator | None, like: Tensor
+    d_in: int, d_out: int, r: int, generator: torch.Generator | None, like: Tensor, device: torch.device | None = None
 ) -> tuple[nn.Parameter, nn.Parameter]:
     """lora_A (r, d_in), Gaussian with mean 0 and deviation 1/√d_in, and lora_B (d_out, r), zero.
 
-    They are on the device of `like`, and of its type if that is float32 or float64. A rank may be above d_in or d_out,
-    as in PEFT; raises `ValueError` for one below 1.
+    They are on a device, by default that of `like`, and of its type if that is float32 or float64. A rank may be above
+    d_in or d_out, as in PEFT; raises `ValueError` for one below 1.
 
     >>> A, B = new_matrices(d_in=6, d_out=4, r=3, generator=None, like=torch.zeros(1))
     >>> A.shape, B.shape
@@ -42,10 +49,12 @@ def new_matrices(
     r = check_rank(r, None)
     # as PEFT does: adapters of a half-precision or quantised base are trained in float32
     dtype = like.dtype if like.dtype in (torch.float32, torch.float64) else torch.float32
-    start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")
-    nn.init.normal_(start, std=d_in**-0.5, generator=generator)
-    lora_B = torch.zeros(d_out, r, device=like.device, dtype=dtype)
-    return nn.Parameter(start.to(like.device, dtype)), nn.Parameter(lora_B)
+    device = device or like.device
+    with torch.inference_mode(False):  # which would make tensors that cannot be trained
+        start = torch.empty(r, d_in, dtype=torch.float32, device="cpu")
+        nn.init.normal_(start, std=d_in**-0.5, generator=generator)
+        lora_B = torch.zeros(d_out, r, device=device, dtype=dtype)
+        return nn.Parameter(start.to(device, dtype)), nn.Parameter(lora_B)
 
 
 class LowRankAdapter(nn.Module):
@@ -126,20 +135,32 @@ class LowRankAdapter(nn.Module):
 
         Instead of h, the weight and bias of the linear layer that makes it may be given.
         """
-        b, frozen, per_example = self.active.of(self.name), self.active.frozen, self.active.per_example
-        if per_example is None:
-            low, scale, gate, mask = (b - 1 if frozen else 0), self.scale(b), None, None
+        active = self.active
+        b, gate, mask = active.of(self.name), None, None
+        matrices = self._parameters  # read directly: a module's own lookup is slow
+        A: Any = matrices["lora_A"]
+        B: Any = matrices["lora_B"]
+        if active.per_example is None:
+            low, scale = b - 1 if active.frozen else 0, self.scale(b)
         else:
             low, scale = 0, 1.0
-            gate, mask = self._gate_and_mask(x, per_example, b, frozen)
-        adapter = (self.lora_A, self.lora_B, low, b, scale, gate, mask)
-        # torch.func's transforms go through torch's own operations, but not through a function with a state
-        add = low_rank_sum if torch._C._are_functorch_transforms_active() else LowRankProduct.apply
+            gate, mask = self._gate_and_mask(x, active.per_example, b, active.frozen)
+        operations = through_operations()
+        if h is None and weight is not None and gate is None and not operations:
+            if torch.is_grad_enabled():
+                return PlainProduct.apply(x, weight, bias, A, B, low, b, scale)
+            return plain_product(x, weight, bias, A, B, b, scale)[0]
         if h is None:
-            return add(None, x, weight, bias, x.dtype, *adapter)
-        dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else self.lora_A.dtype
-        x = F.dropout(x, self.lora_dropout, self.training)
-        return add(h, x, None, None, dtype, *adapter)
+            h, dtype = F.linear(x, weight, bias), x.dtype  # type: ignore[arg-type]
+        else:
+            dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else A.dtype
+            x = F.dropout(x, self.lora_dropout, self.training)
+        if operations:
+            _check_one_rank(gate)
+            return low_rank_sum(h, x, None, None, dtype, A, B, low, b, scale, None, None)
+        if torch.is_grad_enabled():
+            return LowRankProduct.apply(h, x, dtype, A, B, low, b, scale, gate, mask)
+        return product(h, x, dtype, A, B, b, scale, gate)[0]
 
     def _gate_and_mask(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
         """For one rank per example, ranks (N,): what `LowRankProduct` multiplies z and its gradient by.
@@ -176,3 +197,12 @@ class LowRankAdapter(nn.Module):
 
     def extra_repr(self) -> str:
         return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"
+
+
+def _check_one_rank(gate: Tensor | None) -> None:
+    """Raises `NotImplementedError` for one rank per example, since a transform may have taken the batch away."""
+    if gate is not None:
+        raise NotImplementedError(
+            "one rank for each example does not go through torch.func, forward-mode derivatives and traces: "
+            "set one rank, as in adapters.rank = 3"
+        )

@@ -6,7 +6,8 @@ whatever the number of layers.
 
 import operator
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from dylora_kit.core.names import plain_name
 
 Rank = int | Mapping[str, int] | Tensor
+_COUNTING = threading.Lock()  # threads enter and leave `switched_off` at any time
 # in place of an axis: the first holds parts of each example in turn; none has them in order; the first or the second
 FOLDED, UNKNOWN, EITHER = -1, -2, -3
 
@@ -37,7 +39,7 @@ class ActiveRank:
     Attributes:
         frozen: whether gradients reach row and column b only (Eq. 10).
         merged: whether ΔW is at present added to the base weights; the rank cannot be set meanwhile.
-        disabled: whether the layers run without their adapters.
+        disabled: how many blocks at present run the layers without their adapters; 0 in a copy.
         per_layer: `{layer: rank}` if each layer has its own rank, else None.
         per_example: the ranks of a mixed batch, shape (N,), on the CPU; else None.
         axes: the axis along which the inputs of a layer have the examples, or `FOLDED`, `UNKNOWN` or `EITHER`; the
@@ -64,7 +66,7 @@ class ActiveRank:
         self.per_example: Tensor | None = None
         self.frozen = False
         self.merged = False
-        self.disabled = False
+        self.disabled = 0
         self.axes: dict[str, int] = {}
         self.copies = 1
 
@@ -99,6 +101,34 @@ class ActiveRank:
             self.b, self.per_layer, self.per_example = int(per_example.max()), None, per_example
         else:
             self.b, self.per_layer, self.per_example = check_rank(value, self.r), None, None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy gets: without what a block, such as `switched_off`, sets and takes back on the original alone."""
+        return self.__dict__ | {"disabled": 0, "copies": 1}
+
+    @contextmanager
+    def switched_off(self, also: Callable[[bool], None]) -> Iterator[None]:
+        """A block without adapters. Blocks may be nested, and overlap in threads: the last one to end switches on.
+
+        Arguments:
+            also: called with True where the first block begins, and with False where the last one ends.
+        """
+        with _COUNTING:
+            if not self.disabled:
+                also(True)
+            self.disabled += 1
+        try:
+            yield
+        finally:
+            with _COUNTING:
+                self.disabled -= 1
+                if not self.disabled:
+                    also(False)
+
+    def check_enabled(self, purpose: str) -> None:
+        """Raises `ValueError` that names the purpose, such as `"training"`, while the adapters are switched off."""
+        if self.disabled:
+            raise ValueError(f"the adapters are switched off in a disabled() block: leave it before {purpose}")
 
     def of(self, layer: str) -> int:
         """The rank of one layer; in a mixed batch, the largest of the batch."""
@@ -220,18 +250,28 @@ class RankHandle:
 
     @contextmanager
     def at(self, rank: Rank) -> Iterator[Self]:
-        """Runs a block at another rank; afterwards, also after an error, the rank is what it was."""
+        """Runs a block at another rank; afterwards, also after an error, the rank is what it was.
+
+        Adapters that were merged in the block, and still are, keep the rank at which they were merged.
+        """
         before = self.rank
         self.rank = rank
         try:
             yield self
         finally:
-            self.rank = before
+            if not self.merged:
+                self._active.value = before  # also of a handle that was detached in the block
 
     def check_usable(self, model: nn.Module | None = None) -> None:
-        """Raises `ValueError` if this handle belongs to another model than `model`, which may be wrapped (DDP)."""
-        if model is not None and not any(module is self.model for module in model.modules()):
+        """Raises `ValueError` if `model`, which is about to run and may be wrapped (DDP), does not run at these ranks.
+
+        That is a model that the handle was not made for, or one in a `disabled()` block.
+        """
+        if model is None:
+            return
+        if not any(module is self.model for module in model.modules()):
             raise ValueError("this handle belongs to another model: pass the model that it was made for")
+        self._active.check_enabled("running the model at its ranks")
 
     def num_parameters(self, rank: int | None = None) -> int:
         """How many of the parameters that depend on the rank are in use at a rank (default: the active one)."""

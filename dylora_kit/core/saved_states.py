@@ -5,16 +5,23 @@
 | `state_dict()` | its own names, with `base_layer` and `lora_A` | the plain model's, with ΔW in the weights |
 | `load_state_dict(…)` | a state of its own names | refused |
 | `save_pretrained(…)` | refused; adapters alone where a training loop calls it | the plain model |
+
+A state of its own names is read by the same model with the same adapters, whatever wrote it: `torch.save`, accelerate's
+`save_model`, or the `save_pretrained` of a model around this one. In it each adapted layer has a `weight` of one value,
+so that whatever reads it as a plain model's raises for the shape, also where missing names are let pass
+(not under FSDP: there write adapters with `adapters.save`).
+
+While merged, torch's `get_model_state_dict` with `ignore_frozen_params=True` raises `KeyError`: nothing is trained.
 """
 
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.batch_axis import Generate
 from dylora_kit.core.layer import Wrapper
+from dylora_kit.storage.adapter_files import CONFIG
 from dylora_kit.storage.files import tensors_as_bytes, write_files
 
 HANDLE = "_dylora_adapters"  # the attribute under which a model keeps the handle on its adapters
@@ -76,6 +83,11 @@ class SavePretrained:
         **options: Any,
     ) -> Any:
         if any(isinstance(module, Wrapper) and module.holds_merged for module in self.model.modules()):
+            if (Path(save_directory) / CONFIG).exists():
+                raise ValueError(
+                    f"{save_directory} holds adapters, which from_pretrained would add to the merged weights again: "
+                    "choose another folder"
+                )
             main = is_main_process is None or is_main_process
             return type(self.model).save_pretrained(self.model, save_directory, main, state_dict, **options)
         adapters = self.model.__dict__.get(HANDLE)
@@ -97,27 +109,12 @@ class SavePretrained:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes, by its name in the model: trained parameters, and buffers that are saved with it."""
-    saved = model.state_dict()
-    tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    """What training changes, by its name in the model: trained parameters, and buffers that are saved with it.
+
+    Adapters and the modules trained along with them are among them also while they are frozen, since they may have been
+    trained before.
+    """
+    saved, adapters = model.state_dict(), handle_in(model)
+    along = {id(tensor) for tensor in adapters.tensors().values()} if adapters is not None else set()
+    tensors: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad or id(p) in along}
     return tensors | {name: buffer for name, buffer in model.named_buffers() if name in saved}
-
-
-class Fingerprints:
-    """Whether tensors have the values that they had: their sums and norms, so that no copy is kept."""
-
-    def __init__(self, modules: dict[str, nn.Module]) -> None:
-        self.values = {name: self._of(module) for name, module in modules.items()}
-
-    def changed(self, modules: dict[str, nn.Module]) -> list[str]:
-        """The names of the modules that have other values now."""
-        return [name for name, module in modules.items() if self.values.get(name) != self._of(module)]
-
-    @staticmethod
-    @torch.no_grad()
-    def _of(module: nn.Module) -> list[tuple[str, float, float]]:
-        return [
-            (name, float(p.sum(dtype=torch.float64)), float(torch.linalg.vector_norm(p, dtype=torch.float64)))
-            for name, p in module.named_parameters()
-            if p.is_floating_point() and not p.is_meta
-        ]

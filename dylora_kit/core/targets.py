@@ -10,6 +10,7 @@ from dylora_kit.core.attention import attentions_of
 from dylora_kit.core.blocks import ATTENTION, ChosenBlocks, without_adapter
 from dylora_kit.core.experts import listed
 from dylora_kit.core.fused import ADAPTED, FUSED_NAMES, check_split_known, parts_of
+from dylora_kit.core.layer import Wrapper
 from dylora_kit.core.matching import ALL_LINEAR, check_experts, ends_with, matched_names, matches
 from dylora_kit.core.names import named_modules, plain_name, submodule
 from dylora_kit.core.weight_reads import is_read
@@ -179,6 +180,15 @@ def saved_by_peft(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module
     return {name: module for name, module in named_modules(model) if name and any(name.endswith(end) for end in names)}
 
 
+def outermost(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules that are not inside another one of them, by name.
+
+    >>> list(outermost({"head": nn.Identity(), "head.out": nn.Identity(), "heads": nn.Identity()}))
+    ['head', 'heads']
+    """
+    return {name: module for name, module in modules.items() if not any(name.startswith(f"{o}.") for o in modules)}
+
+
 def holders_of_same_weights(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """The modules outside of `modules` that share a parameter with one of them."""
     parameters = {parameter for module in modules.values() for parameter in module.parameters()}
@@ -188,6 +198,25 @@ def holders_of_same_weights(model: nn.Module, modules: Mapping[str, nn.Module]) 
         for name, module in named_modules(model)
         if module not in inside and any(parameter in parameters for parameter in module.parameters(recurse=False))
     }
+
+
+def check_kept_apart(model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    """Raises `ValueError` if PEFT could not keep a copy of each of these modules, none of which is inside another."""
+    for name, module in modules.items():
+        adapted = next((inner for inner in named_modules(module) if isinstance(inner[1], Wrapper)), None)
+        if not name or adapted:
+            where = f"adapters inside, in {adapted[0]!r}" if adapted else "shared weights of its own"
+            raise ValueError(
+                f"cannot export: PEFT would have to keep a copy of {name or 'the model'!r}, which has {where}: give "
+                "each holder of a shared weight a copy of its own before attaching"
+            )
+    for name in saved_by_peft(model, list(modules)):
+        outer = next((outer for outer in modules if name.startswith(f"{outer}.")), None)
+        if outer:
+            raise ValueError(
+                f"cannot export: PEFT takes {name!r} too where {outer!r} is meant, since its name ends so, and cannot "
+                "keep a copy inside of a copy: rename one of them, or use save"
+            )
 
 
 def match_saved(model: nn.Module, modules_to_save: Sequence[str], targets: Sequence[str]) -> dict[str, nn.Module]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from dylora_kit.training.batches import IGNORED, counts
+
 Metric = Callable[[np.ndarray, np.ndarray], float]
-IGNORED = -100  # the label that does not count
 LOWER_IS_BETTER = ("error", "loss", "slot error rate", "perplexity", "mse", "ter")
 
 
@@ -81,12 +82,6 @@ def pearson_of(scores: np.ndarray, labels: np.ndarray) -> float:
 # What of outputs and labels a metric needs. Arrays of numpy or of torch alike.
 
 
-def counts(labels: Any) -> Any:
-    """Which labels count, an array of their shape: all but whole numbers that are −100; None if all do."""
-    whole = "int" in str(labels.dtype)
-    return labels != IGNORED if whole else None
-
-
 def classes(metric: str, outputs: Any, labels: Any) -> tuple[Any, Any]:
     """The predicted class and the label, both (n,), of each row of logits (…, classes) whose label counts."""
     if tuple(outputs.shape[:-1]) != tuple(labels.shape):
@@ -95,9 +90,18 @@ def classes(metric: str, outputs: Any, labels: Any) -> tuple[Any, Any]:
             f"{tuple(labels.shape)}; for reconstructions the metric is 'error'"
         )
     if outputs.shape[-1] < 2:
-        raise ValueError(f"the model has {outputs.shape[-1]} output, so it names no class: its metric is 'pearson'")
+        raise ValueError(
+            f"the model has {outputs.shape[-1]} output, so it names no class: its metric is 'pearson' in sweep, and a "
+            "RankExplorer, which shows accuracy, is not for it"
+        )
     mask = labels != IGNORED
-    return outputs.argmax(-1)[mask], labels[mask]
+    expected = labels[mask]
+    if (expected < 0).any():
+        raise ValueError(
+            f"the label {int(expected.min())} is no class: labels count from 0, and −100 is for those that do not "
+            "count, so leave out examples without an answer, such as GLUE's test split, whose labels are -1"
+        )
+    return outputs.argmax(-1)[mask], expected
 
 
 def scores(metric: str, outputs: Any, labels: Any) -> tuple[Any, Any]:

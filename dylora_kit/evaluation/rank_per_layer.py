@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from dylora_kit.core.modes import evaluating
-from dylora_kit.evaluation.next_token import Shift
-from dylora_kit.evaluation.running import RunningLoss, counted_labels
+from dylora_kit.evaluation.running import RunningLoss
 from dylora_kit.training.batches import Collate, call, check_data, labels_of, on_device, own_loss, stacked
-from dylora_kit.training.objectives import size_of
+from dylora_kit.training.counting import Counting
+from dylora_kit.training.next_token import Shift
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +153,7 @@ def _losses_of_parts(model: nn.Module, data: Any, batch_size: int, collate: Coll
     """The losses on the parts of the data that have labels that count; `ValueError` if none has."""
     from torch.utils.data import DataLoader, Subset
 
-    device, parts = next(model.parameters()).device, []
+    device, parts, counting = next(model.parameters()).device, [], Counting(model)
     otherwise = "give the model a loss of its own"
     with evaluating(model):
         for part in (range(first, len(data), PARTS) for first in range(min(PARTS, len(data)))):
@@ -168,7 +168,7 @@ def _losses_of_parts(model: nn.Module, data: Any, batch_size: int, collate: Coll
                 own = own_loss(output, batch, otherwise)
                 if labels is not None:
                     _, labels = shift.applied(getattr(output, "logits", None), labels, own)
-                loss.add_loss(own, counted_labels(labels, size_of(batch)))
+                loss.add_loss(*counting.mean(own, batch, labels))
             parts.append((loss.total, loss.counted))
     totals, counted = np.array([part for part in parts if part[1]]).reshape(-1, 2).T
     if not len(counted):

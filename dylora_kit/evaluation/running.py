@@ -136,14 +136,6 @@ def running(name: str) -> Running:
     return RUNNING[name]()
 
 
-def counted_labels(labels: Tensor | None, examples: int) -> int:
-    """Over how many labels the loss of a batch is the mean: those that are not −100; without labels, the examples."""
-    if labels is None:
-        return examples
-    mask = metrics.counts(labels)
-    return labels.numel() if mask is None else int(mask.sum())
-
-
 def _finite_where_counted(outputs: Tensor, labels: Tensor) -> bool:
     """Whether all logits are finite in the rows whose label counts."""
     rows = torch.isfinite(outputs).all(-1)

@@ -10,10 +10,10 @@ from torch import nn
 
 from dylora_kit.core.modes import evaluating
 from dylora_kit.core.rank import RankHandle
+from dylora_kit.evaluation.at_ranks import FORWARD, Forward
 from dylora_kit.evaluation.metrics import LOWER_IS_BETTER, metric_named
-from dylora_kit.evaluation.next_token import shifted
-from dylora_kit.evaluation.sweep import FORWARD, Forward
 from dylora_kit.training.batches import as_batch, call, on_device
+from dylora_kit.training.next_token import shifted
 
 if TYPE_CHECKING:
     import pandas as pd

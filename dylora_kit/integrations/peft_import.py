@@ -2,19 +2,21 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.adapters import attach_quietly, warn_of_other_base
-from dylora_kit.core.attention import is_linear
 from dylora_kit.core.handle import Adapters
-from dylora_kit.core.layer import sizes_of
-from dylora_kit.core.targets import saved_by_peft
-from dylora_kit.storage.adapter_files import WEIGHTS, layers_of
+from dylora_kit.core.low_rank import LowRankAdapter
+from dylora_kit.core.names import named_modules
+from dylora_kit.core.targets import holders_of_same_weights, saved_by_peft
+from dylora_kit.storage.adapter_files import CONFIG, WEIGHTS, layers_of
+from dylora_kit.storage.files import is_finite
 from dylora_kit.storage.peft_files import alpha_of, read_peft_adapter
 
 
@@ -36,14 +38,10 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     config, tensors, origin = read_peft_adapter(folder)
     names = layers_of(tensors)
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
-    _check_layers(model, ranks, folder)
+    _check_layers(model, names, folder, ours="dylora" in config)
     r, rslora = max(ranks.values()), bool(config.get("use_rslora"))
     alphas = {name: alpha_of(config, name, folder) for name in names}
-    saved = [
-        name
-        for name in saved_by_peft(model, config.get("modules_to_save") or [])
-        if any(key.startswith(f"{name}.") for key in tensors)
-    ]
+    saved = _saved(model, config, tensors)
     tensors = _without_base(model, saved, tensors, folder)
     _check_shared(model, saved, tensors, folder)
     alpha = next(alphas[name] for name in names if ranks[name] == r)
@@ -61,28 +59,61 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
         )
     except TypeError as error:
         raise ValueError(f"{folder} does not fit this model: {error}") from None
-    adapters.fill(tensors, folder / WEIGHTS)
-    warn_of_other_base(adapters, origin, folder)
-    with torch.no_grad():
+    try:
+        factors: dict[LowRankAdapter, float] = {}
         for name, layer in adapters.layers.items():
-            peft_scale = alphas[name] / (math.sqrt(layer.r) if rslora else layer.r)
-            layer.lora_B.mul_(peft_scale / layer.scale(layer.r))
+            scale, peft_scale = layer.scale(layer.r), alphas[name] / (math.sqrt(layer.r) if rslora else layer.r)
+            factors[layer] = peft_scale / scale if scale else math.inf
+            lora_B = tensors.get(f"{name}.lora_B.weight")
+            _check_multiplied(lora_B, layer.lora_B.dtype, factors[layer], f"{folder / CONFIG} gives {name!r}")
+        warn_of_other_base(adapters, origin, folder)
+    except BaseException:
+        adapters.detach()
+        raise
+    adapters.fill(tensors, folder / WEIGHTS)
+    with torch.no_grad():
+        for layer, factor in factors.items():
+            layer.lora_B.mul_(factor)
     return adapters
 
 
-def _check_layers(model: nn.Module, ranks: Mapping[str, int], folder: Path) -> None:
-    """Raises `ValueError` if the model lacks a layer of the adapter, or one is narrower than its rank."""
-    modules = dict(model.named_modules())
-    for name, r in ranks.items():
-        if name in modules and is_linear(modules[name]) and r > min(sizes_of(modules[name])):
-            d_in, d_out = sizes_of(modules[name])
-            raise ValueError(
-                f"{folder} has rank {r} in {name!r}, a layer of {d_in} inputs and {d_out} outputs: PEFT allows more "
-                "than the smaller of them, this kit does not"
+def _check_multiplied(lora_B: Tensor | None, dtype: torch.dtype, factor: float, where: str) -> None:
+    """Raises `ValueError` if values of a file, times a factor, would be too large, or all of them too small."""
+    if lora_B is None:
+        return
+    values = lora_B.to(dtype)
+    product = values * factor
+    if is_finite(values) and (not is_finite(product) or (values.any() and not product.any())):
+        raise ValueError(f"{where} a lora_alpha that is too far from those of other layers: use it with PEFT")
+
+
+def _saved(model: nn.Module, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+    """The modules that a file holds whole, by name: those of modules_to_save, and those that share a weight with one.
+
+    PEFT writes the latter too under `ensure_weight_tying`.
+    """
+    saved = {
+        name: module
+        for name, module in saved_by_peft(model, config.get("modules_to_save") or []).items()
+        if any(key.startswith(f"{name}.") for key in tensors)
+    }
+    tied = {
+        name: module
+        for name, module in holders_of_same_weights(model, saved).items()
+        if all(f"{name}.{key}" in tensors for key, _ in module.named_parameters())
+    }
+    return [*saved, *tied]
+
+
+def _check_layers(model: nn.Module, names: Iterable[str], folder: Path, ours: bool) -> None:
+    """Raises `ValueError` if the model lacks a layer of the adapter; `ours` says that this kit wrote it."""
+    modules = dict(named_modules(model, remove_duplicate=False))
+    for name in names:
+        if name not in modules:
+            remedy = (
+                ", and this kit wrote it: open it with dylora_kit.load, or write it with export_peft" if ours else ""
             )
-    lacking = [name for name in ranks if name not in modules]
-    if lacking:
-        raise ValueError(f"{folder} was made for another model: this one has no module {lacking[0]!r}")
+            raise ValueError(f"{folder} was made for another model: this one has no module {name!r}{remedy}")
 
 
 def _without_base(model: nn.Module, saved: list[str], tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
@@ -90,7 +121,7 @@ def _without_base(model: nn.Module, saved: list[str], tensors: Mapping[str, Tens
 
     Raises `ValueError` that names the weight if one is not that of this model.
     """
-    own = dict(model.named_parameters(remove_duplicate=False))
+    own = dict(_parameters(model, every_name=True))
     kept: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         name = key.replace(".base_layer.", ".")
@@ -114,9 +145,8 @@ def _without_base(model: nn.Module, saved: list[str], tensors: Mapping[str, Tens
 def _check_shared(model: nn.Module, saved: list[str], tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Raises `ValueError` if the file has its own value for one holder of a weight that this model shares."""
     holders: dict[nn.Parameter, list[str]] = {}
-    for name, module in model.named_modules():
-        for key, parameter in module.named_parameters(recurse=False):
-            holders.setdefault(parameter, []).append(f"{name}.{key}")
+    for name, parameter in _parameters(model):
+        holders.setdefault(parameter, []).append(name)
     for keys in holders.values():
         if len(keys) > 1 and any(key.startswith(f"{name}.") for key in keys for name in saved):
             values = [tensors.get(key) for key in keys]
@@ -125,3 +155,14 @@ def _check_shared(model: nn.Module, saved: list[str], tensors: Mapping[str, Tens
                     f"{folder} holds a weight for {next(key for key in keys if key in tensors)!r} alone, which this "
                     f"model shares between {' and '.join(keys)}: give each a copy of its own before importing"
                 )
+
+
+def _parameters(model: nn.Module, every_name: bool = False) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of a model and their names, compiled or not: one for each module that holds it.
+
+    Arguments:
+        every_name: also those by further names of one module.
+    """
+    for name, module in named_modules(model, remove_duplicate=not every_name):
+        for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            yield (f"{name}.{key}" if name else key), parameter

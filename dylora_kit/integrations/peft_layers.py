@@ -1,9 +1,8 @@
 """A model that PEFT adapted, nested in place: PEFT's own layers run at any rank, and stay PEFT's."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from os import PathLike
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -180,25 +179,20 @@ class PeftAdapters(Adapters):
         self.merge(rank)
         raise AssertionError
 
-    @contextmanager
-    def disabled(self) -> Iterator[Self]:
-        """Runs a block without the adapters; PEFT's copies of modules trained along are off too, so it is the base."""
-        with super().disabled():
-            before = [(wrapper, wrapper._disable_adapters) for wrapper in self._copies]
-            for wrapper in self._copies:
-                wrapper._disable_adapters = True  # its enable_adapters would change requires_grad
-            try:
-                yield self
-            finally:
-                for wrapper, flag in before:
-                    wrapper._disable_adapters = flag
+    def _switch_also(self, off: bool) -> None:
+        """Switches PEFT's copies of modules trained along, so that without adapters the model is the base."""
+        for wrapper in self._copies:
+            wrapper._disable_adapters = off  # its enable_adapters would change requires_grad
 
-    def _check_base_unchanged(self) -> None:
+    def __getstate__(self) -> dict[str, Any]:
+        """Raises `ValueError` for a copy made in a `disabled()` block, in which PEFT's modules would stay off."""
+        if self._copies:
+            self._active.check_enabled("copying this model")
+        return self.__dict__
+
+    def _switched_off(self) -> set[nn.Parameter]:
         copied = {p for module in self.saved_modules.values() for p in module.parameters()}
-        nested = set(self.nested_parameters())
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and parameter not in copied and parameter not in nested:
-                raise ValueError(f"without adapters this is not the base model, since {name!r} is trained too")
+        return super()._switched_off() | copied
 
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the adapters as those of `attach`; see `dylora_kit.load`. PEFT's `save_pretrained` works as before.
@@ -207,9 +201,6 @@ class PeftAdapters(Adapters):
         """
         self.check_usable()
         self._check_exportable()
-        large = [name for name, layer in self.layers.items() if layer.r > min(layer.in_features, layer.out_features)]
-        if large:
-            raise ValueError(f"{large[0]!r} has a rank above its size, which only PEFT reads: use save_pretrained")
         copied = {id(parameter) for module in self._originals for parameter in module.parameters()}
         if any(copied & {id(p) for p in module.parameters(recurse=False)} for module in self._beside_originals()):
             raise ValueError("PEFT trains a copy of a weight that the base model shares: use save_pretrained")

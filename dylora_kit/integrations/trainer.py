@@ -10,8 +10,11 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.rank import Rank, check_rank
+from dylora_kit.core.saved_states import trained_tensors
+from dylora_kit.integrations.before_loading import BeforeLoading
+from dylora_kit.training.checkpoint import FROZEN, check_same_settings, check_trained_here, frozen_parameters
 from dylora_kit.training.optim import NestedAdamW
-from dylora_kit.training.run_settings import check_sampler, check_trains
+from dylora_kit.training.run_settings import check_sampler, check_trains, data_and_base
 from dylora_kit.training.sampling import RankSampler
 
 RECORDED = "dylora"  # under which the trainer's state keeps what the adapters' training depends on
@@ -33,7 +36,10 @@ class DyLoRACallback(TrainerCallback):
     A checkpoint of the trainer, and the folder that its `save_model` writes, hold the adapters and whatever else is
     trained, and not the base model; `dylora_kit.load` reads them. Each checkpoint also gets a folder `adapter` with the
     adapters alone. To resume, attach the same adapters to the same base model; what the
-    trainer then says of missing keys means the base model's.
+    trainer then says of missing keys means the base model's. A run with other adapters, another base or other data (64
+    examples are looked at) is refused, and model and optimizer are given back what they held. Parameters that were
+    frozen when the checkpoint was written are frozen again. What the trainer itself is given, such as its arguments, a
+    collator or a loss, is not compared here.
 
     Callbacks that look at what the sweep adds, such as transformers' `EarlyStoppingCallback`, have to stand after this
     one in the trainer's list.
@@ -48,6 +54,8 @@ class DyLoRACallback(TrainerCallback):
         check_sampler(sampler, adapters)
         self.adapters, self.sampler = adapters, sampler
         self._outside: Rank | None = None  # the rank to give back, while a step is open
+        self._before = BeforeLoading()
+        adapters.model.register_load_state_dict_pre_hook(self._before)
         self._trainer: Trainer | None = None
         self._ranks: list[int] = []
 
@@ -66,28 +74,64 @@ class DyLoRACallback(TrainerCallback):
         wanted = range(1, self.adapters.r + 1) if ranks is None else ranks
         self._ranks = [check_rank(rank, self.adapters.r) for rank in wanted]
 
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Watches what is loaded into the trainer's optimizer, if it has one by now."""
+        optimizer = kwargs.get("optimizer")
+        if optimizer is not None:
+            self._before.watch(optimizer)
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Starts the sampler where this step of the run has it.
 
         Raises `ValueError` if model or optimizer are not those of the adapters, and for a run that goes on with other
-        adapters, another sampler or another kind of update than it began with; warns of an optimizer that moves rows
-        which were not drawn.
+        adapters, another base, other data, another sampler or another kind of update than it began with; warns of an
+        optimizer that moves rows which were not drawn.
         """
+        try:
+            self._begin(state, **kwargs)
+        except BaseException:
+            self._before.give_back()
+            raise
+        self._before.forget()
+        self._give_back()
+        self.sampler.restart(state.global_step)
+
+    def _begin(self, state: TrainerState, **kwargs: Any) -> None:
+        """Compares this run with the one that it goes on with, if it does, and records it."""
         self.adapters.check_usable(kwargs.get("model"))
         self.adapters.check_unmerged("training")
         check_sampler(self.sampler, self.adapters)
         optimizer = kwargs.get("optimizer")
         _check_optimizer(self.adapters, optimizer)
-        recorded = self._recorded(optimizer)
+        recorded = self._recorded(optimizer, getattr(kwargs.get("train_dataloader"), "dataset", None))
         if state.global_step:
-            _check_recorded(state.stateful_callbacks.get(RECORDED), recorded)
+            self._check_resumed(state.stateful_callbacks.get(RECORDED), recorded)
         state.stateful_callbacks[RECORDED] = recorded
-        self._give_back()
-        self.sampler.restart(state.global_step)
+        self._note_frozen(state)
 
-    def _recorded(self, optimizer: Any) -> dict[str, Any]:
+    def _check_resumed(self, saved: Any, recorded: dict[str, Any]) -> None:
+        """Raises `ValueError` if a run that resumes differs from its checkpoint; freezes what was frozen then."""
+        if not isinstance(saved, dict):
+            warnings.warn(
+                "the checkpoint does not say how its adapters were trained: nothing was compared", stacklevel=4
+            )
+            return
+        saved = dict(saved)
+        frozen = saved.pop(FROZEN, None)  # older checkpoints do not say
+        check_same_settings(saved, recorded)
+        if frozen is not None:
+            weights = trained_tensors(self.adapters.model)
+            check_trained_here(weights, frozen)
+            for name in weights.keys() & set(frozen):
+                weights[name].requires_grad_(False)
+
+    def _note_frozen(self, state: TrainerState) -> None:
+        """Records which of the parameters that are trained at some time are frozen now."""
+        state.stateful_callbacks[RECORDED][FROZEN] = frozen_parameters(trained_tensors(self.adapters.model))
+
+    def _recorded(self, optimizer: Any, data: Any) -> dict[str, Any]:
         """What the adapters after a step depend on, as JSON gives it back."""
         inner = getattr(optimizer, "optimizer", optimizer)
         content = {
@@ -95,6 +139,7 @@ class DyLoRACallback(TrainerCallback):
             "update": getattr(inner, "update", None),
             "probabilities": self.sampler.distribution.probabilities,
             "sampler_seed": self.sampler.seed,
+            **data_and_base(data, self.adapters),
         }
         return json.loads(json.dumps(content))
 
@@ -108,6 +153,21 @@ class DyLoRACallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Gives the rank back."""
         self._give_back()
+        if control.should_save:
+            self._note_frozen(state)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Records what is frozen, for a checkpoint at the end of an epoch."""
+        if control.should_save:
+            self._note_frozen(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Lets go of what the model held before the best one was loaded."""
+        self._before.forget()
 
     def _give_back(self) -> None:
         if self._outside is not None:
@@ -148,18 +208,6 @@ class DyLoRACallback(TrainerCallback):
         """Saves the adapters beside the trainer's own files."""
         if state.is_world_process_zero:
             self.adapters.save(f"{args.output_dir}/checkpoint-{state.global_step}/adapter")
-
-
-def _check_recorded(saved: Any, recorded: dict[str, Any]) -> None:
-    """Raises `ValueError` for the first setting in which a run that resumes differs from what its checkpoint says."""
-    if not isinstance(saved, dict):
-        warnings.warn("the checkpoint does not say how its adapters were trained: nothing was compared", stacklevel=3)
-        return
-    for key in dict.fromkeys([*recorded, *saved]):
-        if saved.get(key) != recorded.get(key):
-            raise ValueError(
-                f"the checkpoint was made with {key} = {saved.get(key)}, this run has {key} = {recorded.get(key)}"
-            )
 
 
 def _check_optimizer(adapters: Adapters, optimizer: Any) -> None:

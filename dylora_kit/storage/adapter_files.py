@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -39,6 +40,8 @@ DEFAULTS: dict[str, Any] = {  # fields that files may lack, and the value they w
     "alpha_pattern": {},
 }
 EXPRESSIONS = {"target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern"}  # may hold some
+LARGEST = sys.float_info.max  # whole numbers above it are no numbers to calculate with
+LONG = 200  # characters of a value in an error
 CONFIG_HASH, FINGERPRINT = "config", "base"  # in the header of the tensors' file
 
 
@@ -53,7 +56,7 @@ def write_adapter(
     """Writes adapters at their full rank, and the modules trained along, into a folder: both files or neither.
 
     Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
-    was split.
+    was split, or a module trained along shares a weight with another or is inside of another.
 
     Arguments:
         config: the arguments of `attach`.
@@ -241,10 +244,23 @@ def check_type(value: Any, types: tuple[type, ...], where: str) -> None:
         type(None): "null",
     }
     fits = isinstance(value, types) and not (isinstance(value, bool) and bool not in types)
+    if isinstance(value, int):
+        fits = fits and abs(value) <= LARGEST
     if isinstance(value, list):
         fits = fits and all(type(element) is inside for element in value)
     if isinstance(value, dict):
-        fits = fits and all(type(element) in (int, float) for element in value.values())
+        numbers = [element for element in value.values() if type(element) in (int, float)]
+        fits = fits and len(numbers) == len(value) and all(abs(number) <= LARGEST for number in numbers)
     if not fits:
         expected = " or ".join(kinds.get(kind, kind.__name__) for kind in types)
-        raise ValueError(f"{where} = {value!r}: expected {expected}")
+        raise ValueError(f"{where} = {shown(value)}: expected {expected}")
+
+
+def shown(value: Any) -> str:
+    """A value of a file in an error: its beginning, if it is long.
+
+    >>> shown(10**400)
+    '10000000000000000000…'
+    """
+    text = repr(value)
+    return text if len(text) <= LONG else f"{text[:20]}…"

@@ -17,10 +17,10 @@ TASKS = {  # how transformers' class names end, and what PEFT calls their task
     "LMHeadModel": "CAUSAL_LM",
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
 }
-VALUES = 8  # of each weight in a fingerprint, and how many weights
+VALUES, VALUES_BEFORE = 3, 8  # of each weight in a fingerprint, and in one of before the checksum
 SAME, CLOSE = {"rtol": 1e-5, "atol": 1e-8}, {"rtol": 0.01, "atol": 1e-4}  # in the same precision, and in another
 
-Fingerprint = dict[str, str]  # the name of a weight, and some of its values as text
+Fingerprint = dict[str, str]  # the name of a weight, and its shape, type, checksum and some of its values as text
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BaseModel:
         class_name, library: its class, and the module that has it.
         name: the name or folder it was loaded from, if that is known.
         transposed: whether adapted weights are (d_in, d_out), as of transformers' `Conv1D`.
-        fingerprint: some values of some of its weights.
+        fingerprint: a checksum and a few values of each of its weights.
     """
 
     class_name: str
@@ -65,28 +65,33 @@ def opened_as(base: BaseModel, saved: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def fingerprint_of(weights: Mapping[str, Tensor]) -> Fingerprint:
-    """A few values of a few of a model's weights, and their shapes, as text that tells one base from another.
+def fingerprint_of(weights: Mapping[str, Tensor], checksums: Mapping[str, str]) -> Fingerprint:
+    """Shape, type, checksum and a few values of each weight of a model, as text that tells one base from another.
 
-    >>> fingerprint_of({"up": torch.tensor([[0.5, -2.0]])})
-    {'up': '1x2 float32 0.5 -2'}
+    >>> fingerprint_of({"up": torch.tensor([[0.5, -2.0]])}, {"up": "0a1b2c3d4e5f"})
+    {'up': '1x2 float32 #0a1b2c3d4e5f 0.5 -2'}
     """
-    matrices = [name for name, weight in weights.items() if weight.dim() > 1 and weight.numel()]
-    names = matrices or [name for name, weight in weights.items() if weight.numel()]
-    chosen = [names[index] for index in _spread(len(names))]
     prints = {}
-    for name in chosen:
-        values = [f"{value:.6g}" for value in _some_values(weights[name]).tolist()]
-        prints[name] = " ".join([*_kind(weights[name]), *values])
+    for name, weight in weights.items():
+        if weight.numel():
+            values = [f"{value:.6g}" for value in _some_values(weight, VALUES).tolist()]
+            prints[name] = " ".join([*_kind(weight), f"#{checksums[name]}", *values])
     return prints
 
 
-def other_base(fingerprint: Mapping[str, str], weights: Mapping[str, Tensor]) -> str | None:
-    """How a model differs from the one that a fingerprint is of; None if it does not, up to half precision.
+def other_base(fingerprint: Fingerprint, here: Fingerprint, weights: Mapping[str, Tensor]) -> str | None:
+    """How a model differs from the one that a fingerprint is of; None if it does not.
 
-    A weight that the model does not have in floating point, such as one that is quantised, is not compared.
+    A weight of the same type is compared whole, by its checksum. One of another type is compared in a few values, up
+    to half precision: changes of single rows are not seen then. Fingerprints of before the checksum hold some values
+    of some weights, and only these are compared. A weight that the model does not have in floating point, such as one
+    that is quantised, is not compared.
 
-    >>> other_base({"up": "1x2 float32 0.5 -2"}, {"up": torch.tensor([[0.5, 2.0]])})
+    Arguments:
+        here: the fingerprint of this model.
+        weights: of this model.
+
+    >>> other_base({"up": "1x2 float32 0.5 -2"}, {}, {"up": torch.tensor([[0.5, 2.0]])})
     "'up' has other values"
     """
     for name, text in fingerprint.items():
@@ -96,15 +101,21 @@ def other_base(fingerprint: Mapping[str, str], weights: Mapping[str, Tensor]) ->
         (shape, dtype), (shape_then, dtype_then, *values) = _kind(weight), text.split()
         if shape != shape_then:
             return f"{name!r} has shape {shape}, and had {shape_then}"
-        then = torch.tensor([float(value) for value in values])
-        if not torch.allclose(_some_values(weight), then, equal_nan=True, **(SAME if dtype == dtype_then else CLOSE)):
+        sums = [word for word in (*values, *here.get(name, "").split()) if word.startswith("#")]
+        if dtype == dtype_then and len(sums) == 2:
+            same = sums[0] == sums[1]
+        else:
+            then = torch.tensor([float(value) for value in values if not value.startswith("#")])
+            now = _some_values(weight, VALUES if values[0].startswith("#") else VALUES_BEFORE)
+            same = torch.allclose(now, then, equal_nan=True, **(SAME if dtype == dtype_then else CLOSE))
+        if not same:
             return f"{name!r} has other values"
     return None
 
 
 def is_fingerprint(value: Any) -> bool:
     """Whether a value of a file is a fingerprint."""
-    pattern = re.compile(r"(\d+(x\d+)*) \w+( -?[\d.]+(e[+-]?\d+)?| nan| -?inf)+")
+    pattern = re.compile(r"(\d+(x\d+)*|scalar) \w+( #[0-9a-f]{12})?( -?[\d.]+(e[+-]?\d+)?| nan| -?inf)+")
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(text, str) and pattern.fullmatch(text) for name, text in value.items()
     )
@@ -126,15 +137,11 @@ def same_name(one: str, other: str) -> bool:
 
 def _kind(weight: Tensor) -> tuple[str, str]:
     """Shape and type of a weight as text."""
-    return "x".join(map(str, weight.shape)), str(weight.dtype).removeprefix("torch.")
+    return "x".join(map(str, weight.shape)) or "scalar", str(weight.dtype).removeprefix("torch.")
 
 
-def _spread(n: int) -> list[int]:
-    """Up to `VALUES` indices from 0 to n − 1, both ends among them."""
-    return sorted({round(index * (n - 1) / (VALUES - 1)) for index in range(VALUES)}) if n else []
-
-
-def _some_values(weight: Tensor) -> Tensor:
-    """Some values of a weight, from all over it, on the CPU in float32."""
-    chosen = torch.tensor(_spread(weight.numel()), device=weight.device)
-    return weight.detach().reshape(-1)[chosen].float().cpu()
+def _some_values(weight: Tensor, n: int) -> Tensor:
+    """Up to n values of a weight, from all over it, both ends among them, on the CPU in float32."""
+    last = weight.numel() - 1
+    chosen = sorted({round(index * last / (n - 1)) for index in range(n)}) if last >= 0 else []
+    return weight.detach().reshape(-1)[torch.tensor(chosen, dtype=torch.long, device=weight.device)].float().cpu()

@@ -15,6 +15,7 @@ from torch import Tensor
 from dylora_kit.storage.temporary_files import TemporaryFile, clear_left_over
 
 RECORD = "dylora_kit"  # the key of a safetensors header under which checksum and metadata stand
+MOST_NESTED = 100  # levels of a JSON object: far below where Python's recursion ends
 RECORD_WITHOUT_CHECKSUM = "metadata"  # where files of before the checksum have their metadata
 
 
@@ -90,6 +91,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
                 raise ValueError("its checksum is not that of its contents")
         else:
             metadata = json.loads(written.get(RECORD_WITHOUT_CHECKSUM, "null"))
+        if _is_deep(metadata):
+            raise ValueError("its metadata is nested too deeply")
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         unreadable = isinstance(error, TypeError | KeyError | RecursionError)
         problem = "its metadata is not what this kit writes" if unreadable else str(error)
@@ -125,6 +128,8 @@ def _checksum(header: list[Any], data: bytes) -> str:
 
 def _missing(path: Path) -> FileNotFoundError:
     """The error for a file that is not there, or whose folder is not there."""
+    if path.parent.is_file():
+        return FileNotFoundError(f"{path.parent} is a file: pass the folder that it is in")
     if path.parent.is_dir():
         return FileNotFoundError(f"there is no {path.name} in {path.parent}")
     return FileNotFoundError(
@@ -139,13 +144,29 @@ def read_json(path: Path) -> dict[str, Any]:
         raise _missing(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        deep = _is_deep(content)
     except RecursionError:
-        raise ValueError(f"{path} is damaged or no JSON file: it is nested too deeply") from None
+        content, deep = None, True
     except ValueError as error:  # also of bytes that are no text, and of a number with thousands of digits
         raise ValueError(f"{path} is damaged or no JSON file: {error}") from None
+    if deep:
+        raise ValueError(f"{path} is damaged or no JSON file: it is nested too deeply")
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a JSON object")
     return content
+
+
+def _is_deep(content: Any) -> bool:
+    """Whether JSON is nested so deeply that what looks at it later may fail."""
+    level = [content]
+    for _ in range(MOST_NESTED):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return bool(level)
 
 
 def fingerprint(*paths: Path) -> str:

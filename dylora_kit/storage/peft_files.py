@@ -12,12 +12,14 @@ from torch import Tensor
 
 from dylora_kit.storage.adapter_files import (
     CONFIG,
+    LARGEST,
     PREFIX,
     WEIGHTS,
     check_same_save,
     check_type,
     layers_of,
     pattern_of,
+    shown,
     write_config_and_weights,
 )
 from dylora_kit.storage.base_model import BaseModel, Origin, opened_as
@@ -185,8 +187,9 @@ def alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
     8
     """
     alpha = _of_pattern(config, "alpha_pattern", "lora_alpha", name, folder)
-    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < math.inf:
-        raise ValueError(f"{folder / CONFIG} gives {name!r} lora_alpha = {alpha!r}: expected a number greater than 0")
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha <= LARGEST:
+        where = f"{folder / CONFIG} gives {name!r}"
+        raise ValueError(f"{where} lora_alpha = {shown(alpha)}: expected a number greater than 0, and finite")
     return alpha
 
 

@@ -53,25 +53,30 @@ def clear_left_over(folder: Path, names: list[str]) -> None:
     for name in names:
         for path in folder.glob(f".{_escaped(name)}.*{SUFFIX}"):
             try:
-                if _is_left_over(path):
-                    path.unlink(missing_ok=True)
+                _remove_if_left_over(path)
             except OSError:  # another writer was faster, or it is not ours to remove
                 continue
 
 
-def _is_left_over(path: Path) -> bool:
-    """Whether no process holds a temporary file: its lock is free or, where there are no locks, it is a day old."""
+def _remove_if_left_over(path: Path) -> None:
+    """Removes a temporary file that no process holds: its lock is free or, where there are no locks, it is a day old.
+
+    The lock is kept until the file is gone, so that its writer, who may only have made it yet, cannot take it between.
+    """
     old = time.time() - path.stat().st_mtime > OLD
     if fcntl is None:
-        return old
+        if old:
+            path.unlink(missing_ok=True)
+        return
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
+            return
         except OSError:  # a file system without locks
-            return old
-    return True
+            if not old:
+                return
+        path.unlink(missing_ok=True)
 
 
 def _lock(handle: int) -> None:

@@ -71,9 +71,7 @@ def load(
     """
     from transformers import DataCollatorWithPadding
 
-    if name not in SPECS:
-        raise ValueError(f"unknown GLUE task {name!r}: expected one of {', '.join(map(repr, SPECS))}")
-    spec = SPECS[name]
+    spec = _spec_of(name)
     _check_arguments(spec, tokenizer, max_length, limit)
     source = source or os.environ.get("DYLORA_KIT_DATA")
     if source:
@@ -107,12 +105,19 @@ def _check_arguments(spec: Spec, tokenizer: Any, max_length: Any, limit: int | N
 
 
 def num_labels(name: str) -> int:
-    """How many outputs a model for a task needs: its classes, or 1 for a score.
+    """How many outputs a model for a task needs: its classes, or 1 for a score; `ValueError` for an unknown task.
 
     >>> num_labels("mnli"), num_labels("stsb")
     (3, 1)
     """
-    return len(SPECS[name].classes) or 1
+    return len(_spec_of(name).classes) or 1
+
+
+def _spec_of(name: str) -> Spec:
+    """The description of a task; `ValueError` if there is none of this name."""
+    if name not in SPECS:
+        raise ValueError(f"unknown GLUE task {name!r}: expected one of {', '.join(map(repr, SPECS))}")
+    return SPECS[name]
 
 
 def _encode(rows: dict[str, list[Any]], tokenizer: Any, max_length: int) -> dict[str, Any]:

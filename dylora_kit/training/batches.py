@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 Batch = dict[str, Any]
 Collate = Callable[[list[Any]], Any]
+IGNORED = -100  # the label that does not count, as in transformers' losses
 LABELS = ("labels", "label", "label_ids")  # what transformers' collators take for labels
 
 
@@ -156,6 +157,12 @@ def labels_of(batch: Mapping[str, Any]) -> Tensor | None:
     return batch[name]
 
 
+def counts(labels: Any) -> Any:
+    """Which labels count, an array of their shape: all but whole numbers that are −100; None if all do."""
+    whole = "int" in str(labels.dtype)
+    return labels != IGNORED if whole else None
+
+
 def arguments(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
     """What `model(**…)` is called with: the batch, its `label` as `labels` unless the model takes a `label`.
 
@@ -185,6 +192,13 @@ def call(model: nn.Module, batch: Mapping[str, Any], otherwise: str) -> Any:
     given = arguments(model, batch)
     try:
         return model(**given)
+    except IndexError as error:  # of torch's cross-entropy
+        if not re.search(r"Target .* is out of bounds", str(error)):
+            raise
+        raise ValueError(
+            f"the model has no class for a label of the data ({error}): labels count from 0, and −100 is for those "
+            "that do not count, so leave out examples without an answer, such as GLUE's test split, whose labels are -1"
+        ) from error
     except TypeError as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown is None or unknown[1] not in given:

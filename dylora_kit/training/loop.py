@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from dylora_kit.core.modes import modes_kept
 from dylora_kit.core.rank import Rank, RankHandle
 from dylora_kit.progress import progress_bar
-from dylora_kit.training.batches import Batch, Collate, arguments, call, check_data, on_device, own_loss, stacked
+from dylora_kit.training.batches import Batch, Collate, arguments, check_data, on_device, stacked
 from dylora_kit.training.checkpoint import Checkpoint, Row
+from dylora_kit.training.counting import OwnLoss
 from dylora_kit.training.objectives import Objective, individual_loss, repeated, size_of, weighted
 from dylora_kit.training.run_settings import RunSettings, checked_folder, checked_optimizer
 from dylora_kit.training.sampling import RankSampler
@@ -63,7 +64,9 @@ def train(
             as `labels`.
         sampler: draws b.
         objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `summation_in_one`, `mixed_loss`, or your own.
-        gradient_accumulation: micro-batches of `batch_size` per optimizer step.
+        gradient_accumulation: micro-batches of `batch_size` per optimizer step. The loss of the step is that of one
+            batch of them all: each of the model's own losses weighs as many labels as it is the mean of. A `loss` of
+            yours is taken for a mean over examples, so each counts alike; so does each process's step under DDP.
         optimizer: default is `NestedAdamW(adapters)` with `lr` (1e-3) and `weight_decay` (0).
         schedule: `"linear"` (warm up over the first `warmup` of the steps, then down to 0) or `"constant"`.
         collate: makes a batch of a list of examples; default stacks each column, whose examples need one length.
@@ -71,11 +74,15 @@ def train(
             `model(**batch).loss`.
         on_step: called with the number of finished steps.
         checkpoint: a folder; the state goes there every `checkpoint_every` steps and at the end.
-        resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break.
+        resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break. A run
+            with other settings is refused, as are another base, other data (64 examples are looked at) and other code
+            of `objective`, `loss` or `collate`; what such a function takes from outside of itself is not compared, and
+            what `on_step` does after a checkpoint is written is not in it.
 
     Returns a frame with one row per step: step, rank (missing if a step used several), loss, lr.
 
-    Raises `ValueError` for settings that do not fit together, and `FloatingPointError` when the loss is not finite:
+    Raises `ValueError` for settings that do not fit together and for a checkpoint that would lack something that was
+    trained, and `FloatingPointError` when the loss is not finite:
     training stops before that step, and the checkpoint keeps the last good state.
 
     >>> from dylora_kit.core.adapters import attach
@@ -94,9 +101,10 @@ def train(
     )
     optimizer = checked_optimizer(model, adapters, sampler, optimizer, lr, weight_decay)
     folder = checked_folder(checkpoint, adapters, resume)
-    recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, train_data) if folder else {}
+    recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, collate, train_data) if folder else {}
     saved = Checkpoint(model, optimizer, sampler, recorded, folder)
-    run = _Run(model, adapters, sampler, objective, optimizer, loss or _model_loss, settings, saved)
+    own = OwnLoss(adapters.model, compared=gradient_accumulation > 1)
+    run = _Run(model, adapters, sampler, objective, optimizer, loss or own, settings, saved)
     with _state_kept(model, adapters, optimizer), _random_state_kept(seed, run.device):
         rows = saved.read() if resume else []  # the steps that are done
         batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
@@ -140,18 +148,22 @@ class _Run:
         # Draw: b ~ p_B, once for all layers and all micro-batches of the step.
         b = self.sampler.draw()
 
-        total, ranks = 0.0, list[Rank]()
-        for batch in islice(batches, self.settings.gradient_accumulation):
-            batch = on_device(batch, self.device)
+        total, ranks, shares = 0.0, list[Rank](), list[float]()
+        parts = list(islice(batches, self.settings.gradient_accumulation))
+        for index, part in enumerate(parts):
+            batch = on_device(part, self.device)
             # The individual loss has one term, the whole batch at rank b; other objectives may have several.
             for weight, rank in self.objective(b, self.sampler, size_of(batch)):
                 # Forward at that rank: its first rows of lora_A, its first columns of lora_B (Eq. 7).
                 self.adapters.rank = rank
                 loss = weighted(self.loss(self.model, repeated(batch, rank)), weight)
-                loss = loss / self.settings.gradient_accumulation
-                total += loss.item()
                 ranks.append(rank)
-                self.check_finite("loss", total, number, rank)
+                shares = shares or self.shares(parts)  # a first loss tells which labels count
+                if not shares[index]:
+                    continue  # it has no label that counts, and its loss is 0/0
+                loss = loss / shares[index]
+                total += loss.item()
+                self.check_finite("loss", total, number, rank, part)
 
                 # Backward at the same rank: gradients of those rows and columns; when frozen, of the last one (Eq. 10).
                 loss.backward()
@@ -167,23 +179,29 @@ class _Run:
         self.optimizer.zero_grad()
         return Row(number + 1, _common_rank(ranks), total, self.optimizer.param_groups[0]["lr"])
 
+    def shares(self, parts: list[Batch]) -> list[float]:
+        """What each micro-batch's loss is divided by, so that their sum is that of one batch; 0 if no label counts."""
+        own = self.loss if len(parts) > 1 and isinstance(self.loss, OwnLoss) else None
+        counted = [own.counted(part) if own else 1 for part in parts]
+        if not any(counted):
+            return [float(len(parts))] * len(parts)
+        return [sum(counted) / labels if labels else 0.0 for labels in counted]
+
     def set_learning_rates(self, number: int) -> None:
         """Gives each parameter group its learning rate of a step."""
         for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = base_lr * self.settings.lr_factor(number)
 
-    def check_finite(self, what: str, value: float, number: int, rank: Rank) -> None:
-        """Raises `FloatingPointError` before a step that would spoil the weights."""
+    def check_finite(self, what: str, value: float, number: int, rank: Rank, batch: Batch | None = None) -> None:
+        """Raises `FloatingPointError` before a step that would spoil the weights; the loss is that of the batch."""
         if not math.isfinite(value):
+            empty = batch is not None and isinstance(self.loss, OwnLoss) and not self.loss.counted(batch)
             where = f"; the last good state is in {self.saved.folder}" if self.saved.exists() else ""
             raise FloatingPointError(
-                f"the {what} is {value} at step {number + 1} (rank {rank}): training stopped before the update{where}"
+                f"the {what} is {value} at step {number + 1} (rank {rank})"
+                f"{', as no label of its batch counts (all are −100)' if empty else ''}: "
+                f"training stopped before the update{where}"
             )
-
-
-def _model_loss(model: nn.Module, batch: Batch) -> Tensor:
-    otherwise = "pass loss=…, a function (model, batch) → loss"
-    return own_loss(call(model, batch, otherwise), batch, otherwise)
 
 
 def _common_rank(ranks: list[Rank]) -> int | None:

@@ -11,7 +11,7 @@ from torch.optim.adamw import adamw
 from dylora_kit.core.base_weights import check_unsharded
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.low_rank import LowRankAdapter
-from dylora_kit.training.row_update import Family
+from dylora_kit.training.row_update import Rows
 
 
 class NestedAdamW(Optimizer):
@@ -89,21 +89,20 @@ class NestedAdamW(Optimizer):
         self.update = update
         self._adapters = adapters
         self._rows_along = rows_along  # the dimension along which a parameter's rows or columns are counted
-        self._families: list[Family] | None = None
+        self._rows: list[Rows] | None = None
         super().__init__(
             groups,
             {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "nested": False, "row_lr": None},
         )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds other parameters. The adapters are those of the handle: `ValueError` for more of them."""
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        if group["nested"] and any(p not in self._rows_along for p in group["params"]):
-            del self.param_groups[-1]
+        """Adds other parameters. `ValueError` for more that are trained row by row: one group has all the adapters."""
+        if param_group.get("nested") and self.param_groups:
             raise ValueError(
-                "only adapters of the handle are trained row by row: add other parameters without 'nested'"
+                "the adapters are one group, updated row by row, in which row_lr can tell rows apart: add other "
+                "parameters without 'nested'"
             )
+        super().add_param_group(param_group)
 
     def __getstate__(self) -> dict[str, Any]:
         raise TypeError("this optimizer is bound to its adapters: copy or save its state_dict() instead")
@@ -113,45 +112,69 @@ class NestedAdamW(Optimizer):
         """One update from the gradients at hand."""
         self._adapters.check_usable()
         self._adapters.check_unmerged("training")
+        self._check_own()
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
             if group["nested"] and self.update == "exact":
-                for family in self._ready_families():
-                    family.step(group)
+                for rows in self._ready_rows(group):
+                    rows.step(group)
             else:
                 self._plain_step(group)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from a saved state. `ValueError` if it was made with the other kind of update or other ranks."""
-        if self.update == "exact":
-            nested = [p for group in self.param_groups for p in group["params"] if group["nested"]]
-            for index, state in state_dict["state"].items():
-                r = nested[index].shape[self._rows_along[nested[index]]] if index < len(nested) else None
-                if r is not None and state["step"].shape != (r,):
-                    raise ValueError(
-                        f"the saved state counts steps in shape {tuple(state['step'].shape)}, expected ({r},): it "
-                        "comes from update='authors' or from another rank"
-                    )
-        elif any(state["step"].dim() > 0 for state in state_dict["state"].values()):
-            raise ValueError("the saved state counts steps per row: it comes from update='exact'")
-        super().load_state_dict(state_dict)
-        self._families = None
+        """Goes on from a saved state.
 
-    def _ready_families(self) -> list[Family]:
-        """One family for all adapters of the same sizes, device and type."""
-        if self._families is None:
-            kinds: dict[Any, list[LowRankAdapter]] = {}
-            for layer in self._adapters.layers.values():
-                trained = tuple(p for p in (layer.lora_A, layer.lora_B) if p in self._rows_along)
-                if trained:
-                    kind = [(p.device, p.dtype, p.shape, self._rows_along[p]) for p in trained]
-                    kinds.setdefault(tuple(kind), []).append(layer)
-            self._families = [Family(layers, self._rows_along, self.state) for layers in kinds.values()]
-        return self._families
+        Raises `ValueError`, and changes nothing, for the state of another kind of optimizer or update, or other ranks.
+        """
+        if any("nested" not in group for group in state_dict["param_groups"]):
+            raise ValueError("the saved state is that of another kind of optimizer: expected one of NestedAdamW")
+        nested = [p for group in self.param_groups for p in group["params"] if group["nested"]]
+        for index, state in state_dict["state"].items():
+            if not {"step", "exp_avg", "exp_avg_sq"} <= state.keys():
+                raise ValueError("the saved state is that of another kind of optimizer: expected one of NestedAdamW")
+            by_row = self.update == "exact" and index < len(nested)
+            shape = tuple(torch.as_tensor(state["step"]).shape)
+            expected = (nested[index].shape[self._rows_along[nested[index]]],) if by_row else ()
+            if by_row and shape != expected:
+                raise ValueError(
+                    f"the saved state counts steps in shape {shape}, expected {expected}: it comes from "
+                    "update='authors' or from another rank"
+                )
+            if self.update == "authors" and shape != ():
+                raise ValueError("the saved state counts steps per row: it comes from update='exact'")
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group.setdefault("row_lr", None)
+        self._rows = None
+
+    def _check_own(self) -> None:
+        """Raises `RuntimeError` if the adapters have other matrices by now, which no step would move."""
+        for layer in self._adapters.layers.values():
+            for p in (layer.lora_A, layer.lora_B):
+                if p.requires_grad and p not in self._rows_along:
+                    raise RuntimeError(
+                        f"the adapter of {layer.name!r} has other matrices than when this optimizer was made (as after "
+                        "fully_shard, load_state_dict(assign=True), or when more is trained): make the optimizer anew"
+                    )
+
+    def _ready_rows(self, group: dict[str, Any]) -> list[Rows]:
+        """The adapters by maximum rank, device and type."""
+        if self._rows is not None and all(rows.fits(self.state) for rows in self._rows):
+            return self._rows
+        trained = set(group["params"])
+        kinds: dict[Any, list[LowRankAdapter]] = {}
+        for layer in self._adapters.layers.values():
+            own = [p for p in (layer.lora_A, layer.lora_B) if p in trained]
+            if own:
+                kinds.setdefault((layer.r, own[0].device, own[0].dtype), []).append(layer)
+        if group["row_lr"]:
+            _checked_row_lr(group["row_lr"], self.update, self._adapters.r)
+        self._rows = [Rows(layers, trained, self.state) for layers in kinds.values()]
+        return self._rows
 
     def _plain_step(self, group: dict[str, Any]) -> None:
         """AdamW on whole parameters, as torch's own does it."""

@@ -1,6 +1,6 @@
 """Which rows of adapters the gradients reach, and AdamW on these rows alone, each with its own step count."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -9,132 +9,172 @@ from torch import Tensor, nn
 from dylora_kit.core.low_rank import LowRankAdapter
 
 
-class Family:
-    """Adapters of the same sizes, of which the same matrices are trained: updated together, and their rows selected.
+class Rows:
+    """The trained matrices of adapters of one maximum rank, side by side: row i is all that the i-th rank owns.
 
-    A row is selected if its row of `lora_A.grad` or its column of `lora_B.grad` holds a nonzero. So the gradients alone
-    say it, however they were cleared, added up, scaled or averaged over processes.
+    A row of an adapter is selected if its row of `lora_A.grad` or its column of `lora_B.grad` holds a nonzero. So the
+    gradients alone say it, however they were cleared, added up, scaled or averaged over processes.
+
+    Arguments:
+        layers: adapters of one maximum rank, on one device and of one type.
+        trained: the matrices that are trained.
+        state: of the optimizer; takes up views of the moments and step counts, and gives those that it has.
+
+    Attributes:
+        params: the matrices, those of one size beside each other.
+        steps: how often each row of each matrix was updated, shape (r, matrices).
+        exp_avg, exp_avg_sq: AdamW's moments, shape (r, total).
     """
 
     def __init__(
-        self, layers: list[LowRankAdapter], rows_along: dict[nn.Parameter, int], state: dict[Any, Any]
+        self, layers: Sequence[LowRankAdapter], trained: Collection[nn.Parameter], state: dict[Any, Any]
     ) -> None:
-        pairs = [(layer.lora_A, layer.lora_B) for layer in layers]
-        self.halves = [
-            Stack([pair[dim] for pair in pairs], dim, state) for dim in (0, 1) if pairs[0][dim] in rows_along
+        halves = [
+            (p.shape[1 - dim], dim, place, p)
+            for place, layer in enumerate(layers)
+            for dim, p in enumerate((layer.lora_A, layer.lora_B))
+            if p in trained
         ]
-        self.layers, self.r = len(layers), layers[0].r
+        halves.sort(key=lambda half: half[:3])
+        self.sizes, self.dims, places, self.params = ([*column] for column in zip(*halves, strict=True))
+        first = self.params[0]
+        self.r, self.device, self.dtype = layers[0].r, first.device, first.dtype
+        total, device = sum(self.sizes), first.device
+        self.steps = torch.zeros(self.r, len(self.params), dtype=torch.float32, device=device)
+        self.exp_avg = torch.zeros(self.r, total, dtype=first.dtype, device=device)
+        self.exp_avg_sq = torch.zeros_like(self.exp_avg)
+        self.layer_of, self._layers = torch.tensor(places, device=device), len(layers)
+        matrices = [index for index, size in enumerate(self.sizes) for _ in range(size)]
+        self._matrix_of = torch.tensor(matrices, device=device)  # of each column
+        self._factors: tuple[Any, Tensor | None] = (None, None)
+        self._share_state(state)
 
-    def step(self, group: dict[str, Any]) -> None:
-        """AdamW on the selected rows of all adapters."""
-        grads = [half.gradients() for half in self.halves]
-        device = self.halves[0].params[0].device
-        selected = torch.zeros(self.layers, self.r, dtype=torch.bool, device=device)
-        for half, (members, stacked) in zip(self.halves, grads, strict=True):
-            if members:
-                reached = stacked.any(2 - half.dim)  # (members, r)
-                if len(members) == self.layers:
-                    selected |= reached
-                else:
-                    selected[members] |= reached
-        for half, (members, stacked) in zip(self.halves, grads, strict=True):
-            if members:
-                half.step(group, members, stacked, selected if len(members) == self.layers else selected[members])
-
-
-class Stack:
-    """One matrix of each adapter of a family, with the moments stacked, so that one kernel updates them all.
-
-    Attributes:
-        params: the matrices, all of one shape.
-        dim: the dimension along which rows are counted: 0 for lora_A, and 1 for lora_B, where they are columns.
-        steps: how often each row was updated, shape (layers, rows).
-        exp_avg, exp_avg_sq: AdamW's moments, shape (layers, *shape). The optimizer's state holds views of these.
-    """
-
-    def __init__(self, params: list[nn.Parameter], dim: int, state: dict[Any, Any]) -> None:
-        self.params, self.dim = params, dim
-        first = params[0]
-        stacks = {
-            "step": torch.zeros(len(params), first.shape[dim], dtype=torch.float32, device=first.device),
-            "exp_avg": torch.zeros(len(params), *first.shape, dtype=first.dtype, device=first.device),
-            "exp_avg_sq": torch.zeros(len(params), *first.shape, dtype=first.dtype, device=first.device),
-        }
-        for key, stack in stacks.items():
-            for p, view in zip(params, stack, strict=True):
+    def _share_state(self, state: dict[Any, Any]) -> None:
+        """Copies what the state has, and puts views into it."""
+        moments = {key: getattr(self, key).split(self.sizes, 1) for key in ("exp_avg", "exp_avg_sq")}
+        for index, (p, dim) in enumerate(zip(self.params, self.dims, strict=True)):
+            views = {"step": self.steps[:, index]}
+            views |= {key: parts[index].t() if dim else parts[index] for key, parts in moments.items()}
+            for key, view in views.items():
                 if key in state[p]:
                     view.copy_(state[p][key])
                 state[p][key] = view
-        self.steps, self.exp_avg, self.exp_avg_sq = stacks.values()
+        self._known = state[self.params[0]]["exp_avg"]
 
-    def gradients(self) -> tuple[list[int], Tensor]:
-        """Which of the matrices have a gradient, and these gradients, (members, *shape)."""
-        members = [index for index, p in enumerate(self.params) if p.grad is not None]
-        grads = [p.grad for p in self.params if p.grad is not None]
-        return members, torch.stack(grads) if grads else self.exp_avg[:0]
+    def fits(self, state: dict[Any, Any]) -> bool:
+        """Whether the optimizer's state and the matrices are those that this was made for, of the same types."""
+        return state[self.params[0]].get("exp_avg") is self._known and all(
+            p.dtype == self.dtype and p.device == self.device for p in self.params
+        )
 
-    def step(self, group: dict[str, Any], members: list[int], grads: Tensor, selected: Tensor) -> None:
-        """Updates the rows that selected (members, r) marks: on a CPU run by run, elsewhere by a mask, with no wait."""
-        if grads.device.type != "cpu":
-            self._step_masked(group, members, grads, selected)
-            return
-        runs: dict[tuple[int, int], list[int]] = {}
-        for position, marks in enumerate(selected.tolist()):
-            for run in _runs(marks):
-                runs.setdefault(run, []).append(position)
-        for (low, high), positions in runs.items():
-            chosen = [members[position] for position in positions]
-            of_run = grads if len(positions) == len(members) else grads[positions]
-            self._step_rows(group, low, high, chosen, of_run.narrow(self.dim + 1, low, high - low))
+    def step(self, group: dict[str, Any]) -> None:
+        """AdamW on the selected rows of all matrices: on a CPU mostly in one block, elsewhere without a wait for it."""
+        nothing = None
+        parts = []
+        for p, dim, size in zip(self.params, self.dims, self.sizes, strict=True):
+            if p.grad is None:
+                nothing = p.new_zeros(self.r, size)
+                parts.append(nothing)
+            else:
+                parts.append(p.grad.t() if dim else p.grad)
+        grads = torch.cat(parts, 1)  # (r, total)
+        selected = self._selected(grads)
+        if nothing is not None:
+            selected &= torch.tensor([p.grad is not None for p in self.params], device=self.device)
+        runs = self._common_runs(selected)
+        if runs is None:
+            self._step_masked(group, grads, selected)
+        for low, high in runs or ():
+            self._step_block(group, grads, low, high)
 
-    def _step_rows(self, group: dict[str, Any], low: int, high: int, members: list[int], grads: Tensor) -> None:
-        """AdamW on the rows low+1 … high of those matrices, each row with its own step count."""
-        whole = len(members) == len(self.params)  # then the stacks are updated in place, else a copy of these layers
-        steps = self.steps[:, low:high] if whole else self.steps[members, low:high]
-        moments = [stack.narrow(self.dim + 1, low, high - low) for stack in (self.exp_avg, self.exp_avg_sq)]
-        mean, square = moments if whole else (moment[members] for moment in moments)
-        rows = [self.params[index].detach().narrow(self.dim, low, high - low) for index in members]
+    def _common_runs(self, selected: Tensor) -> list[tuple[int, int]] | None:
+        """The runs of rows that are selected in all matrices; None if they differ, or a device would be waited for."""
+        if self.device.type != "cpu":
+            return None
+        every, some = torch.stack([selected.all(1), selected.any(1)]).tolist()
+        return _runs(every) if every == some else None
 
+    def _selected(self, grads: Tensor) -> Tensor:
+        """Which rows of which matrices the gradients reach, shape (r, matrices): the same for lora_A and its lora_B."""
+        reached, start = [], 0
+        for size in dict.fromkeys(self.sizes):
+            count = self.sizes.count(size)
+            alike = grads[:, start : start + count * size].unflatten(1, (count, size))
+            reached.append(alike.any(2))  # (r, count)
+            start += count * size
+        by_layer = torch.zeros(self.r, self._layers, dtype=torch.int32, device=self.device)
+        by_layer.index_add_(1, self.layer_of, torch.cat(reached, 1).int())
+        return by_layer.index_select(1, self.layer_of) > 0
+
+    def _step_block(self, group: dict[str, Any], grads: Tensor, low: int, high: int) -> None:
+        """AdamW on the rows low+1 … high of all matrices."""
+        steps = self.steps[low:high]
         steps += 1
-        shrinkage, change = self._update(group, steps, mean, square, grads, slice(low, high))
+        alike = bool((steps == steps[:, :1]).all())
+        count = steps[:, :1] if alike else steps.index_select(1, self._matrix_of)
+        mean, square = self.exp_avg[low:high], self.exp_avg_sq[low:high]
+        rates = self._rates(group, low, high)
+        change = _update(group, count, rates, mean, square, grads[low:high])
+        rows = [
+            p.detach()[:, low:high].t() if dim else p.detach()[low:high]
+            for p, dim in zip(self.params, self.dims, strict=True)
+        ]
         if group["weight_decay"]:
-            torch._foreach_mul_(rows, [shrinkage] * len(rows))
-        torch._foreach_sub_(rows, list(change))
-        if not whole:
-            self.steps[members, low:high] = steps
-            for moment, new in zip(moments, (mean, square), strict=True):
-                moment[members] = new
+            torch._foreach_mul_(rows, [_shrinkage(group, rates, self.dtype)] * len(rows))
+        torch._foreach_sub_(rows, change.split(self.sizes, 1))
 
-    def _step_masked(self, group: dict[str, Any], members: list[int], grads: Tensor, selected: Tensor) -> None:
-        """The same, computed for all rows and kept where they are selected; nothing waits for the device."""
-        mask = selected.unsqueeze(2 - self.dim)  # (members, r, 1), or (members, 1, r)
-        steps = self.steps[members] + selected
-        mean, square = self.exp_avg[members], self.exp_avg_sq[members]
-        shrinkage, change = self._update(group, steps, mean, square, grads, slice(None))
-        for position, index in enumerate(members):
-            p, moved = self.params[index].detach(), mask[position]
-            p.copy_(torch.where(moved, p * shrinkage - change[position], p))
-        self.steps[members] = steps
-        for stack, new in ((self.exp_avg, mean), (self.exp_avg_sq, square)):
-            stack[members] = torch.where(mask, new, stack[members])
+    def _step_masked(self, group: dict[str, Any], grads: Tensor, selected: Tensor) -> None:
+        """The same, computed for all rows and kept where they are selected."""
+        self.steps += selected
+        mask = selected.index_select(1, self._matrix_of)  # (r, total)
+        count = self.steps.index_select(1, self._matrix_of).clamp(min=1)
+        mean, square = self.exp_avg.clone(), self.exp_avg_sq.clone()
+        rates = self._rates(group, 0, self.r)
+        change = _update(group, count, rates, mean, square, grads)
+        rows = [p.detach().t() if dim else p.detach() for p, dim in zip(self.params, self.dims, strict=True)]
+        before = torch.cat(rows, 1)  # (r, total)
+        after = before * _shrinkage(group, rates, self.dtype) - change
+        torch._foreach_copy_(rows, torch.where(mask, after, before).split(self.sizes, 1))
+        self.exp_avg.copy_(torch.where(mask, mean, self.exp_avg))
+        self.exp_avg_sq.copy_(torch.where(mask, square, self.exp_avg_sq))
 
-    def _update(
-        self, group: dict[str, Any], steps: Tensor, mean: Tensor, square: Tensor, grads: Tensor, rows: slice
-    ) -> tuple[Tensor, Tensor]:
-        """Moves the moments, and gives the factor of weight decay and what is then taken off the weights."""
-        (beta1, beta2), lr, decay = group["betas"], group["lr"], group["weight_decay"]
-        exact = torch.float32 if mean.device.type == "mps" else torch.float64
-        count = steps.to(exact)
-        rates = torch.tensor(group["row_lr"][rows] if group["row_lr"] else [1.0], dtype=exact) * lr
-        rates = rates.to(mean.device, non_blocking=True)
-        factors = torch.stack([rates / (1 - beta1**count), (1 - beta2**count).sqrt()])  # (2, layers, rows)
-        # each (layers, rows, 1) for lora_A, (layers, 1, rows) for lora_B
-        step_size, root = factors.to(mean.dtype).unsqueeze(3 - self.dim)
-        mean.lerp_(grads, 1 - beta1)
-        square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
-        change = (square.sqrt() / root).add_(group["eps"])
-        torch.div(mean, change, out=change).mul_(step_size)
-        return (1 - decay * rates).to(mean.dtype).unsqueeze(1 - self.dim), change  # (rows, 1) or (1, rows)
+    def _rates(self, group: dict[str, Any], low: int, high: int) -> Any:
+        """The learning rate, or that of each row, (rows, 1)."""
+        if not group["row_lr"]:
+            return group["lr"]
+        known, factors = self._factors
+        if known is not group["row_lr"] or factors is None:  # kept on the device, so that a step moves nothing there
+            factors = torch.tensor(group["row_lr"], dtype=_exact(self.device), device=self.device)[:, None]
+            self._factors = group["row_lr"], factors
+        return factors[low:high] * group["lr"]
+
+
+def _update(group: dict[str, Any], count: Tensor, rates: Any, mean: Tensor, square: Tensor, grads: Tensor) -> Tensor:
+    """Moves the moments by the gradients, and returns what is then taken off the weights, (rows, total).
+
+    Arguments:
+        count: which step it is, (rows, 1) or (rows, total).
+        rates: the learning rate, or one for each row, (rows, 1).
+    """
+    beta1, beta2 = group["betas"]
+    count = count.to(_exact(mean.device))
+    step_size = (rates / (1 - beta1**count)).to(mean.dtype)
+    root = (1 - beta2**count).sqrt_().to(mean.dtype)
+    mean.lerp_(grads, 1 - beta1)
+    square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
+    change = square.sqrt().div_(root).add_(group["eps"])
+    return torch.div(mean, change, out=change).mul_(step_size)
+
+
+def _shrinkage(group: dict[str, Any], rates: Any, dtype: torch.dtype) -> Any:
+    """What weight decay multiplies weights by: a number, or one for each row, (rows, 1)."""
+    kept = 1 - group["weight_decay"] * rates
+    return kept.to(dtype) if isinstance(kept, Tensor) else kept
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """The most exact type of a device."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _runs(selected: Sequence[bool]) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from torch import nn
 
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.rank import RankHandle
-from dylora_kit.training.checkpoint import FILE, trained_and_buffers
+from dylora_kit.training.checkpoint import CODE, FILE, trained_and_buffers
+from dylora_kit.training.code_fingerprint import code_fingerprint
 from dylora_kit.training.data_fingerprint import data_fingerprint
 from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.sampling import RankSampler
@@ -59,6 +61,7 @@ class RunSettings:
         sampler: RankSampler,
         objective: Callable[..., Any],
         loss: Callable[..., Any] | None,
+        collate: Callable[..., Any] | None,
         data: Any,
     ) -> dict[str, Any]:
         """What the result depends on, as JSON, to be kept in a checkpoint."""
@@ -70,6 +73,8 @@ class RunSettings:
             "gradient_accumulation": self.gradient_accumulation,
             "objective": _name_of(objective),
             "loss": None if loss is None else _name_of(loss),
+            "collate": None if collate is None else _name_of(collate),
+            **_codes_of(objective=objective, loss=loss, collate=collate),
             "schedule": self.schedule,
             "warmup": self.warmup,
             "max_grad_norm": self.max_grad_norm,
@@ -78,9 +83,7 @@ class RunSettings:
             "update": getattr(optimizer, "update", None),
             "lr": [group["lr"] for group in optimizer.param_groups],
             **{key: [group[key] for group in optimizer.param_groups] for key in others},
-            "examples": len(data),
-            "first and last example": data_fingerprint(data),
-            "base": _base_of(adapters),
+            **data_and_base(data, adapters),
             "probabilities": sampler.distribution.probabilities,
             "sampler_seed": sampler.seed,
         }
@@ -89,6 +92,25 @@ class RunSettings:
 def _name_of(function: Callable[..., Any]) -> str:
     """The name of a function, or of the class of an object that is called."""
     return getattr(function, "__name__", type(function).__name__)
+
+
+def _codes_of(**functions: Callable[..., Any] | None) -> dict[str, str | None]:
+    """The code of functions, by a key that names the version of Python, in which the same code is compiled alike."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    return {
+        f"{CODE}{name} in Python {version}": None if function is None else code_fingerprint(function)
+        for name, function in functions.items()
+    }
+
+
+def data_and_base(data: Any, adapters: RankHandle) -> dict[str, Any]:
+    """What tells the data and the base of a training from others; None where that is not known, as of a stream."""
+    known = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    return {
+        "examples": len(data) if known else None,
+        "values of examples": data_fingerprint(data) if known else None,
+        "base weights": _base_of(adapters),
+    }
 
 
 def _base_of(adapters: RankHandle) -> str | None:

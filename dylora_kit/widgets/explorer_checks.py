@@ -1,19 +1,22 @@
 """What a rank explorer refuses, before it makes or changes anything."""
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
-from dylora_kit.evaluation.sweep import token_counts
+from dylora_kit.evaluation.at_ranks import token_counts
+from dylora_kit.training.loop import train
 from dylora_kit.widgets.svg_cards import VIEWS
 
 if TYPE_CHECKING:
     from dylora_kit.widgets.prediction_box import Guess
 
 OF_AUTOENCODERS = {"error", "reconstructions"}
+OF_EXPLORER = ("model", "adapters", "steps", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
 SHOWN = 10  # example pictures, or texts
 
 
@@ -38,6 +41,7 @@ def check(
     if "reconstructions" in views and not hasattr(data, "pictures"):
         raise ValueError("reconstructions need data that can draw itself, such as tasks.digits.load_pixels(…).test")
     adapters.check_usable(model)
+    _check_training(training)
     if training and not isinstance(adapters, Adapters) and "optimizer" not in training:
         raise ValueError("this model has no adapters for NestedAdamW: put an optimizer into training={…}")
     if name in rivals:
@@ -52,6 +56,22 @@ def check(
             raise ValueError(
                 f"{key!r} has other layers or another r: the explorer compares adapters of the same layers"
             )
+
+
+def _check_training(training: Mapping[str, Any] | None) -> None:
+    """Raises `ValueError` for arguments that `train` does not take, lacks, or gets from the explorer."""
+    known = signature(train).parameters
+    for name in training or ():
+        if name in OF_EXPLORER:
+            raise ValueError(
+                f"{name}=… cannot be in training={{…}}: the explorer calls train at each press of its button, with its "
+                "own model, steps and moments, so leave it out"
+            )
+        if name not in known:
+            raise ValueError(f"training={{…}} has {name!r}, which train does not take: see dylora_kit.train")
+    lacking = [name for name in ("train_data", "sampler") if training and name not in training]
+    if lacking:
+        raise ValueError(f"training={{…}} lacks {lacking[0]!r}: give it train_data and sampler, as train needs them")
 
 
 def check_texts(data: Any, views: Sequence[str], collate: Any, texts: Sequence[str], classes: Sequence[str]) -> None:

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
-from dylora_kit.evaluation.metrics import METRICS
-from dylora_kit.evaluation.next_token import named_causal, per_token, shifted
 from dylora_kit.evaluation.ordering import scores
-from dylora_kit.evaluation.sweep import predict
+from dylora_kit.evaluation.sweep import sweep_and_predict
 from dylora_kit.widgets.svg_cards import Example, Layer
 from dylora_kit.widgets.svg_cards.pictures import side_by_side
 
@@ -29,7 +27,7 @@ class _Answers:
     """What a model answers while its weights are the same: the first two at once, the others when they are asked for.
 
     Attributes:
-        values: the metric by rank, 0 to 1; NaN where the answers are not finite.
+        values: the metric by rank, 0 to 1, as `sweep` has it; NaN where answers that count are not finite.
         first_outputs: the outputs for the first examples, by rank.
         spectra: the singular values of ΔW, by layer and rank.
         ordering: the ordering scores of the ranks 1 … r, by layer.
@@ -48,13 +46,13 @@ class LiveModel:
 
     Arguments:
         handle: turns the model's rank.
-        data: what it is evaluated on, as for `predict`.
-        metric: a key of `METRICS`.
+        data: what it is evaluated on, as for `sweep`.
+        metric: a name, as in `sweep`.
         shown: how many examples keep their outputs.
         collate: makes a batch of a list of examples.
 
     Attributes:
-        labels: the labels of the data, as `predict` returns them.
+        labels: the labels of the examples that keep their outputs.
     """
 
     def __init__(
@@ -72,7 +70,7 @@ class LiveModel:
 
     @property
     def values(self) -> dict[int, float]:
-        """The metric by rank, 0 to 1, NaN where the answers are not finite; empty before the first `update`."""
+        """The metric by rank, as `sweep` has it; NaN where answers that count are not finite, empty before `update`."""
         return self._answers.values
 
     @property
@@ -84,24 +82,19 @@ class LiveModel:
         """Evaluates every rank, if that is not known for the weights as they are."""
         weights = fingerprint(self.handle)
         if weights not in self._states:
-            ranks = range(1, self.handle.r + 1)
-            outputs, self.labels = predict(
-                self.handle.model, self.handle, self._data, ranks=ranks, collate=self.collate
+            values, first_outputs, self.labels = sweep_and_predict(
+                self.handle.model,
+                self.handle,
+                self._data,
+                metric=self._metric,
+                first=self._shown,
+                ranks=range(1, self.handle.r + 1),
+                collate=self.collate,
             )
-            values = {
-                rank: self._measured(output) if np.isfinite(output).all() else float("nan")
-                for rank, output in outputs.items()
-            }
-            first_outputs = {rank: output[: self._shown].copy() for rank, output in outputs.items()}
             self._states[weights] = _Answers(values, first_outputs)
             if len(self._states) > KEPT:
                 del self._states[next(iter(self._states))]
         self._answers = self._states[weights]
-
-    def _measured(self, outputs: np.ndarray) -> float:
-        """The metric of outputs for the labels of the data."""
-        causal = per_token(outputs, self.labels) and named_causal(self.handle.model)
-        return METRICS[self._metric](*(shifted(outputs, self.labels) if causal else (outputs, self.labels)))
 
     def examples(self, rank: int, inputs: Sequence[str], classes: Sequence[str] = ()) -> list[Example]:
         """The first examples with what the model predicts at a rank.
@@ -164,25 +157,37 @@ class LiveModel:
 
 
 def fingerprint(handle: RankHandle) -> str:
-    """Changes when the model's weights do.
+    """Changes when the model's weights or buffers do, and when its adapters are disabled.
 
     Trained ones count by their content. Frozen ones count by torch's record of changes, and by the bits of at most
-    `SAMPLED` of their numbers, since a change through `.data` leaves no record.
+    `SAMPLED` of their numbers and their order, since a change through `.data` leaves no record. Buffers that are not
+    saved count by those bits alone. Hooks, and settings of modules that are no tensors, are not looked at.
     """
-    digest = hashlib.blake2b(f"{handle.settings()} {trained_digest(handle)}".encode(), digest_size=16)
-    frozen = [(name, p) for name, p in handle.model.named_parameters() if not p.requires_grad]
-    sums = [_sum_of_bits(parameter.detach()) for _, parameter in frozen]
-    for (name, parameter), total in zip(frozen, torch.stack(sums).tolist() if sums else (), strict=True):
-        digest.update(f"{name} {parameter.data_ptr()} {parameter._version} {total}".encode())
+    state = f"{handle.settings()} {handle._active.disabled} {trained_digest(handle)}"
+    digest = hashlib.blake2b(state.encode(), digest_size=16)
+    known = dict(trained_tensors(handle))
+    others: list[tuple[str, Tensor, str]] = [
+        (name, p, f"{p.data_ptr()} {p._version}") for name, p in handle.model.named_parameters()
+    ]
+    others += [(name, buffer, "") for name, buffer in handle.model.named_buffers()]
+    others = [other for other in others if other[0] not in known]
+    sums = torch.stack([_weighed_bits(tensor.detach()).cpu() for _, tensor, _ in others]).tolist() if others else ()
+    for (name, _, changes), total in zip(others, sums, strict=True):
+        digest.update(f"{name} {changes} {total}".encode())
     return digest.hexdigest()
 
 
-def _sum_of_bits(tensor: Tensor) -> Tensor:
-    """The sum of a tensor's numbers, evenly chosen ones if there are many, taken as whole numbers bit by bit."""
+def _weighed_bits(tensor: Tensor) -> Tensor:
+    """The sum of a tensor's numbers, evenly chosen ones if there are many, as whole numbers bit by bit.
+
+    Each is weighed by its place, so that the sum changes with the order; by an odd number, so that a change of one
+    number is never lost when the sum overflows.
+    """
     bits = tensor.reshape(-1)[:: max(tensor.numel() // SAMPLED, 1)]
-    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}.get(bits.element_size())
+    kind = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(bits.element_size())
     whole = bits.contiguous().view(kind) if kind and bits.is_floating_point() else bits
-    return whole.sum(dtype=torch.int64)
+    places = torch.arange(1, 2 * len(bits), 2, device=bits.device)
+    return (whole.to(torch.int64) * places).sum()
 
 
 def trained_digest(handle: RankHandle) -> str:

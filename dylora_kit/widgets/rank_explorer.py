@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import numpy as np
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import RankHandle
@@ -34,7 +35,8 @@ class RankExplorer(LiveView):
     """A slider over the inference rank of a live model.
 
     Moving it sets `adapters.rank` of the model in the kernel. What is shown was computed by that model: it is run on
-    all data at every rank, and again as soon as its weights change, never more often.
+    all data at every rank, and again as soon as its weights change, never more often. After a change of the data, or of
+    a hook, make a new explorer.
 
     Arguments:
         model, adapters: the model and its handle: `Adapters`, or the code of an autoencoder.
@@ -50,7 +52,7 @@ class RankExplorer(LiveView):
         guess: a `Guess`, drawn on the card with the curves.
         training: arguments for `dylora_kit.train` (`train_data`, `sampler`, `optimizer`, …). With them there is a
             button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
-            live model back to any moment of that training.
+            live model back to any moment of that training. Those moments are in memory: `checkpoint` is refused.
 
     Raises `ValueError` for what does not fit together, and changes nothing then.
 
@@ -86,6 +88,8 @@ class RankExplorer(LiveView):
         methods = {name: adapters, **(rivals or {})}
         self._live = {key: LiveModel(handle, data, self._metric, SHOWN, collate) for key, handle in methods.items()}
         self._first = self._live[name]
+        for live in self._live.values():
+            live.update()  # what does not fit is refused here, before any rank is set
         self._before: dict[int, float] = {}  # the first model's curve before its latest training
         self._moments = Moments(adapters) if training else None
         self._prepare_examples(data, texts, classes)
@@ -187,24 +191,32 @@ class RankExplorer(LiveView):
             self.go_to(-1)
         self._before = dict(self._first.values)
         controls, steps_before = (self.button, self.slider, self.number, self.time, self.play), moments.all[-1].step
-        every, finished = max(min(steps // 5, 50), 1), 0
+        every, told, finished = max(min(steps // 5, 50), 1), 0, 0
+        nested = set(handle.nested_parameters())
         for control in controls:
             control.disabled = True
 
-        def show(step: int) -> None:
+        def moved(optimizer: Any, *_: Any) -> None:
             nonlocal finished
-            finished = step
+            if any(nested.intersection(group["params"]) for group in optimizer.param_groups):
+                finished = told + 1
+
+        def show(step: int) -> None:
+            nonlocal told, finished
+            told = finished = step
             if step % 10 == 1:  # a front end that is busy drops what comes faster than it reads
                 self.button.description = f"Training: {step} of {steps} steps"
             if step % every == 0 or step == steps:
                 moments.keep(steps_before + step)
                 self.go_to(-1)
 
+        watch = register_optimizer_step_post_hook(moved)  # a stop may come before train tells of the step
         try:
             settings = {"schedule": "constant", "collate": self._first.collate, **self._training}
             settings["seed"] = settings.get("seed", 0) + steps_before  # other batches at each press
             train(handle.model, handle, steps=steps, on_step=show, progress=False, **settings)
         finally:
+            watch.remove()
             for control in controls:
                 control.disabled = False
             self.button.description = _TRAIN

@@ -46,6 +46,7 @@ def test_a_model_under_fully_shard(mesh: Any) -> None:
     model, adapters = adapted()
     fully_shard(model, mesh=mesh)
     refused(adapters, "DTensor")
+    assert all(type(tensor).__name__ == "DTensor" for tensor in model.state_dict().values())  # accelerate relies on it
 
 
 def test_a_model_under_fsdp(mesh: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from architectures import build, inputs
+from architectures import build, inputs, logits
 from models import batch, fill, make
 from torch import Tensor, nn
 
@@ -249,8 +249,11 @@ def test_beams_have_the_rank_of_their_example(name: str, options: dict[str, Any]
 def test_outside_of_generation_a_batch_has_one_example_for_each_rank(name: str) -> None:
     model = build(name)
     adapters = dk.attach(model, r=4, target_modules="attention")
+    fill(adapters)
     adapters.rank = torch.tensor([1, 4, 2])
+    before = logits(model, inputs(name, n=3))
     model.generate(input_ids=tokens(3, 5)["input_ids"], num_beams=2, max_new_tokens=2)
+    assert torch.equal(logits(model, inputs(name, n=3)), before)
     with pytest.raises(ValueError, match="names 3 examples, but the batch holds 6"):
         model(**inputs(name, n=6))
     with pytest.raises(ValueError, match="names 3 examples, "):

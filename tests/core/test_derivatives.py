@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from models import batch, layer, make
 from torch import Tensor, nn
-from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
+from torch.autograd import forward_ad
+from torch.func import functional_call, grad, hessian, jacrev, jvp, linearize, vmap
 
 import dylora_kit as dk
 
@@ -33,8 +34,8 @@ def made(mode: dict[str, int | bool]) -> dk.DyLoRALinear:
     return adapted
 
 
-def inputs() -> Tensor:
-    return torch.randn(3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+def inputs(n: int = 3) -> Tensor:
+    return torch.randn(n, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
 def call(adapted: dk.DyLoRALinear, x: Tensor, A: Tensor, B: Tensor) -> Tensor:
@@ -57,16 +58,17 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(mode: dict
     assert torch.autograd.gradgradcheck(f, given)
 
 
+@pytest.mark.parametrize("n", [3, 20], ids=["low-rank", "merged"])
 @EACH_MODE
-def test_the_derivative_of_a_gradient_penalty_is_torchs(mode: dict[str, int | bool]) -> None:
+def test_the_derivative_of_a_gradient_penalty_is_torchs(mode: dict[str, int | bool], n: int) -> None:
     adapted, head = made(mode), nn.Linear(11, 1).double()
     of_each = []
     for f in (call, by_torch):
-        x, A, B = inputs().requires_grad_(), adapted.lora_A.detach().clone(), adapted.lora_B.detach().clone()
+        x, A, B = inputs(n).requires_grad_(), adapted.lora_A.detach().clone(), adapted.lora_B.detach().clone()
         A.requires_grad_(), B.requires_grad_()
         loss = head(torch.tanh(f(adapted, x, A, B))).pow(2).sum()
         (slope,) = torch.autograd.grad(loss, x, create_graph=True)
-        of_each.append(torch.autograd.grad(slope.pow(2).sum(), (head.weight, x)))
+        of_each.append(torch.autograd.grad(slope.pow(2).sum(), (head.weight, x, A, B)))
     for ours, theirs in zip(*of_each, strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -81,6 +83,37 @@ def test_a_penalty_on_the_adapters_own_gradients_reaches_them_through_a_linear_l
     sum(slope.pow(2).sum() for slope in plain).backward()
     torch.testing.assert_close(adapted.lora_A.grad, A.grad)
     torch.testing.assert_close(adapted.lora_B.grad, B.grad)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["nested", "frozen"])
+def test_a_gradient_penalty_of_a_mixed_batch_is_that_of_its_examples(frozen: bool) -> None:
+    def penalty(adapted: dk.DyLoRALinear, x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(torch.tanh(adapted(x)).pow(2).sum(), x, create_graph=True)
+        return slope.pow(2).sum()
+
+    mixed, alone = (made({"rank": 4, "frozen": frozen}) for _ in range(2))
+    ranks = torch.tensor([1, 4, 2])
+    mixed.rank = ranks
+    penalty(mixed, inputs()).backward()
+    for example, rank in enumerate(ranks.tolist()):
+        alone.rank = rank
+        penalty(alone, inputs()[example : example + 1]).backward()
+    torch.testing.assert_close(mixed.lora_A.grad, alone.lora_A.grad)
+    torch.testing.assert_close(mixed.lora_B.grad, alone.lora_B.grad)
+
+
+@EACH_MODE
+def test_forward_mode_derivatives_and_traces_are_those_of_the_layer(mode: dict[str, int | bool]) -> None:
+    adapted = made(mode)
+    x, direction = inputs(), torch.randn(3, 7, dtype=torch.float64)
+    with forward_ad.dual_level():
+        slope = forward_ad.unpack_dual(adapted(forward_ad.make_dual(x, direction))).tangent
+    whole = adapted.weight + adapted.delta()
+    torch.testing.assert_close(slope, direction @ whole.T)
+    _, along = linearize(adapted, x)
+    torch.testing.assert_close(along(direction), direction @ whole.T)
+    torch.testing.assert_close(torch.jit.trace(adapted, x)(direction), adapted(direction))
 
 
 def test_a_mixed_batch_and_autocast_have_second_derivatives_too() -> None:

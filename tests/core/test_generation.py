@@ -128,3 +128,9 @@ def test_an_error_in_a_call_leaves_nothing_for_the_next() -> None:
         model.generate(input_ids=tokens(3), **LENGTH, num_beams=2, prefix_allowed_tokens_fn=fail)
     with pytest.raises(ValueError, match="names 3 examples, but the batch holds 6"):
         model(input_ids=tokens(6))
+
+
+def test_without_the_adapters_any_batch_may_be_generated_from() -> None:
+    model, adapters = adapted(build("llama"))
+    with adapters.disabled():
+        assert len(model.generate(input_ids=tokens(4), **LENGTH, num_beams=2)) == 4

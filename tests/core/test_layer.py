@@ -20,7 +20,8 @@ ALPHA = 10
 RANKS = pytest.mark.parametrize("b", [1, 2, 3, 4])
 FROZEN = pytest.mark.parametrize("frozen", [False, True], ids=["nested", "frozen"])
 SCALINGS = pytest.mark.parametrize("scaling", ["alpha/b", "alpha/r", "alpha/sqrt(b)"])
-SHAPES = pytest.mark.parametrize("shape", [(7,), (5, 7), (3, 4, 7), (2, 3, 2, 7), (0, 7)], ids=str)
+SHAPES = pytest.mark.parametrize("shape", [(7,), (5, 7), (3, 4, 7), (2, 3, 2, 7), (4, 5, 7), (0, 7)], ids=str)
+FEW_OR_MANY = pytest.mark.parametrize("n", [5, 20], ids=["low-rank", "merged"])  # the faster way for as many inputs
 
 
 def close(actual, expected, tolerance=1e-12):
@@ -105,12 +106,13 @@ def test_a_fresh_adapter_changes_nothing_and_its_a_is_gaussian():
     assert within_one == pytest.approx(0.6827, abs=0.02)
 
 
+@FEW_OR_MANY
 @FROZEN
 @RANKS
-def test_rows_beyond_b_are_never_read(b, frozen):
+def test_rows_beyond_b_are_never_read(b, frozen, n):
     la = layer(lora_alpha=ALPHA)
     la.frozen, la.rank = frozen, b
-    x = torch.randn(5, 7, dtype=torch.float64)
+    x = torch.randn(n, 7, dtype=torch.float64)
     h, grad_a, grad_b, grad_x, _ = run(la, x)
     with torch.no_grad():
         la.lora_A[b:] = math.nan
@@ -137,13 +139,14 @@ def test_rows_beyond_the_largest_rank_of_a_mixed_batch_are_never_read(ranks, fro
         assert actual.isfinite().all()
 
 
+@FEW_OR_MANY
 @FROZEN
 @SCALINGS
 @RANKS
-def test_gradients_equal_the_papers(b, scaling, frozen):
+def test_gradients_equal_the_papers(b, scaling, frozen, n):
     la = layer(lora_alpha=ALPHA, scaling=scaling)
     la.frozen, la.rank = frozen, b
-    x = torch.randn(5, 7, dtype=torch.float64)
+    x = torch.randn(n, 7, dtype=torch.float64)
     _, grad_a, grad_b, grad_x, grad_h = run(la, x)
     wanted_a, wanted_b = reference.gradients(x, grad_h, la.lora_A, la.lora_B, b, ALPHA, scaling, frozen)
     close(grad_a, wanted_a)
@@ -151,12 +154,13 @@ def test_gradients_equal_the_papers(b, scaling, frozen):
     close(grad_x, grad_h @ (la.weight + reference.delta(la.lora_A, la.lora_B, b, ALPHA, scaling)))
 
 
+@FEW_OR_MANY
 @FROZEN
 @RANKS
-def test_gradients_reach_exactly_the_selected_rows(b, frozen):
+def test_gradients_reach_exactly_the_selected_rows(b, frozen, n):
     la = layer()
     la.frozen, la.rank = frozen, b
-    _, grad_a, grad_b, _, _ = run(la, torch.randn(5, 7, dtype=torch.float64))
+    _, grad_a, grad_b, _, _ = run(la, torch.randn(n, 7, dtype=torch.float64))
     wanted = [i == b - 1 if frozen else i < b for i in range(4)]
     assert grad_a.ne(0).all(1).tolist() == grad_a.ne(0).any(1).tolist() == wanted
     assert grad_b.ne(0).all(0).tolist() == grad_b.ne(0).any(0).tolist() == wanted
@@ -339,6 +343,16 @@ def test_unmerge_restores_the_weight_bit_for_bit_where_subtracting_could_not(dty
     la.unmerge()
     assert torch.equal(la.weight, weight)
     assert la.rank == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_weight_is_merged_in_float32_and_rounded_once(dtype):
+    la = layer(d_in=30, d_out=40, dtype=dtype)
+    weight, delta = la.weight.float(), la.delta(rank=2)
+    la.merge(rank=2)
+    assert la.weight.dtype == dtype
+    assert torch.equal(la.weight, (weight + delta).to(dtype))
+    assert not torch.equal(la.weight, weight.to(dtype) + delta.to(dtype))  # rounded before and after the sum
 
 
 def test_merging_twice_unmerging_twice_and_setting_a_rank_while_merged_are_refused():
@@ -599,7 +613,8 @@ def test_a_plain_copy_of_the_state_dict_moves_a_layer_to_another():
     model, adapters = make()
     names = set(model.state_dict())
     assert {f"{name}.{key}" for name in TARGETS for key in ("lora_A", "lora_B", "base_layer.weight")} <= names
-    assert len(names) == len(Net().state_dict()) + 2 * len(TARGETS)
+    assert len(names) == len(Net().state_dict()) + 3 * len(TARGETS)
+    assert {model.state_dict()[f"{name}.weight"].shape for name in TARGETS} == {(1,)}  # no plain model takes these
     other, other_adapters = make(seed=9)
     other.load_state_dict(model.state_dict())
     for b in (1, 5):
@@ -747,3 +762,15 @@ def test_a_forward_that_was_put_on_the_base_layer_is_called():
     plain, own = la(x), la.base_layer.forward
     la.base_layer.forward = lambda x: own(x) + 1  # as accelerate's hooks do
     torch.testing.assert_close(la(x), plain + 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_a_change_below_the_weights_own_precision_is_not_lost_where_many_inputs_come_at_once(dtype):
+    la = layer(bias=False, lora_alpha=4).to(dtype)
+    with torch.no_grad():
+        la.base_layer.weight.fill_(256.0)
+        la.lora_A.zero_()[0, 0] = 0.5
+        la.lora_B.fill_(1.0)
+    x = torch.zeros(70, 7, dtype=dtype)
+    x[:, 0], x[:, 1] = 1, -1  # what the weights give is zero
+    close(la(x), torch.full((70, 11), 0.5))

@@ -9,6 +9,7 @@ import transformers
 from architectures import ARCHITECTURES, build, inputs, logits, picture
 from models import Net, batch, fill, make
 from torch import nn
+from torch.nn.utils import prune
 from toys import assert_same
 
 import dylora_kit as dk
@@ -58,6 +59,7 @@ def test_an_output_layer_tied_to_the_embedding_is_separate_in_the_plain_model(na
     with adapters.at(2):
         wanted = logits(model, inputs(name))
     adapters.merge_and_unload(rank=2)
+    assert all(parameter.requires_grad for parameter in model.parameters())
     torch.testing.assert_close(logits(model, inputs(name)), wanted, rtol=1e-4, atol=1e-5)
     assert torch.equal(model.get_input_embeddings().weight, embedding)
     assert not model.config.tie_word_embeddings
@@ -149,6 +151,8 @@ ODD = {
     "int8": (retyped(torch.int8), "quantised .torch.int8"),
     "meta": (lambda layer: layer.to("meta"), "no values"),
     "its own type": (packed, "Packed"),
+    "complex": (retyped(torch.complex64), "complex .torch.complex64"),
+    "pruned": (lambda layer: prune.l1_unstructured(layer, "weight", 0.5), r"parameters \(L1Unstr"),
 }
 
 
@@ -207,7 +211,7 @@ def test_without_adapters_a_model_whose_head_or_norm_was_trained_is_not_the_base
     optimizer = dk.NestedAdamW(adapters, lr=0.1)
     model(batch()).sum().backward()
     optimizer.step()
-    with pytest.raises(ValueError, match="'classifier' is trained too"), adapters.disabled():
+    with pytest.raises(ValueError, match=r"'classifier.weight' has changed since"), adapters.disabled():
         pass
     _, adapters = adapted("roberta")
     adapters.model.roberta.embeddings.LayerNorm.requires_grad_(True)  # type: ignore[union-attr, operator]
@@ -215,8 +219,32 @@ def test_without_adapters_a_model_whose_head_or_norm_was_trained_is_not_the_base
         pass
 
 
+def test_adapters_are_merged_once_and_unmerging_gives_the_first_weights_back() -> None:
+    _, adapters = make()
+    weights = {name: layer.weight.clone() for name, layer in adapters.layers.items()}
+    adapters.merge(rank=2)
+    merged = {name: layer.weight.clone() for name, layer in adapters.layers.items()}
+    for again in (adapters.merge, lambda: adapters.merge(rank=2)):
+        with pytest.raises(ValueError, match=r"merged already: call unmerge\(\) first"):
+            again()
+    assert_same({name: layer.weight.detach() for name, layer in adapters.layers.items()}, merged)
+    adapters.unmerge()
+    assert_same({name: layer.weight.detach() for name, layer in adapters.layers.items()}, weights)
+    with pytest.raises(ValueError, match=r"not merged: call merge\(\) first"):
+        adapters.unmerge()
+
+
 def test_merged_adapters_cannot_be_switched_off() -> None:
     _, adapters = make()
     adapters.merge()
     with pytest.raises(ValueError, match=r"call unmerge\(\) before disabling"), adapters.disabled():
         pass
+
+
+def test_an_untied_output_layer_trains_what_it_trained_before() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 48}
+    model = transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=50, **sizes))
+    model.cls.predictions.decoder.bias.requires_grad_(False)
+    plain: Any = dk.attach(model, r=4, target_modules=["decoder"]).merge_and_unload()
+    assert plain.cls.predictions.decoder.weight.requires_grad
+    assert not plain.cls.predictions.decoder.bias.requires_grad

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator, load_checkpoint_in_model
 from architectures import build, inputs, logits, picture
 from models import Net, batch, fill, make
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from toys import assert_same
@@ -106,6 +108,74 @@ COPIES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "averaged": AveragedModel,
     "twice": lambda model: copy.deepcopy(copy.deepcopy(model)),
 }
+
+
+READERS: dict[str, Callable[[Any, Path], Any]] = {
+    "from_pretrained": lambda plain, path: type(plain).from_pretrained(path),
+    "accelerate": lambda plain, path: load_checkpoint_in_model(plain, path, strict=False),
+    "not strict": lambda plain, path: plain.load_state_dict(load_file(path / "model.safetensors"), strict=False),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("writer", ["save_pretrained", "save_model"])
+def test_the_file_of_a_model_around_the_adapted_one_is_not_read_as_a_plain_one(
+    writer: str, reader: str, tmp_path: Path
+) -> None:
+    outer, again = build("gpt2"), build("gpt2", seed=1)
+    for model in (outer, again):
+        fill(dk.attach(model.transformer, r=4, target_modules="attention"))
+    if writer == "save_pretrained":
+        outer.save_pretrained(tmp_path)
+    else:
+        outer.config.save_pretrained(tmp_path)
+        Accelerator(cpu=True).save_model(outer, tmp_path)
+    with pytest.raises(RuntimeError, match=r"ignore_mismatched_sizes|size mismatch"):
+        READERS[reader](build("gpt2", seed=2), tmp_path)
+    again.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)
+    again.tie_weights()
+    assert_same(logits(again, inputs("gpt2")), logits(outer, inputs("gpt2")))
+
+
+def test_a_merged_model_is_not_written_beside_adapters(tmp_path: Path) -> None:
+    model, adapters = adapted("roberta")
+    adapters.save(tmp_path)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    adapters.merge(rank=2)
+    for options in ({}, {"is_main_process": True}):
+        with pytest.raises(ValueError, match=r"holds adapters, which from_pretrained would add .* again"):
+            model.save_pretrained(tmp_path, **options)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+    model.save_pretrained(tmp_path / "merged")
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_made_where_adapters_are_off_has_them_on(kind: str) -> None:
+    model, adapters = make()
+    wanted = model.eval()(batch())
+    with adapters.disabled():
+        twin = COPIES[kind](model)
+        assert torch.equal(twin(batch()), wanted)
+        with handle_of(twin).disabled():
+            assert torch.equal(twin(batch()), model(batch()))
+    assert torch.equal(twin(batch()), wanted)
+
+
+def test_a_copy_of_a_model_that_generates_takes_each_rank_for_one_example() -> None:
+    twins: list[Any] = []
+    model, adapters = adapted("gpt2")
+    adapters.rank = torch.tensor([1, 4])
+
+    def copy_once(*_: Any) -> None:
+        if not twins:
+            twins.append(None)
+            twins[0] = copy.deepcopy(model)
+
+    model.transformer.register_forward_pre_hook(copy_once)
+    model.generate(inputs("gpt2", 2)["input_ids"], num_beams=2, max_new_tokens=2)
+    assert_same(logits(twins[0], inputs("gpt2", 2)), logits(model, inputs("gpt2", 2)))
+    with pytest.raises(ValueError, match="the rank tensor names 2 examples, but the batch holds 4"):
+        logits(twins[0], inputs("gpt2", 4))
 
 
 @pytest.mark.parametrize("kind", COPIES)

@@ -94,6 +94,17 @@ def test_a_parameter_that_was_trained_and_would_be_lost_is_named(tmp_path, chang
     adapters.export_peft(tmp_path / "serving", serving=True)  # holds adapters alone, as it says
 
 
+@pytest.mark.parametrize("row", [0, 150, 299])
+def test_a_change_of_one_row_of_a_large_weight_is_noticed(tmp_path, row):
+    model = nn.ModuleDict({"up": nn.Linear(6, 5), "table": nn.Embedding(300, 1000)})
+    adapters = dk.attach(model, r=3, target_modules=["up"])
+    adapters.save(tmp_path)
+    with torch.no_grad():
+        model["table"].weight[row] += 1
+    with pytest.raises(ValueError, match=r"'table.weight' has changed since"):
+        adapters.save(tmp_path)
+
+
 def test_the_own_weight_of_an_adapted_layer_is_named_as_it_is_called_without_adapters(tmp_path):
     model, adapters = make(r=4)
     model.second.base_layer.weight.requires_grad_(True)

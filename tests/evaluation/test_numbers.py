@@ -20,7 +20,7 @@ from toys import R, adapted, examples, toy
 
 import dylora_kit as dk
 from dylora_kit.evaluation import metrics, select_rank
-from dylora_kit.evaluation.next_token import named_causal
+from dylora_kit.training.next_token import named_causal
 
 CAUSAL = ["gpt2", "neox", "phi3", "opt", "llama"]
 
@@ -168,14 +168,16 @@ def test_a_model_from_sequence_to_sequence_is_not_shifted(name: str) -> None:
     assert values["loss", 1] == pytest.approx(whole.loss.item(), rel=1e-4)
 
 
-def test_the_models_own_loss_decides_whether_it_is_shifted_and_not_its_name() -> None:
+@pytest.mark.parametrize("silent", [0, 2], ids=["labels at once", "no labels in the first batch"])
+def test_the_models_own_loss_decides_whether_it_is_shifted_and_not_its_name(silent: int) -> None:
     options = {"d_model": 32, "decoder_layers": 1, "decoder_attention_heads": 4, "decoder_ffn_dim": 48}
     BUILDERS["bart-decoder"] = lambda: transformers.BartForCausalLM(
         transformers.BartConfig(**options, vocab_size=WORDS, max_position_embeddings=40, **SPECIAL)
     )
     model = build("bart-decoder")  # transformers leaves its labels where they stand
     adapters, rows = with_adapters(model), texts(seed=3)
-    values = by_metric(dk.sweep(model, adapters, rows, collate=padded, progress=False))
+    first = [{"input_ids": [5, 6], "labels": [-100, -100]}] * silent  # the shortest come first
+    values = by_metric(dk.sweep(model, adapters, first + rows, collate=padded, batch_size=2, progress=False))
     logits, labels = token_pairs(model, adapters, 1, rows, ahead=0)
     assert values["accuracy", 1] == pytest.approx((logits.argmax(-1) == labels).double().mean().item(), abs=1e-12)
 

@@ -10,7 +10,7 @@ from toys import R, adapted, examples, state_of, toy
 
 import dylora_kit as dk
 from dylora_kit.evaluation import rank_per_layer
-from dylora_kit.evaluation.next_token import Shift
+from dylora_kit.training.next_token import Shift
 
 
 @pytest.mark.parametrize("b", range(1, R + 1))

@@ -2,6 +2,9 @@
 
 import copy
 import json
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +193,8 @@ def test_modules_to_save_are_exported_unless_for_serving(tmp_path, serving):
     assert_peft_agrees("gpt2-score", tmp_path, logits(model, batch))
 
 
-def test_a_name_that_ends_another_gets_its_own_rank(tmp_path):
+@pytest.mark.parametrize("scaling", SCALINGS)
+def test_a_name_that_ends_another_gets_its_own_rank_and_alpha(tmp_path, scaling):
     class Nest(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -203,16 +207,27 @@ def test_a_name_that_ends_another_gets_its_own_rank(tmp_path):
     torch.manual_seed(0)
     model = Nest()
     plain, x = copy.deepcopy(model), torch.randn(4, 6)
-    adapters = dk.attach(model, target_modules=["up"], r=4)
+    adapters = dk.attach(model, target_modules=["up"], r=4, scaling=scaling)
     fill(adapters)
     for ranks in ({"up": 2, "inner.up": 3}, {"up": 3, "inner.up": 1}):
         adapters.export_peft(tmp_path, rank=ranks)
+        assert bool(config_of(tmp_path)["alpha_pattern"]) == (scaling == "alpha/r")
         loaded = peft.PeftModel.from_pretrained(copy.deepcopy(plain), tmp_path)
         imported = copy.deepcopy(plain)
         assert {name: layer.r for name, layer in dk.import_peft(imported, tmp_path).layers.items()} == ranks
         with adapters.at(ranks):
             torch.testing.assert_close(loaded(x), model(x), **CLOSE)
             torch.testing.assert_close(imported(x), model(x), **CLOSE)
+
+
+@pytest.mark.parametrize(("name", "transposed"), [("gpt2", True), ("roberta", False)])
+def test_the_config_says_whether_weights_are_transposed_and_peft_has_nothing_to_mend(tmp_path, name, transposed):
+    _, adapters = adapted(name, modules_to_save=[])
+    adapters.export_peft(tmp_path)
+    assert config_of(tmp_path)["fan_in_fan_out"] == transposed
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="fan_in_fan_out")
+        peft.PeftModel.from_pretrained(build(name), tmp_path)
 
 
 def test_a_folder_of_ours_is_exported_over_and_holds_two_files(tmp_path):
@@ -439,6 +454,104 @@ def test_pefts_own_copy_of_a_shared_weight_is_refused_until_it_is_shared_no_more
     torch.testing.assert_close(logits(model, inputs("gpt2")), logits(theirs, inputs("gpt2")), rtol=0, atol=1e-5)
 
 
+def kept_tied_by_peft(name: str, folder: Path, **options: Any) -> tuple[Any, Any]:
+    """A model that ties its embeddings, and the same as PEFT adapted and saved it under ensure_weight_tying."""
+    config = copy.deepcopy(build(name).config)
+    config.tie_word_embeddings = True
+    torch.manual_seed(0)
+    model = type(build(name))(config).eval()
+    with calm():
+        settings = peft.LoraConfig(r=2, ensure_weight_tying=True, **options)
+        theirs = peft.get_peft_model(copy.deepcopy(model), settings).eval()
+        with torch.no_grad():
+            for parameter in theirs.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter) * 0.1)
+        theirs.save_pretrained(folder)
+    return model, theirs
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3"])
+def test_weights_that_peft_keeps_tied_are_read_into_a_model_that_ties_them(tmp_path, name):
+    target = {"llama": "q_proj", "phi3": "qkv_proj"}[name]
+    model, theirs = kept_tied_by_peft(name, tmp_path, target_modules=[target], modules_to_save=["embed_tokens"])
+    again = copy.deepcopy(model)
+    adapters = dk.import_peft(model, tmp_path)
+    torch.testing.assert_close(logits(model, inputs(name)), logits(theirs, inputs(name)), **CLOSE)
+    adapters.save(tmp_path / "ours")
+    dk.load(again, tmp_path / "ours")
+    torch.testing.assert_close(logits(again, inputs(name)), logits(theirs, inputs(name)), **CLOSE)
+
+
+def test_weights_that_peft_was_to_keep_tied_and_did_not_are_refused(tmp_path):
+    options = {"target_modules": ["c_proj"], "modules_to_save": ["wte"], "fan_in_fan_out": True}
+    model, theirs = kept_tied_by_peft("gpt2", tmp_path, **options)
+    before = picture(model)
+    assert not torch.equal(theirs.get_output_embeddings().weight, theirs.get_input_embeddings().weight)
+    with pytest.raises(ValueError, match=r"wte.weight' alone, which this model shares between"):
+        dk.import_peft(model, tmp_path)
+    assert_same(picture(model), before)
+
+
+class Head(nn.Module):
+    """A bias that is also that of the layer inside, as in BERT's language models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transform, self.decoder = nn.Linear(6, 6), nn.Linear(6, 5)
+        self.bias = self.decoder.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(torch.tanh(self.transform(x)))
+
+
+def with_head() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(OrderedDict(body=nn.Linear(6, 6), head=Head()))
+
+
+def test_of_modules_one_inside_another_peft_gets_the_outer_one(tmp_path):
+    model, x = with_head(), torch.randn(4, 6)
+    adapters = dk.attach(model, r=2, target_modules=["body"], modules_to_save=["decoder"])
+    fill(adapters)
+    with torch.no_grad():
+        model.head.decoder.weight.add_(1)
+        model.head.bias.add_(1)
+    adapters.export_peft(tmp_path)
+    assert config_of(tmp_path)["modules_to_save"] == ["head"]
+    with calm():
+        opened = peft.PeftModel.from_pretrained(with_head(), tmp_path)
+    torch.testing.assert_close(opened(x), model(x), **CLOSE)
+    again = with_head()
+    dk.import_peft(again, tmp_path)
+    torch.testing.assert_close(again(x), model(x), **CLOSE)
+
+
+NOT_OPENABLE: dict[str, tuple[Any, list[str], list[str], str]] = {
+    "an adapter inside": (
+        with_head,
+        ["transform"],
+        ["decoder"],
+        "copy of 'head', which has adapters inside, in 'trans",
+    ),
+    "a name that ends like that of the outer one": (
+        lambda: nn.Sequential(OrderedDict(body=nn.Linear(6, 6), head=nn.Sequential(OrderedDict(head=nn.Linear(6, 5))))),
+        ["body"],
+        ["head"],
+        "PEFT takes 'head.head' too where 'head' is meant",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "targets", "saved", "message"), NOT_OPENABLE.values(), ids=NOT_OPENABLE)
+def test_what_peft_could_not_open_is_not_exported(tmp_path, make, targets, saved, message):
+    adapters = dk.attach(make(), r=2, target_modules=targets, modules_to_save=saved)
+    with pytest.raises(ValueError, match=f"cannot export: .*{message}"):
+        adapters.export_peft(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    adapters.export_peft(tmp_path / "folder", serving=True)
+
+
 @pytest.mark.parametrize("head", [True, False], ids=["head", "no head"])
 @pytest.mark.parametrize("nested", [False, True], ids=["ours", "nested"])
 def test_pefts_auto_classes_open_an_export(tmp_path, nested, head):
@@ -565,6 +678,22 @@ FAULTS: dict[str, tuple[Any, str]] = {
         lambda f: set_config(f, forward_config={"k": 1}),
         "uses forward_config = {'k': 1}, which",
     ),
+    "α beyond floats": (
+        lambda f: set_config(f, lora_alpha=10**400),
+        "lora_alpha = 1000.*…: expected a number greater than 0, and finite",
+    ),
+    "an α beyond floats for one layer": (
+        lambda f: set_config(f, alpha_pattern={"value": 10**400}),
+        "lora_alpha = 1000.*…: expected a number greater than 0, and finite",
+    ),
+    "two α too far apart": (
+        lambda f: set_config(f, alpha_pattern={"value": 1e300}),
+        r"gives 'roberta.*value' a lora_alpha that is too far from those of other layers",
+    ),
+    "an α of next to nothing": (
+        lambda f: set_config(f, lora_alpha=5e-324, alpha_pattern={"query": 8}),
+        "a lora_alpha that is too far from those of other layers",
+    ),
     "rank of no tensor": (lambda f: set_config(f, r=9), r"gives 'roberta.*query' rank 9, but .* holds 4 rows for it"),
     "rank in a pattern": (lambda f: set_config(f, rank_pattern={"value": 2}), r"value' rank 2, but .* holds 4 rows"),
     "rank as text": (lambda f: set_config(f, r="4"), "r = '4': expected int"),
@@ -633,7 +762,7 @@ OTHERS = {
     "an adapter under PEFT": ("peft", "has no module"),
     "adapters already": ("ours", r"has adapters already: call detach\(\)"),
     "another width": ("narrow", r"has shape \(32, 4\), expected \(16, 4\)"),
-    "too narrow for the rank": ("thin", "has rank 4 in .*query', a layer of 32 inputs and 3 outputs: PEFT allows more"),
+    "narrower than the rank": ("thin", r"has shape \(32, 4\), expected \(3, 4\)"),
     "another kind of layer": ("norm", "does not fit this model: .*query: cannot adapt a LayerNorm"),
 }
 
@@ -653,6 +782,47 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, kind, message):
     with pytest.raises(ValueError, match=message):
         dk.import_peft(model, tmp_path)
     assert_same(picture(model), before)
+
+
+def test_adapters_whose_fused_projections_are_split_are_left_to_load(tmp_path):
+    _, adapters = adapted("gpt2")
+    adapters.save(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"no module '.*c_attn\.q', and this kit wrote it: open it with dylora_kit\.load"
+    ):
+        dk.import_peft(build("gpt2"), tmp_path)
+
+
+def compiled_blocks(model: Any) -> Any:
+    for index, block in enumerate(model.roberta.encoder.layer):
+        model.roberta.encoder.layer[index] = torch.compile(block, backend="eager")
+    return model
+
+
+WRAPPED: dict[str, Callable[[Any], Any]] = {
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "blocks compiled": compiled_blocks,
+    "DataParallel": nn.DataParallel,
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED)
+def test_an_adapter_is_read_into_a_wrapped_model_as_into_a_plain_one(tmp_path, wrap):
+    theirs = peft_saved("roberta", tmp_path, target_modules=QV, r=4, modules_to_save=["classifier"])
+    with calm():
+        theirs.save_pretrained(tmp_path, save_embedding_layers=True)
+    model = build("roberta")
+    adapters = dk.import_peft(wrap(model), tmp_path)
+    assert list(adapters.saved_modules) == ["classifier"]
+    torch.testing.assert_close(logits(model, inputs("roberta")), logits(theirs, inputs("roberta")), **CLOSE)
+
+
+@pytest.mark.parametrize("r", [D, D + 1, 2 * D])
+def test_a_rank_above_a_layers_width_is_read(tmp_path, r):
+    theirs = peft_saved("roberta", tmp_path, target_modules=QV, r=r)
+    model = build("roberta")
+    assert dk.import_peft(model, tmp_path).r == r
+    torch.testing.assert_close(logits(model, inputs("roberta")), logits(theirs, inputs("roberta")), **CLOSE)
 
 
 def test_an_unknown_scaling_is_refused_by_import(tmp_path):

@@ -13,7 +13,7 @@ from architectures import build, inputs, logits
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from toys import assert_same
-from transformers import LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import LlamaForCausalLM, Trainer, TrainerControl, TrainerState, TrainingArguments
 
 import dylora_kit as dk
 from dylora_kit.integrations.trainer import DyLoRACallback
@@ -174,6 +174,16 @@ def test_a_checkpoint_holds_the_adapters_in_a_folder_of_their_own(tmp_path: Path
     assert_same(weights(loaded), weights(adapters))
 
 
+@pytest.mark.parametrize("main", [True, False], ids=["main process", "another process"])
+def test_the_main_process_alone_writes_the_adapters(tmp_path: Path, main: bool) -> None:
+    trainer, _, callback = setup(tmp_path)
+    state = TrainerState(global_step=2, is_local_process_zero=True, is_world_process_zero=main)
+    callback.on_save(trainer.args, state, TrainerControl())
+    written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    folder = "checkpoint-2/adapter"
+    assert written == ({f"{folder}/adapter_config.json", f"{folder}/adapter_model.safetensors"} if main else set())
+
+
 def test_a_checkpoint_holds_what_is_trained_and_not_the_base_model(tmp_path: Path) -> None:
     trainer, adapters, _ = setup(tmp_path, save_strategy="steps", save_steps=STEPS)
     trainer.train()
@@ -285,7 +295,7 @@ def test_a_run_does_not_go_on_with_other_settings(tmp_path: Path, what: str) -> 
 def test_a_run_does_not_go_on_with_another_maximum_rank(tmp_path: Path) -> None:
     language_run(tmp_path)[0].train()
     other, _ = language_run(tmp_path, r=5)
-    with pytest.raises((ValueError, RuntimeError), match=r"rank|size mismatch"):
+    with pytest.raises(ValueError, match=r"lora_A' in shape \(4, \d+\), expected \(5, \d+\)"):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
 
 

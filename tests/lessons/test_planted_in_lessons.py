@@ -29,8 +29,9 @@ print(json.dumps(stopped))
 """
 # file, the code as it is, the code with the fault
 REVERSED = [
-    ("core/low_rank_product.py", "_cast(B[:, :b], dtype).T", "_cast(B[:, -b:], dtype).T"),
-    ("core/low_rank_product.py", "inputs @ _cast(A[:b], dtype).T", "inputs @ _cast(A[-b:], dtype).T"),
+    ("core/low_rank_product.py", "addmm_(z.t(), B[:, :b].t()", "addmm_(z.t(), B[:, -b:].t()"),
+    ("core/low_rank_product.py", "z = A[:b] @ x.reshape", "z = A[-b:] @ x.reshape"),
+    ("core/low_rank_product.py", "torch.addmm(weight, B[:, :b], A[:b]", "torch.addmm(weight, B[:, -b:], A[-b:]"),
     ("core/low_rank.py", "(self.lora_B[:, :b] @ self.lora_A[:b])", "(self.lora_B[:, -b:] @ self.lora_A[-b:])"),
     ("baselines/autoencoder.py", "self.model.encoder)[: self._active.b]", "self.model.encoder)[-self._active.b :]"),
     ("baselines/autoencoder.py", "self.decoder.T)[: units.shape[1]]", "self.decoder.T)[-units.shape[1] :]"),
@@ -41,7 +42,7 @@ UNMERGED_BY_SUBTRACTION = [
     ("core/layer.py", "self._original, weight.data = weight.data, merged",
      "self._original, weight.data = merged - self.delta_as_weight(), merged"),
 ]  # fmt: skip
-NOT_FROZEN = [("core/low_rank.py", "(b - 1 if frozen else 0)", "(0)")]
+NOT_FROZEN = [("core/low_rank.py", "b - 1 if active.frozen else 0", "0")]
 
 
 def stopped_with(faults: list[tuple[str, str, str]], folder: Path) -> dict[str, str]:

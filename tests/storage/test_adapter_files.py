@@ -190,6 +190,11 @@ FAULTS = {
     "rank as text": (lambda f: change_config(f, {"r": "4"}), "r = '4': expected int"),
     "rank 0": (lambda f: change_config(f, {"r": 0}), "rank 0 is out of range"),
     "alpha as text": (lambda f: change_config(f, {"lora_alpha": "much"}), "lora_alpha"),
+    "alpha beyond floats": (lambda f: change_config(f, {"lora_alpha": 10**400}), r"lora_alpha = 1000.*…: expected"),
+    "rank in a pattern beyond floats": (
+        lambda f: change_config(f, {"rank_pattern": {"up": 10**400}}),
+        r"rank_pattern = \{'up': 1000.*…: expected",
+    ),
     "alpha null": (lambda f: change_config(f, {"lora_alpha": None}), "lora_alpha"),
     "dropout as text": (lambda f: change_config(f, {"lora_dropout": "some"}), "lora_dropout"),
     "unknown scaling": (lambda f: change_config(f, {"scaling": "alpha"}), "unknown scaling 'alpha'"),
@@ -213,6 +218,7 @@ FAULTS = {
     "deeply nested config": (lambda f: (f / CONFIG).write_text("[" * 50000 + "]" * 50000), "nested too deeply"),
     "metadata a list": (lambda f: change_metadata(f, "[1]"), r"has \[1\] in its header: expected a JSON object"),
     "metadata no JSON": (lambda f: change_metadata(f, "{"), "is damaged"),
+    "metadata nested just not too deeply": (lambda f: change_metadata(f, "[" * 900 + "]" * 900), "nested too deeply"),
     "metadata nested deeply": (lambda f: change_metadata(f, "[" * 50000), "is damaged"),
     "metadata of another adapter": (lambda f: change_metadata(f, '{"r": 9}'), "two different adapters"),
     "targets that are no layers": (

@@ -76,6 +76,17 @@ def test_no_file_is_replaced_before_all_are_on_the_disk(tmp_path, monkeypatch):
     assert seen == [list(OLD.values())] * 2
 
 
+def test_who_has_opened_the_previous_file_goes_on_reading_it(tmp_path):
+    old, new = torch.zeros(100, 100), torch.ones(100, 100)
+    write_files(tmp_path, {"t.safetensors": tensors_as_bytes({"w": old}), "a.json": b"old a"})
+    with (tmp_path / "a.json").open("rb") as text, safe_open(tmp_path / "t.safetensors", "pt") as tensors:
+        write_files(tmp_path, {"t.safetensors": tensors_as_bytes({"w": new}), "a.json": b"new a"})
+        assert text.read() == b"old a"
+        assert torch.equal(tensors.get_tensor("w"), old)
+    assert (tmp_path / "a.json").read_bytes() == b"new a"
+    assert torch.equal(read_tensors(tmp_path / "t.safetensors")[0]["w"], new)
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
 def test_permissions_are_those_the_umask_gives_and_the_umask_is_kept(tmp_path, umask):
     before = os.umask(umask)
@@ -136,6 +147,21 @@ def test_a_truncated_tensor_file_is_called_damaged(tmp_path, keep):
 def test_a_missing_file_is_named_with_its_folder(tmp_path, read):
     with pytest.raises(FileNotFoundError, match=rf"there is no some\.file in {tmp_path}"):
         read(tmp_path / "some.file")
+
+
+@pytest.mark.parametrize("read", [read_tensors, read_json])
+def test_a_file_that_stands_where_a_folder_is_expected_is_called_a_file(tmp_path, read):
+    (tmp_path / "adapter").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="adapter is a file: pass the folder that it is in"):
+        read(tmp_path / "adapter" / "some.file")
+
+
+@pytest.mark.parametrize("depth", [101, 500, *range(900, 1000, 7), 5000])
+@pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
+def test_json_that_is_nested_deeply_is_damaged_at_any_depth(tmp_path, depth, left, right):
+    (tmp_path / "c.json").write_text('{"a": ' + left * depth + "1" + right * depth + "}")
+    with pytest.raises(ValueError, match=r"c\.json is damaged or no JSON file: it is nested too deeply"):
+        read_json(tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"a": }', b"\xff\xfe\x00"])

@@ -247,6 +247,8 @@ def test_an_unknown_label_is_named(task: str, wrong: str, tmp_path: Path, tokeni
 def test_an_unknown_task_lists_the_known_ones(tokenizer: Any) -> None:
     with pytest.raises(ValueError, match="unknown GLUE task 'sst': expected one of 'mnli', 'mnli-mm', 'sst2'"):
         glue.load("sst", tokenizer)
+    with pytest.raises(ValueError, match="unknown GLUE task 'sst': expected one of 'mnli', 'mnli-mm', 'sst2'"):
+        glue.num_labels("sst")
 
 
 def test_a_folder_without_the_task_says_what_to_set(tmp_path: Path, tokenizer: Any) -> None:

@@ -82,6 +82,21 @@ def test_summation_in_one_has_the_gradients_of_the_summation_loss(distribution, 
         torch.testing.assert_close(parameter.grad, grad)
 
 
+@EACH_DISTRIBUTION
+def test_a_training_takes_the_same_steps_by_summation_in_one_batch_and_term_by_term(distribution):
+    data = [{"x": x} for x in batch(n=12, dtype=torch.float64)]
+    results = []
+    for objective in (dk.summation_loss, dk.summation_in_one):
+        model, adapters = make(dtype=torch.float64)
+        history = dk.train(
+            model, adapters, data, sampler=dk.RankSampler(distribution, seed=0), objective=objective, steps=3,
+            batch_size=4, optimizer=torch.optim.SGD([p for p, _ in parameters(adapters)], lr=0.1),
+            loss=lambda model, batch: model(batch["x"]).pow(2).mean(1), progress=False,
+        )  # fmt: skip
+        results.append((torch.tensor(history["loss"].to_numpy()), [p.detach() for p, _ in parameters(adapters)]))
+    torch.testing.assert_close(*results)
+
+
 @pytest.mark.parametrize("batch_size", [1, 6, 33])
 def test_the_mixed_loss_draws_one_rank_per_example(batch_size):
     [(weight, ranks)] = dk.mixed_loss(3, dk.RankSampler(dk.Uniform(2, 6), seed=0), batch_size)

@@ -3,6 +3,7 @@ import io
 import math
 import statistics
 import time
+from collections import defaultdict
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import Net, R, batch, loss_of, make, parameters, rows_of
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import dylora_kit as dk
-from dylora_kit.training.row_update import Stack
+from dylora_kit.training.row_update import Rows
 
 FROZEN = pytest.mark.parametrize("frozen", [False, True], ids=["nested", "frozen"])
 OPTIONS = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.3}
@@ -41,6 +44,20 @@ class RowAdamW:
             v_hat = self.v[i - 1] / (1 - beta2 ** self.t[i - 1])
             decayed = self.rows[i - 1] * (1 - self.lr[i - 1] * self.weight_decay)
             self.rows[i - 1] = decayed - self.lr[i - 1] * m_hat / (v_hat.sqrt() + self.eps)
+
+
+class Devices(TorchDispatchMode):
+    """Notes on which devices operations run."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        self.devices |= {leaf.device.type for leaf in leaves if isinstance(leaf, torch.Tensor)}
+        return out
 
 
 def build(update="exact", *, seed=0, head=False, options=None, **model_options):
@@ -760,12 +777,12 @@ def test_a_step_by_mask_is_the_step_by_runs_of_rows(frozen, row_lr, monkeypatch)
     for masked in (False, True):
         with monkeypatch.context() as patch:
             if masked:
-                patch.setattr(Stack, "step", Stack._step_masked)
+                patch.setattr(Rows, "_common_runs", lambda *_: None)
             model, adapters, optimizer = build(options={"row_lr": row_lr})
             adapters.frozen = frozen
-            for step, b in enumerate((8, 3, 5, 1, 8, 2)):
-                x = batch(seed=step)
-                run_at(model, adapters, {name: min(b + i, R) for i, name in enumerate(adapters.layers)}, x)
+            apart = {name: b for b, name in enumerate(adapters.layers, start=2)}  # step counts differ from then on
+            for step, b in enumerate((8, 3, apart, 5, 1, 8, 2)):
+                run_at(model, adapters, b, batch(seed=step))
                 optimizer.step()
                 optimizer.zero_grad()
         found.append(frozen_state(optimizer, adapters))
@@ -775,7 +792,7 @@ def test_a_step_by_mask_is_the_step_by_runs_of_rows(frozen, row_lr, monkeypatch)
 
 
 def test_a_step_by_mask_keeps_every_bit_of_rows_that_are_not_selected(monkeypatch):
-    monkeypatch.setattr(Stack, "step", Stack._step_masked)
+    monkeypatch.setattr(Rows, "_common_runs", lambda *_: None)
     model, adapters, optimizer = build()
     warm_up(model, adapters, optimizer)
     for b in (5, 2, 7):
@@ -870,3 +887,108 @@ def test_misuse_of_the_optimizer_is_one_sentence():
     adapters.detach()
     with pytest.raises(ValueError, match="detached"):
         dk.NestedAdamW(adapters)
+
+
+def test_a_layer_of_a_smaller_maximum_has_the_first_factors_of_row_lr(monkeypatch):
+    found = []
+    for masked in (False, True):
+        with monkeypatch.context() as patch:
+            if masked:
+                patch.setattr(Rows, "_common_runs", lambda *_: None)
+            options = {"row_lr": [1, 2, 3, 4, 5, 6, 7, 8]}
+            model, adapters, optimizer = build(options=options, rank_pattern={"second": 3})
+            run_at(model, adapters, R)
+            before = [p.detach().clone() for p, _ in parameters(adapters)]
+            optimizer.step()
+            found.append([p.detach() - old for (p, _), old in zip(parameters(adapters), before, strict=True)])
+    for by_runs, by_mask in zip(*found, strict=True):
+        torch.testing.assert_close(by_runs, by_mask, rtol=1e-5, atol=1e-8)
+
+
+def test_a_cleared_state_starts_afresh_and_is_kept_again():
+    model, adapters, optimizer = build()
+    warm_up(model, adapters, optimizer)
+    optimizer.state.clear()
+    run_at(model, adapters, 3)
+    optimizer.step()
+    for p, _ in parameters(adapters):
+        assert optimizer.state[p]["step"].tolist() == [1.0] * 3 + [0.0] * 5
+
+
+def test_a_model_that_changes_its_type_between_steps_goes_on_with_its_moments():
+    (model, adapters, optimizer), (twin, twins, other) = build(), build()
+    for single in (True, False):
+        for one, handle, each in ((model, adapters, optimizer), (twin, twins, other)):
+            each.zero_grad()
+            x = batch()
+            if not single and one is model:
+                one.double()
+                x = x.double()
+            run_at(one, handle, 5, x)
+            each.step()
+    for (p, _), (q, _) in zip(parameters(adapters), parameters(twins), strict=True):
+        assert p.dtype == optimizer.state[p]["exp_avg"].dtype == torch.float64
+        assert optimizer.state[p]["step"].tolist() == [2.0] * 5 + [0.0] * 3
+        torch.testing.assert_close(p.float(), q, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["assigned", "unfrozen"])
+def test_adapters_that_the_optimizer_does_not_have_are_named(change):
+    model, adapters = make()
+    layer = adapters.layers["second"]
+    if change == "unfrozen":
+        layer.lora_A.requires_grad_(False)
+    optimizer = dk.NestedAdamW(adapters, **OPTIONS)
+    if change == "unfrozen":
+        layer.lora_A.requires_grad_(True)
+    else:
+        model.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
+        for each in adapters.layers.values():
+            each.lora_A.requires_grad_(True), each.lora_B.requires_grad_(True)
+    run_at(model, adapters, 2)
+    with pytest.raises(RuntimeError, match="has other matrices than when this optimizer was made"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Adagrad])
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+def test_the_state_of_another_kind_of_optimizer_is_refused_and_changes_nothing(kind, used):
+    model, adapters, optimizer = build()
+    warm_up(model, adapters, optimizer)
+    run_at(model, adapters, 3)
+    foreign = kind([p for p, _ in parameters(adapters)], lr=0.5)
+    if used:
+        foreign.step()
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match="another kind of optimizer"):
+        optimizer.load_state_dict(foreign.state_dict())
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for index, state in before["state"].items():
+        assert all(torch.equal(value, after["state"][index][key]) for key, value in state.items())
+
+
+def test_a_parameter_taken_out_of_the_group_rests():
+    model, adapters, optimizer = build()
+    resting = adapters.layers["second"].lora_A
+    group = optimizer.param_groups[0]
+    group["params"] = [p for p in group["params"] if p is not resting]
+    before = resting.detach().clone()
+    run_at(model, adapters, R)
+    optimizer.step()
+    assert torch.equal(resting, before)
+
+
+def test_a_step_moves_nothing_between_cpu_and_device():
+    """Every tensor that a masked step makes is made on the device of the adapters."""
+    _, adapters, optimizer = build(options={"row_lr": [1.0] * R, "weight_decay": 0.1})
+    adapters.model.to("meta")
+    layers = [layer for layer in adapters.layers.values() if layer.r == R]
+    trained = {p for layer in layers for p in (layer.lora_A, layer.lora_B)}
+    for p in trained:
+        p.grad = torch.zeros_like(p)
+    rows, group = Rows(layers, trained, defaultdict(dict)), optimizer.param_groups[0]
+    rows.step(group)
+    with Devices() as seen:
+        rows.step(group)
+    assert seen.devices == {"meta"}

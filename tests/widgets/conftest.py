@@ -10,6 +10,7 @@ import torch
 import dylora_kit as dk
 from dylora_kit import backbones
 from dylora_kit.baselines.autoencoder import Autoencoder, pca
+from dylora_kit.evaluation.sweep import sweep_and_predict
 from dylora_kit.tasks import Task, digits, world
 from dylora_kit.widgets import live_model
 from dylora_kit.widgets.rank_explorer import RankExplorer
@@ -26,11 +27,11 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[int]]]:
     """The ranks of every evaluation that an explorer makes."""
     asked: list[list[int]] = []
 
-    def predict(*args: Any, ranks: Any, **kwargs: Any) -> Any:
+    def evaluate(*args: Any, ranks: Any, **kwargs: Any) -> Any:
         asked.append(list(ranks))
-        return dk.predict(*args, ranks=ranks, **kwargs)
+        return sweep_and_predict(*args, ranks=ranks, **kwargs)
 
-    monkeypatch.setattr(live_model, "predict", predict)
+    monkeypatch.setattr(live_model, "sweep_and_predict", evaluate)
     yield asked
 
 

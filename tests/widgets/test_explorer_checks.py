@@ -1,10 +1,12 @@
 """What an explorer refuses: one sentence, and nothing is left behind."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from toys import adapted, toy
-from widgets.explorers import explorer_of, shipped, svg
+from torch import Tensor
+from toys import Toy, adapted, toy
+from widgets.explorers import explorer_of, shipped, svg, training
 
 import dylora_kit as dk
 from dylora_kit import backbones
@@ -83,6 +85,41 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_behind(
         RankExplorer(adapters.model, adapters, options.pop("data"), guess=guess, **options)
     guess.number.value = 40
     assert adapters.rank == dict.fromkeys(adapters.layers, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint": "folder"}, "checkpoint=… cannot be in training="),
+        ({"steps": 5}, "steps=… cannot be in training="),
+        ({"learning_rate": 0.1}, "'learning_rate', which train does not take"),
+    ],
+)
+def test_a_training_that_no_press_could_start_is_refused_at_once(
+    change: dict[str, Any], message: str, toy_adapters: dk.Adapters
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        explorer_of(toy_adapters, training=training(toy_adapters, **change))
+
+
+@pytest.mark.parametrize("name", ["train_data", "sampler"])
+def test_a_training_without_what_it_needs_is_refused_at_once(name: str, toy_adapters: dk.Adapters) -> None:
+    settings = training(toy_adapters)
+    del settings[name]
+    with pytest.raises(ValueError, match=f"lacks '{name}'"):
+        explorer_of(toy_adapters, training=settings)
+
+
+def test_a_model_that_names_no_class_is_refused_and_keeps_its_rank() -> None:
+    class Score(Toy):
+        def forward(self, x: Tensor, labels: Tensor | None = None) -> SimpleNamespace:
+            return SimpleNamespace(logits=super().forward(x).logits[:, :1])
+
+    adapters = adapted(Score())
+    adapters.rank = {"up": 1, "down": 2}
+    with pytest.raises(ValueError, match=r"its metric is 'pearson' in sweep, and a RankExplorer.* is not for it"):
+        explorer_of(adapters)
+    assert adapters.rank == {"up": 1, "down": 2}
 
 
 @pytest.mark.parametrize("views", [["accuracy"], ["error", "spectrum"], ["matrices"], ["ordering"], ["colour"], []])

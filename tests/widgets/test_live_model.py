@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from architectures import WORDS, build
+from models import fill
 from toys import R, adapted, toy
 from widgets.explorers import STEPS, accuracy, big_numbers, explorer_of, shipped
 
@@ -69,6 +71,15 @@ def test_changing_weights_through_data_is_noticed_for_trained_ones(
     assert big_numbers(explorer)[0] == f"{100 * accuracy(adapters, data, 1):.0f} %"
 
 
+@pytest.mark.parametrize("module", ["up", "classifier"])
+def test_changing_a_frozen_weight_through_data_is_noticed_too(module: str) -> None:
+    adapters = adapted(toy(), modules_to_save=[])
+    weight = adapters.model.get_submodule(module).weight
+    before = live_model.fingerprint(adapters)
+    weight.data[1, 2] += 1.0  # neither its version counter nor its place in memory shows this
+    assert live_model.fingerprint(adapters) != before
+
+
 def test_a_changed_scale_is_evaluated_anew(explorer: RankExplorer, adapters: dk.Adapters, data: digits.Digits) -> None:
     explorer.slider.value = 1
     adapters.scaling = "alpha/r"
@@ -99,10 +110,28 @@ def test_the_ordering_is_computed_once_for_each_state(monkeypatch: pytest.Monkey
     assert asked == [adapters] * 6
 
 
+def test_a_causal_language_model_is_compared_with_the_next_token() -> None:
+    model = build("llama")
+    adapters = dk.attach(model, r=2, target_modules="attention")
+    fill(adapters)
+    ids = torch.randint(3, WORDS, (6, 7), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), adapters.at(1):
+        best = model(input_ids=ids).logits.argmax(-1)
+    labels = torch.cat([ids[:, :1], best[:, :-1]], dim=1)  # what the model says next at rank 1
+    data = [{"input_ids": row, "labels": words} for row, words in zip(ids, labels, strict=True)]
+    live = live_model.LiveModel(adapters, data, "accuracy", shown=2)
+    live.update()
+    with torch.no_grad(), adapters.at(2):
+        answers = model(input_ids=ids).logits.argmax(-1)
+    share = (answers[:, :-1] == labels[:, 1:]).double().mean().item()
+    assert live.values == {1: 1.0, 2: pytest.approx(share)}
+    assert share < 1
+
+
 def test_only_the_outputs_that_are_shown_are_kept(with_pca: RankExplorer) -> None:
     outputs = with_pca._live["PCA"].first_outputs[1]
     assert len(outputs) == SHOWN
-    assert outputs.base is None
+    assert outputs.base is None or outputs.base.nbytes == outputs.nbytes
 
 
 def test_the_first_examples_carry_what_the_model_predicts_at_a_rank(data: digits.Digits) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dylora_kit.evaluation.metrics import IGNORED
+from dylora_kit.training.batches import IGNORED
 
 NAMES = ("ForCausalLM", "LMHeadModel")  # ends of the names of transformers' classes
 WRAPPERS = ("module", "_orig_mod")  # where DDP and torch.compile keep the model
@@ -32,6 +32,11 @@ class Shift:
                 self.decided = shift
         return shifted(outputs, labels) if shift else (outputs, labels)
 
+    def of_labels(self, labels: Tensor) -> Tensor:
+        """The labels of a batch that are compared with an output; by the model's name while nothing is decided."""
+        shift = named_causal(self.model) if self.decided is None else self.decided
+        return labels[:, 1:] if shift and labels.dim() == 2 else labels
+
 
 def predicts_next(model: nn.Module, outputs: Tensor | None, labels: Tensor, loss: Any = None) -> bool:
     """Whether the outputs at a token are about the label of the next token, as in a causal language model.
@@ -45,7 +50,7 @@ def predicts_next(model: nn.Module, outputs: Tensor | None, labels: Tensor, loss
         outputs: None if there are none: then the labels alone are (n, tokens).
         loss: what the model reports for these labels.
     """
-    if outputs is None:
+    if not isinstance(outputs, Tensor):
         return labels.dim() == 2 and named_causal(model)
     if not per_token(outputs, labels):
         return False
