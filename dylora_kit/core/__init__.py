@@ -6,13 +6,16 @@ In reading order:
 - `rank`: the active rank b, one object per model, and what every handle on it can do
 - `modes`: training and evaluation mode, changed for a block
 - `low_rank_product`: the product of A and B at rank b, added to a layer's output, and its gradients (Eq. 7 and 10)
+- `calls`: what a module hands to its children, read from its source
+- `row_order`: whether a module keeps its examples in order on the way to its children
 - `batch_axis`: where the examples of a batch stand in the inputs of a layer
 - `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 6)
 - `base_weights`: which weights ΔW can be added to, and tied ones
 - `layer`: a frozen linear layer with an adapter; merging
+- `torch_layers`: torch's own transformer layers, kept from a path past their children
 - `splits`: which outputs of each architecture's fused projection are query, key and value
 - `fused`: query, key and value in one projection: its parts by name, and adapters for some of them
-- `calls`: what a module hands to its children, read from its source
+- `weight_reads`: layers whose weight is read past their forward
 - `attention`: what "attention" means: query and value of every self-attention
 - `blocks`: which blocks of a model are meant, and which ones got no adapter
 - `experts`: weights that are plain Parameters, to which no adapter can be added

@@ -50,7 +50,7 @@ def calls_of(caller: nn.Module, child: str, index: int | None, callee: nn.Module
     Returns None where the source is not to be had, or where no call of that child is found in it.
     """
     kind: Any = type(caller)
-    function = _source_of(kind)
+    function = source_of(kind)
     if function is None or not function.args.args:
         return None
     walk = _Walk(caller, child, index, list(parameters_of(callee)), function)
@@ -59,12 +59,41 @@ def calls_of(caller: nn.Module, child: str, index: int | None, callee: nn.Module
 
 
 @cache
-def _source_of(kind: Any) -> ast.FunctionDef | None:
+def source_of(kind: Any, method: str = "forward") -> ast.FunctionDef | None:
+    """The syntax tree of a method of a class; None where its source is not to be had."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(kind.forward))))
-    except (OSError, TypeError, SyntaxError):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(getattr(kind, method)))))
+    except (OSError, TypeError, SyntaxError, AttributeError):
         return None
     return next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
+
+
+def flag_of(module: nn.Module, own: str, test: ast.expr) -> bool | None:
+    """The value of a test such as `self.is_decoder` in a module's method; None where it depends on more.
+
+    Arguments:
+        own: what the method calls the module.
+    """
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        value = flag_of(module, own, test.operand)
+        return None if value is None else not value
+    if isinstance(test, ast.BoolOp):
+        values = [flag_of(module, own, part) for part in test.values]
+        decisive = isinstance(test.op, ast.Or)
+        return decisive if decisive in values else (None if None in values else not decisive)
+    if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id == "hasattr":
+        holder, name = getattr(module, attribute_of(own, test.args[0]) or "", None), _constant(test.args[1])
+        return hasattr(holder, name) if holder is not None and isinstance(name, str) else None
+    name = attribute_of(own, test)
+    value = getattr(module, name or "", None)
+    return value if isinstance(value, bool) and name != "training" else None
+
+
+def attribute_of(own: str, node: ast.AST) -> str | None:
+    """x of `self.x`, where the method calls its module `own`."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == own:
+        return node.attr
+    return None
 
 
 class _Walk:
@@ -154,18 +183,10 @@ class _Walk:
         return getattr(self.caller, self._attribute(function) or "", None)
 
     def _flag(self, test: ast.expr) -> bool | None:
-        """The value of a test such as `self.is_decoder`; None where it depends on more."""
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
-            value = self._flag(test.operand)
-            return None if value is None else not value
-        value = getattr(self.caller, self._attribute(test) or "", None)
-        return value if isinstance(value, bool) else None
+        return flag_of(self.caller, self.own, test)
 
     def _attribute(self, node: ast.expr) -> str | None:
-        """x of `self.x`."""
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self.own:
-            return node.attr
-        return None
+        return attribute_of(self.own, node)
 
 
 def _constant(node: ast.expr) -> object:

@@ -11,6 +11,7 @@ from dylora_kit.core.attention import attentions_of, is_linear
 from dylora_kit.core.blocks import ATTENTION, ChosenBlocks
 from dylora_kit.core.experts import listed, plain_weights
 from dylora_kit.core.names import named_modules
+from dylora_kit.core.weight_reads import is_read
 
 ALL_LINEAR = "all-linear"  # PEFT's word for every linear layer but the output head
 HEADS = ("score", "classifier")  # what PEFT takes for the head of a model for sequence classification
@@ -68,7 +69,10 @@ def matched_names(
 
 
 def _all_linear(model: nn.Module, modules_to_save: Sequence[str]) -> list[str]:
-    """Every linear layer outside of the output head and of the modules that are trained along."""
+    """Every linear layer outside of the output head and of the modules that are trained along.
+
+    Warns of those whose weight is read instead of calling them, which are left out.
+    """
     modules = dict(named_modules(model))
     find_head = getattr(modules[""], "get_output_embeddings", None)
     head = find_head() if callable(find_head) else None
@@ -76,11 +80,19 @@ def _all_linear(model: nn.Module, modules_to_save: Sequence[str]) -> list[str]:
         head = next((modules[name] for name in HEADS if name in modules), None)
     left_out = {name for name in modules if any(ends_with(name, end) for end in modules_to_save)}
     left_out |= {name for name, module in modules.items() if module is head}
-    return [
+    linear = [
         name
         for name, module in modules.items()
         if is_linear(module) and not any(name == outer or name.startswith(f"{outer}.") for outer in left_out)
     ]
+    read = [name for name in linear if is_read(model, name)]
+    if read:
+        warnings.warn(
+            f"target_modules='all-linear' leaves out {listed(read)}: the modules around them read their weights and "
+            "never call them, so adapters would not run",
+            stacklevel=5,
+        )
+    return [name for name in linear if name not in read]
 
 
 def matches(expression: str, name: str, what: str) -> bool:

@@ -15,6 +15,7 @@ from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.core.names import named_modules
 from dylora_kit.core.rank import ActiveRank, Rank, RankHandle, check_rank
 from dylora_kit.core.saved_states import mark, unmark
+from dylora_kit.core.torch_layers import slow_paths
 
 
 class MergingHandle(RankHandle):
@@ -41,6 +42,7 @@ class MergingHandle(RankHandle):
             wrapper.train(wrapper.base_layer.training)
             replace_module(model, wrapper.base_layer, wrapper)
         self._hooks = mark(model, self)
+        self._slow_paths = slow_paths(model)
 
     def merge(self, rank: int | None = None) -> None:
         """Adds every ΔW at a rank (default: the active one) to the base weights, so that inference costs nothing extra.
@@ -243,6 +245,8 @@ class MergingHandle(RankHandle):
     def _let_go(self) -> None:
         """Takes away what this handle has put on the model beside its layers."""
         unmark(self.model, self._hooks)
+        for path in self._slow_paths:
+            path.remove()
         self._attached = False
 
     def _watch_batches(self) -> None:

@@ -18,7 +18,8 @@ from dylora_kit.core.names import plain_name
 
 Rank = int | Mapping[str, int] | Tensor
 _COUNTING = threading.Lock()  # threads enter and leave `switched_off` at any time
-FOLDED, UNKNOWN = -1, -2  # in place of an axis: the first holds parts of each example in turn; none has them in order
+# in place of an axis: the first holds parts of each example in turn; none has them in order; the first or the second
+FOLDED, UNKNOWN, EITHER = -1, -2, -3
 
 
 class ActiveRank:
@@ -41,9 +42,9 @@ class ActiveRank:
         disabled: how many blocks at present run the layers without their adapters; 0 in a copy.
         per_layer: `{layer: rank}` if each layer has its own rank, else None.
         per_example: the ranks of a mixed batch, shape (N,), on the CPU; else None.
-        axes: the axis along which the inputs of a layer have the examples, or `FOLDED`; the first for layers not named.
-        generating: whether an example may stand in the batch several times in a row.
-        copies: how often it does.
+        axes: the axis along which the inputs of a layer have the examples, or `FOLDED`, `UNKNOWN` or `EITHER`; the
+            first for layers not named.
+        copies: how often an example may stand in the batch in a row, as beams do while a text is generated.
 
     >>> rank = ActiveRank({"query": 8, "value": 8})
     >>> rank.value
@@ -67,7 +68,7 @@ class ActiveRank:
         self.merged = False
         self.disabled = 0
         self.axes: dict[str, int] = {}
-        self.generating, self.copies = False, 1
+        self.copies = 1
 
     @property
     def b(self) -> int:
@@ -103,7 +104,7 @@ class ActiveRank:
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: without what a block, such as `switched_off`, sets and takes back on the original alone."""
-        return self.__dict__ | {"disabled": 0, "generating": False, "copies": 1}
+        return self.__dict__ | {"disabled": 0, "copies": 1}
 
     @contextmanager
     def switched_off(self, also: Callable[[bool], None]) -> Iterator[None]:
@@ -150,6 +151,11 @@ class ActiveRank:
         if name not in self.limits:
             raise ValueError(f"no adapted layer is called {name!r}: the layers are {', '.join(self.limits)}")
 
+    def batch_sizes(self) -> tuple[int, ...]:
+        """How many rows a batch may have: one for each rank, or `copies` in a row."""
+        assert self.per_example is not None
+        return len(self.per_example), len(self.per_example) * self.copies
+
     def check_batch(self, batch: Tensor) -> None:
         """Raises `ValueError` if each example has its own rank, and a batch (N, …) has not one example for each."""
         if self.per_example is not None and (batch.dim() < 2 or len(batch) != len(self.per_example)):
@@ -159,7 +165,8 @@ class ActiveRank:
         """The error for a batch of another size than the rank tensor has."""
         assert self.per_example is not None
         return ValueError(
-            f"the rank tensor names {len(self.per_example)} examples, but the batch holds {size}: pass one each"
+            f"the rank tensor names {len(self.per_example)} examples, but the batch holds {size} along its first axis: "
+            "pass one rank for each, with the examples first and as many throughout the call, or set one rank for all"
         )
 
     def _check_mapping(self, value: Mapping[str, int]) -> dict[str, int]:
@@ -209,6 +216,12 @@ class RankHandle:
     @property
     def rank(self) -> Rank:
         """The active rank: an int, `{layer: int}` for every layer, or an integer tensor with one rank per example.
+
+        With one rank per example, a batch has its examples along the first axis, and the model must keep their order:
+        layers that get rows in another order, such as experts, are refused by name where the source of the model or
+        the shape of the inputs tells, and a forward that sorts, flips or swaps examples in a way that neither tells is
+        computed with wrong ranks. Beams have the rank of their example in the `generate` of transformers; in one that
+        a model has of its own, the batch must keep its size.
 
         Gradient checkpointing runs a forward again during backward: keep the rank until backward is done. There is one
         rank for the whole process: a thread that sets it changes it under the forward passes of all others. Threads

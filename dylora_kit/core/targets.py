@@ -13,6 +13,7 @@ from dylora_kit.core.fused import ADAPTED, FUSED_NAMES, check_split_known, parts
 from dylora_kit.core.layer import Wrapper
 from dylora_kit.core.matching import ALL_LINEAR, check_experts, ends_with, matched_names, matches
 from dylora_kit.core.names import named_modules, plain_name, submodule
+from dylora_kit.core.weight_reads import is_read
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,13 @@ def match_targets(
         chosen |= _expanded(model, known, name, target_modules) if split_fused else {name: known[name]}
     chosen = _without_excluded(chosen, exclude_modules, known)
     _check_adaptable(model, chosen)
+    passed_by = [name for name, target in chosen.items() if is_read(model, target.module) is None]
+    if passed_by:
+        warnings.warn(
+            f"the weights of {listed(passed_by)} are read in some cases, as by kernels for training on a GPU, instead "
+            "of calling these layers, and then their adapters do not run: compare outputs at two ranks where you train",
+            stacklevel=3,
+        )
     if target_modules == ATTENTION and not (exclude_modules or blocks.indices):
         lacking = without_adapter(model, [target.module for target in chosen.values()], list(attentions_of(model)))
         if lacking:
@@ -130,6 +138,11 @@ def _check_adaptable(model: nn.Module, chosen: Mapping[str, Target]) -> None:
         module = parent._modules[child]
         if isinstance(parent, nn.MultiheadAttention) or isinstance(module, nn.MultiheadAttention):
             raise TypeError(f"cannot adapt {name!r}: nn.MultiheadAttention never calls its projections' forward")
+        if is_read(model, target.module):
+            raise TypeError(
+                f"cannot adapt {name!r}: {type(parent).__name__} reads its weight and never calls its forward, so the "
+                "adapter would not run: leave it out of the targets"
+            )
         if module is not submodule(model, target.module):
             raise TypeError(f"cannot adapt {name!r}: it is compiled or wrapped by itself: attach first")
 

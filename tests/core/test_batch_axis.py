@@ -118,6 +118,62 @@ def test_torch_s_own_transformer_layers_say_where_the_examples_are(batch_first: 
     torch.testing.assert_close(model(x), torch.stack(alone, axis))
 
 
+class LengthFirst(nn.Module):
+    """Its attention or recurrence gets (length, batch, d), and so do the layers beside it."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.entry, self.block = nn.Linear(5, 8), nn.ModuleDict({"inner": inner, "up": nn.Linear(8, 8)})
+        self.block.forward = self._through  # type: ignore[method-assign,assignment]
+
+    def _through(self, x: Tensor) -> Tensor:
+        inner = self.block["inner"]
+        return self.block["up"](x + (inner(x, x, x) if isinstance(inner, nn.MultiheadAttention) else inner(x))[0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(self.entry(x).transpose(0, 1).contiguous()).transpose(0, 1)
+
+
+@pytest.mark.parametrize("inner", [lambda: nn.MultiheadAttention(8, 2), lambda: nn.GRU(8, 8)], ids=["heads", "GRU"])
+@pytest.mark.parametrize(("n", "length"), [(3, 5), (4, 1), (4, 4)])
+def test_a_layer_beside_one_that_has_the_length_first_is_computed_or_named(n: int, length: int, inner: Any) -> None:
+    torch.manual_seed(0)
+    model = LengthFirst(inner()).eval()
+    adapters = dk.attach(model, r=4, target_modules=["entry", "up"])
+    fill(adapters)
+    x, alone = torch.randn(n, length, 5), []
+    for example in range(n):
+        adapters.rank = example + 1
+        alone.append(model(x)[example])
+    adapters.rank = torch.arange(n) + 1
+    if n == length:
+        with pytest.raises(ValueError, match=r"layer 'block\.up' has inputs of shape \(4, 4, 8\)"):
+            model(x)
+    else:
+        torch.testing.assert_close(model(x), torch.stack(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_that_wants_the_length_first_is_told_where_examples_must_be() -> None:
+    model = nn.Sequential(nn.Linear(4, 6))
+    adapters = dk.attach(model, r=2, target_modules=["0"])
+    adapters.rank = torch.tensor([1, 2])
+    with pytest.raises(ValueError, match=r"holds 7 along its first axis: pass one rank for each, with the examples f"):
+        model(torch.randn(7, 2, 4))
+
+
+def test_the_choices_of_an_example_have_its_rank() -> None:
+    torch.manual_seed(0)
+    model = transformers.BertForMultipleChoice(transformers.BertConfig(**SMALL)).eval()
+    adapters = dk.attach(model, r=4, target_modules=["query", "dense"], modules_to_save=["classifier"])
+    fill(adapters)
+    ids, alone = torch.randint(5, 50, (3, 4, 6)), []
+    for example, rank in enumerate([1, 4, 2]):
+        adapters.rank = rank
+        alone.append(model(input_ids=ids).logits[example])
+    adapters.rank = torch.tensor([1, 4, 2])
+    torch.testing.assert_close(model(input_ids=ids).logits, torch.stack(alone), rtol=1e-3, atol=1e-5)
+
+
 class Turned(nn.Module):
     """Calls its layer with (length, batch, d), and says so nowhere."""
 
