@@ -66,7 +66,7 @@ def changed_in_the_middle() -> Texts:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "another base": ({"base": 1}, r"the checkpoint was made with base = \w+, this run has base"),
+    "another base": ({"base": 1}, r"the checkpoint was made with base weights = \w+, this run has base"),
     "other data": ({"data": changed_in_the_middle()}, "the checkpoint was made with values of examples ="),
     "less data": ({"data": Texts(11, seed=1)}, "the checkpoint was made with examples = 12, this run has exam"),
     "another α": ({"lora_alpha": 4}, "the checkpoint was made with lora_alpha = 8, this run has lora_alpha = 4"),
