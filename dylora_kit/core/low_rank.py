@@ -137,9 +137,7 @@ class LowRankAdapter(nn.Module):
         """
         active = self.active
         b, gate, mask = active.of(self.name), None, None
-        matrices = self._parameters  # read directly: a module's own lookup is slow
-        A: Any = matrices["lora_A"]
-        B: Any = matrices["lora_B"]
+        A, B = self.lora_A, self.lora_B
         if active.per_example is None:
             low, scale = b - 1 if active.frozen else 0, self.scale(b)
         else:

@@ -48,7 +48,7 @@ class PlainProduct(torch.autograd.Function):
         h, z = plain_product(x, weight, bias, A, B, b, scale)
         ctx.save_for_backward(x, weight, A, B, z)
         ctx.low, ctx.b, ctx.scale = low, b, scale
-        return h
+        return _own(h)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
@@ -57,6 +57,7 @@ class PlainProduct(torch.autograd.Function):
         low, b, scale = ctx.low, ctx.b, ctx.scale
         needs_x, _, _, needs_a, needs_b = ctx.needs_input_grad[:5]
         if torch.is_grad_enabled() or through_operations():
+            x, A, B = _apart(x, A, B)
             sum_again = low_rank_sum(None, x, weight, None, x.dtype, A, B, low, b, scale, None, None)
             grad_x, grad_a, grad_b = _by_operations(sum_again, (x, A, B), (needs_x, needs_a, needs_b), grad)
             return grad_x, None, None, grad_a, grad_b, None, None, None
@@ -123,7 +124,7 @@ class LowRankProduct(torch.autograd.Function):
         out, z = product(h, x, dtype, A, B, b, scale, gate)
         ctx.save_for_backward(x, A, B, z, gate, mask)
         ctx.low, ctx.b, ctx.scale, ctx.dtype = low, b, scale, dtype
-        return out
+        return _own(out)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
@@ -133,6 +134,7 @@ class LowRankProduct(torch.autograd.Function):
         needs_h, needs_x, _, needs_a, needs_b = ctx.needs_input_grad[:5]
         grad_h = grad if needs_h else None
         if torch.is_grad_enabled() or through_operations():
+            x, A, B = _apart(x, A, B)
             nothing = torch.zeros_like(grad)
             sum_again = low_rank_sum(nothing, x, None, None, dtype, A, B, low, b, scale, gate, mask)
             grad_x, grad_a, grad_b = _by_operations(sum_again, (x, A, B), (needs_x, needs_a, needs_b), grad)
@@ -212,6 +214,16 @@ def _by_operations(total: Tensor, inputs: tuple[Tensor, ...], needed: tuple[bool
     wanted = [tensor for tensor, needs in zip(inputs, needed, strict=True) if needs]
     found = iter(torch.autograd.grad(total, wanted, grad, create_graph=True) if wanted else ())
     return tuple(next(found) if needs else None for needs in needed)
+
+
+def _apart(*tensors: Tensor) -> list[Tensor]:
+    """Aliases of tensors, none of which depends on another, as x does on A in a layer that is called twice."""
+    return [tensor.view_as(tensor) for tensor in tensors]
+
+
+def _own(h: Tensor) -> Tensor:
+    """h as no view, so that the next operation may change it in place, as after a plain layer."""
+    return torch.ops.aten._unsafe_view(h, h.shape)
 
 
 def _merged(weight: Tensor, A: Tensor, B: Tensor, b: int, scale: float) -> Tensor:

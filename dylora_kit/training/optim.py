@@ -132,6 +132,7 @@ class NestedAdamW(Optimizer):
         """
         if any("nested" not in group for group in state_dict["param_groups"]):
             raise ValueError("the saved state is that of another kind of optimizer: expected one of NestedAdamW")
+        every = [p for group in self.param_groups for p in group["params"]]
         nested = [p for group in self.param_groups for p in group["params"] if group["nested"]]
         for index, state in state_dict["state"].items():
             if not {"step", "exp_avg", "exp_avg_sq"} <= state.keys():
@@ -146,6 +147,11 @@ class NestedAdamW(Optimizer):
                 )
             if self.update == "authors" and shape != ():
                 raise ValueError("the saved state counts steps per row: it comes from update='exact'")
+            if index < len(every) and any(state[key].shape != every[index].shape for key in ("exp_avg", "exp_avg_sq")):
+                raise ValueError(
+                    f"the saved state has moments of shape {tuple(state['exp_avg'].shape)} for parameter {index}, "
+                    f"expected {tuple(every[index].shape)}: it comes from other adapters"
+                )
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             group.setdefault("row_lr", None)
@@ -169,6 +175,8 @@ class NestedAdamW(Optimizer):
         kinds: dict[Any, list[LowRankAdapter]] = {}
         for layer in self._adapters.layers.values():
             own = [p for p in (layer.lora_A, layer.lora_B) if p in trained]
+            if len({(p.device, p.dtype) for p in own}) > 1:
+                raise ValueError(f"lora_A and lora_B of {layer.name!r} differ in device or type: give both the same")
             if own:
                 kinds.setdefault((layer.r, own[0].device, own[0].dtype), []).append(layer)
         if group["row_lr"]:

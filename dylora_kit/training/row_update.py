@@ -143,9 +143,10 @@ class Rows:
         if not group["row_lr"]:
             return group["lr"]
         known, factors = self._factors
-        if known is not group["row_lr"] or factors is None:  # kept on the device, so that a step moves nothing there
-            factors = torch.tensor(group["row_lr"], dtype=_exact(self.device), device=self.device)[:, None]
-            self._factors = group["row_lr"], factors
+        now = tuple(group["row_lr"])
+        if known != now or factors is None:  # kept on the device, so that a step moves nothing there
+            factors = torch.tensor(now, dtype=_exact(self.device), device=self.device)[:, None]
+            self._factors = now, factors
         return factors[low:high] * group["lr"]
 
 

@@ -189,3 +189,21 @@ def test_a_layer_under_dropout_and_a_wrapped_output_is_differentiated_twice_as_w
     plain = adapted.base_layer(x) + adapted.scale(4) * (dropped @ adapted.lora_A.T) @ adapted.lora_B.T
     (slope,) = torch.autograd.grad(plain.pow(2).sum(), x, create_graph=True)
     torch.testing.assert_close(product, torch.autograd.grad(slope.sum(), x)[0])
+
+
+@pytest.mark.parametrize("n", [3, 20], ids=["low-rank", "merged"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5], ids=["plain", "base layer called"])
+@EACH_MODE
+def test_a_layer_that_is_called_twice_has_the_same_gradients_with_a_graph_and_without(
+    mode: dict[str, int | bool], dropout: float, n: int
+) -> None:
+    adapted = layer(r=4, d_in=7, d_out=7, lora_dropout=dropout)
+    adapted.rank, adapted.frozen = mode["rank"], mode["frozen"]
+    found = []
+    for graph in (False, True):
+        torch.manual_seed(0)
+        x = inputs(n).requires_grad_()
+        out = adapted(torch.tanh(adapted(x))).pow(2).sum()
+        found.append(torch.autograd.grad(out, (x, adapted.lora_A, adapted.lora_B), create_graph=graph))
+    for without, with_graph in zip(*found, strict=True):
+        torch.testing.assert_close(with_graph, without)

@@ -6,6 +6,7 @@ import pytest
 import reference
 import torch
 import torch._dynamo
+import torch.nn.utils.prune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import TARGETS, Net, R, batch, fill, layer, loss_of, make, parameters
@@ -774,3 +775,28 @@ def test_a_change_below_the_weights_own_precision_is_not_lost_where_many_inputs_
     x = torch.zeros(70, 7, dtype=dtype)
     x[:, 0], x[:, 1] = 1, -1  # what the weights give is zero
     close(la(x), torch.full((70, 11), 0.5))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2], ids=["plain", "base layer called"])
+@pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7), (4, 5, 7)], ids=str)
+def test_the_output_may_be_changed_in_place_as_that_of_a_plain_layer(shape, dropout):
+    la = layer(lora_dropout=dropout)
+    found = []
+    for activation in (nn.ReLU(), nn.ReLU(inplace=True)):
+        torch.manual_seed(0)
+        la.zero_grad()
+        activation(la(torch.ones(shape, dtype=torch.float64))).sum().backward()
+        found.append([la.lora_A.grad.clone(), la.lora_B.grad.clone()])
+    assert all(torch.equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_matrices_that_are_no_parameters_of_the_layer_are_found():
+    pruned, replica, la = layer(), layer(), layer()
+    x = torch.randn(5, 7, dtype=torch.float64)
+    expected = la(x)
+    nn.utils.prune.identity(pruned, "lora_A")
+    for name in ("lora_A", "lora_B"):  # as in the replicas of nn.DataParallel
+        matrix = replica._parameters.pop(name)
+        setattr(replica, name, matrix.detach().clone())
+    for other in (pruned, replica):
+        close(other(x), expected)

@@ -992,3 +992,31 @@ def test_a_step_moves_nothing_between_cpu_and_device():
     with Devices() as seen:
         rows.step(group)
     assert seen.devices == {"meta"}
+
+
+def test_a_factor_that_is_changed_in_the_group_counts_from_then_on():
+    model, adapters, optimizer = build(options={"row_lr": [1.0] * R, "weight_decay": 0.0})
+    warm_up(model, adapters, optimizer)
+    optimizer.param_groups[0]["row_lr"][1] = 0.0
+    run_at(model, adapters, R)
+    before = [rows_of(p, dim).clone() for p, dim in parameters(adapters)]
+    optimizer.step()
+    for old, (p, dim) in zip(before, parameters(adapters), strict=True):
+        still = [torch.equal(a, b) for a, b in zip(old, rows_of(p, dim), strict=True)]
+        assert still == [False, True, *[False] * (R - 2)]
+
+
+def test_moments_of_another_shape_are_refused():
+    model, adapters, optimizer = build()
+    warm_up(model, adapters, optimizer)
+    state = copy.deepcopy(optimizer.state_dict())
+    state["state"][0]["exp_avg"] = state["state"][0]["exp_avg"][:1]
+    with pytest.raises(ValueError, match=r"moments of shape \(1, 12\) for parameter 0, expected \(8, 12\)"):
+        optimizer.load_state_dict(state)
+
+
+def test_matrices_of_two_types_in_one_adapter_are_refused():
+    _, adapters, optimizer = build()
+    adapters.layers["first"].lora_A.data = adapters.layers["first"].lora_A.data.double()
+    with pytest.raises(ValueError, match="lora_A and lora_B of 'first' differ in device or type"):
+        optimizer.step()
