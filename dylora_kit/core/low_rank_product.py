@@ -47,14 +47,14 @@ class PlainProduct(torch.autograd.Function):
     ) -> Tensor:
         h, z = plain_product(x, weight, bias, A, B, b, scale)
         ctx.save_for_backward(x, weight, A, B, z)
-        ctx.low, ctx.b, ctx.scale = low, b, scale
-        return _own(h)
+        ctx.numbers = low, b, scale
+        return h
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         (grad,) = grads
         x, weight, A, B, z = ctx.saved_tensors
-        low, b, scale = ctx.low, ctx.b, ctx.scale
+        low, b, scale = ctx.numbers
         needs_x, _, _, needs_a, needs_b = ctx.needs_input_grad[:5]
         if torch.is_grad_enabled() or through_operations():
             x, A, B = _apart(x, A, B)
@@ -63,19 +63,19 @@ class PlainProduct(torch.autograd.Function):
             return grad_x, None, None, grad_a, grad_b, None, None, None
         grad_x = grad_a = grad_b = grad_z = None
         with _plain_types(grad):
-            g, inputs = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])  # (n, d_out), (n, d_in)
+            g, inputs = _flat(grad), _flat(x)  # (n, d_out), (n, d_in)
             if needs_a or (needs_x and z is not None):
-                grad_z = (B[:, :b].t() * scale).contiguous() @ g.t()  # (b, d_out) · (d_out, n) → (b, n)
+                grad_z = g @ B[:, :b]  # (n, d_out) · (d_out, b) → (n, b), not scaled
             if needs_x and z is None:
-                grad_x = (g @ _merged(weight, A, B, b, scale)).view(x.shape)  # (n, d_out) · (d_out, d_in)
+                grad_x = _shaped(g @ _merged(weight, A, B, b, scale), x)  # (n, d_out) · (d_out, d_in) → (n, d_in)
             elif needs_x and grad_z is not None:
                 # (n, d_out) · (d_out, d_in) + (n, b) · (b, d_in) → (n, d_in)
-                grad_x = (g @ weight).addmm_(grad_z.t(), A[:b]).view(x.shape)
+                grad_x = _shaped((g @ weight).addmm_(grad_z, A[:b], alpha=scale), x)
             if needs_a and grad_z is not None:
-                grad_a = _with_zeros(grad_z[low:] @ inputs, A, 0, low, b)  # (b − low, n) · (n, d_in) → (b − low, d_in)
+                grad_a = _rows_of(grad_z.t(), inputs, scale, A, low, b)
             if needs_b:
-                z = A[low:b] @ inputs.t() if z is None else z[low:]  # (b − low, d_in) · (d_in, n) → (b − low, n)
-                grad_b = _with_zeros((z @ g).mul_(scale).t(), B, 1, low, b)  # (b − low, n) · (n, d_out), transposed
+                z = A[:b] @ inputs.t() if z is None else z  # (b, d_in) · (d_in, n) → (b, n)
+                grad_b = _columns_of(z, g, scale, B, low, b)
         return grad_x, None, None, grad_a, grad_b, None, None, None
 
 
@@ -88,11 +88,13 @@ def plain_product(
     """
     d_out, d_in = weight.shape
     if x.numel() * (d_in + d_out) > 3 * d_in * d_in * d_out and weight.dtype in (torch.float32, torch.float64):
-        return F.linear(x, _merged(weight, A, B, b, scale), bias), None  # (…, d_in) · (d_in, d_out) → (…, d_out)
-    h = F.linear(x, weight, bias)  # (…, d_in) · (d_in, d_out) → (…, d_out)
-    z = A[:b] @ x.reshape(-1, d_in).t()  # (b, d_in) · (d_in, n) → (b, n)
-    h.view(-1, d_out).addmm_(z.t(), B[:, :b].t(), alpha=scale)  # (n, b) · (b, d_out), added in place
-    return h, z
+        h = F.linear(_flat(x), _merged(weight, A, B, b, scale), bias)  # (n, d_in) · (d_in, d_out) → (n, d_out)
+        return _shaped(h, x), None
+    inputs = _flat(x)  # (n, d_in)
+    h = F.linear(inputs, weight, bias)  # (n, d_in) · (d_in, d_out) → (n, d_out)
+    z = A[:b] @ inputs.t()  # (b, d_in) · (d_in, n) → (b, n)
+    h.addmm_(z.t(), B[:, :b].t(), alpha=scale)  # (n, b) · (b, d_out), added in place
+    return _shaped(h, x), z
 
 
 class LowRankProduct(torch.autograd.Function):
@@ -123,14 +125,14 @@ class LowRankProduct(torch.autograd.Function):
     ) -> Tensor:
         out, z = product(h, x, dtype, A, B, b, scale, gate)
         ctx.save_for_backward(x, A, B, z, gate, mask)
-        ctx.low, ctx.b, ctx.scale, ctx.dtype = low, b, scale, dtype
-        return _own(out)
+        ctx.numbers, ctx.dtype = (low, b, scale), dtype
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         (grad,) = grads
         x, A, B, z, gate, mask = ctx.saved_tensors
-        low, b, scale, dtype = ctx.low, ctx.b, ctx.scale, ctx.dtype
+        (low, b, scale), dtype = ctx.numbers, ctx.dtype
         needs_h, needs_x, _, needs_a, needs_b = ctx.needs_input_grad[:5]
         grad_h = grad if needs_h else None
         if torch.is_grad_enabled() or through_operations():
@@ -141,19 +143,18 @@ class LowRankProduct(torch.autograd.Function):
             return grad_h, grad_x, None, grad_a, grad_b, *[None] * 5
         grad_x = grad_a = grad_b = None
         with _plain_types(grad):
-            inputs = _cast(x.reshape(-1, x.shape[-1]), dtype)  # (n, d_in)
-            g = _cast(grad.reshape(-1, grad.shape[-1]), dtype)  # (n, d_out)
-            grad_z = _cast((B[:, :b].t() * scale).contiguous(), dtype) @ g.t()  # (b, d_out) · (d_out, n) → (b, n)
-            grad_z = grad_z if gate is None else grad_z * gate.to(dtype).t()
+            inputs, g = _cast(_flat(x), dtype), _cast(_flat(grad), dtype)  # (n, d_in), (n, d_out)
+            grad_z = g @ _cast(B[:, :b], dtype)  # (n, d_out) · (d_out, b) → (n, b), not scaled
+            grad_z = grad_z if gate is None else grad_z * gate.to(dtype)
             if needs_x:
-                grad_x = grad_z.t() @ _cast(A[:b], dtype)  # (n, b) · (b, d_in) → (n, d_in)
-                grad_x = _cast(grad_x.view(x.shape), x.dtype)
+                rows = _cast(A[:b], dtype)
+                grad_x = _cast(_shaped((grad_z @ rows).mul_(scale), x), x.dtype)  # (n, b) · (b, d_in) → (n, d_in)
             if needs_a:
-                grad_z = grad_z if mask is None else grad_z * mask.t()
-                grad_a = _with_zeros(grad_z[low:] @ inputs, A, 0, low, b)  # (b − low, n) · (n, d_in) → (b − low, d_in)
+                grad_z = grad_z if mask is None else grad_z * mask
+                grad_a = _rows_of(grad_z.t(), inputs, scale, A, low, b)
             if needs_b:
                 z = z if mask is None else z * mask.t()
-                grad_b = _with_zeros((z[low:] @ g).mul_(scale).t(), B, 1, low, b)  # (b − low, n) · (n, d_out)
+                grad_b = _columns_of(z, g, scale, B, low, b)
         return grad_h, grad_x, None, grad_a, grad_b, *[None] * 5
 
 
@@ -163,11 +164,11 @@ def product(
     """What `LowRankProduct` computes, and z, transposed: shape (b, n)."""
     with _plain_types(x):
         columns = _cast(B[:, :b], dtype).t()  # (b, d_out)
-        z = _cast(A[:b], dtype) @ _cast(x.reshape(-1, x.shape[-1]), dtype).t()  # (b, d_in) · (d_in, n) → (b, n)
+        z = _cast(A[:b], dtype) @ _cast(_flat(x), dtype).t()  # (b, d_in) · (d_in, n) → (b, n)
         if gate is not None:
             z = z * gate.to(dtype).t()
         if h.dtype == dtype:  # h + (n, b) · (b, d_out)
-            return torch.addmm(h.reshape(-1, h.shape[-1]), z.t(), columns, alpha=scale).view(h.shape), z
+            return _shaped(torch.addmm(_flat(h), z.t(), columns, alpha=scale), h), z
         return h + (z.t() @ columns * scale).view(h.shape).to(h.dtype), z  # the same, h of another type
 
 
@@ -221,9 +222,14 @@ def _apart(*tensors: Tensor) -> list[Tensor]:
     return [tensor.view_as(tensor) for tensor in tensors]
 
 
-def _own(h: Tensor) -> Tensor:
-    """h as no view, so that the next operation may change it in place, as after a plain layer."""
-    return torch.ops.aten._unsafe_view(h, h.shape)
+def _flat(x: Tensor) -> Tensor:
+    """x as (n, d)."""
+    return x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+
+
+def _shaped(flat: Tensor, like: Tensor) -> Tensor:
+    """(n, d) as (…, d), with the leading sizes of `like`; no view, so that the next operation may change it in place."""
+    return flat if like.dim() == 2 else torch.ops.aten._unsafe_view(flat, (*like.shape[:-1], flat.shape[-1]))
 
 
 def _merged(weight: Tensor, A: Tensor, B: Tensor, b: int, scale: float) -> Tensor:
@@ -231,11 +237,17 @@ def _merged(weight: Tensor, A: Tensor, B: Tensor, b: int, scale: float) -> Tenso
     return torch.addmm(weight, B[:, :b], A[:b], alpha=scale)  # (d_out, b) · (b, d_in) → (d_out, d_in)
 
 
-def _with_zeros(part: Tensor, like: Tensor, dim: int, low: int, b: int) -> Tensor:
-    """The gradient of a whole matrix from that of its rows or columns low+1 … b: zero elsewhere."""
-    if dim:
-        return F.pad(_cast(part, like.dtype), (low, like.shape[1] - b))
-    return F.pad(_cast(part, like.dtype), (0, 0, low, like.shape[0] - b))
+def _rows_of(grad_z: Tensor, inputs: Tensor, scale: float, A: Tensor, low: int, b: int) -> Tensor:
+    """The gradient of A, from those of z, (b, n), not scaled: zero in rows but low+1 … b."""
+    grad_z = grad_z[low:] if low else grad_z
+    part = _cast((grad_z @ inputs).mul_(scale), A.dtype)  # (b − low, n) · (n, d_in) → (b − low, d_in)
+    return part if part.shape == A.shape else torch.constant_pad_nd(part, (0, 0, low, A.shape[0] - b))
+
+
+def _columns_of(z: Tensor, g: Tensor, scale: float, B: Tensor, low: int, b: int) -> Tensor:
+    """The gradient of B, from z, (b, n), and that of the output: zero in columns but low+1 … b."""
+    part = ((z[low:] if low else z) @ g).mul_(scale)  # (b − low, n) · (n, d_out) → (b − low, d_out)
+    return torch.constant_pad_nd(_cast(part.t(), B.dtype), (low, B.shape[1] - b))
 
 
 def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
