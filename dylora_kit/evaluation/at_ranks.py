@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.modes import evaluating
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.progress import progress_bar
 from dylora_kit.training.batches import IGNORED, Batch, Collate, call, check_data, labels_of, on_device, stacked
 from dylora_kit.training.objectives import size_of

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dylora_kit.core.modes import evaluating
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.evaluation.at_ranks import FORWARD, Forward
 from dylora_kit.evaluation.metrics import LOWER_IS_BETTER, metric_named
 from dylora_kit.training.batches import as_batch, call, on_device

@@ -8,6 +8,6 @@ In reading order:
 - `missing_keys`: what the Trainer says of a checkpoint that lacks the base
 - `trainer`: a callback for `transformers.Trainer`
 
-To write an adapter for PEFT, call `export_peft` on the handle that `attach` returns (`core.handle`);
+To write an adapter for PEFT, call `export_peft` on the handle that `attach` returns (`core.writing`);
 `storage.peft_files` writes the files.
 """

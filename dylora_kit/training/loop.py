@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.modes import modes_kept
-from dylora_kit.core.rank import Rank, RankHandle
+from dylora_kit.core.rank import Rank
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.progress import progress_bar
 from dylora_kit.training.batches import Batch, Collate, arguments, check_data, on_device, stacked
 from dylora_kit.training.checkpoint import Checkpoint, Row
