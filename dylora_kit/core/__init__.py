@@ -12,6 +12,7 @@ In reading order:
 - `batch_axis`: where the examples of a batch stand in the inputs of a layer
 - `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 6)
 - `base_weights`: which weights ΔW can be added to, and tied ones
+- `offload`: models whose weights accelerate keeps on the CPU or on disk
 - `layer`: a frozen linear layer with an adapter; merging
 - `torch_layers`: torch's own transformer layers, kept from a path past their children
 - `splits`: which outputs of each architecture's fused projection are query, key and value

@@ -40,8 +40,8 @@ class RankHandle:
         layers that get rows in another order, such as experts, are refused by name where the source of the model or
         the shape of the inputs tells, and a forward that sorts, flips or swaps examples in a way that neither tells is
         computed with wrong ranks. Also refused are learned queries, as many as there are examples, that the model
-        repeats by `expand`: their shape does not tell examples from queries. Beams have the rank of their example in the `generate` of transformers; in one that
-        a model has of its own, the batch must keep its size.
+        repeats by `expand`: their shape does not tell examples from queries. Beams have the rank of their example in
+        the `generate` of transformers; in one that a model has of its own, the batch must keep its size.
 
         Gradient checkpointing runs a forward again during backward: keep the rank until backward is done. There is one
         rank for the whole process: a thread that sets it changes it under the forward passes of all others. Threads

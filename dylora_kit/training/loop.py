@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.modes import modes_kept
+from dylora_kit.core.offload import input_device
 from dylora_kit.core.rank import Rank
 from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.progress import progress_bar
@@ -138,7 +139,7 @@ class _Run:
     saved: Checkpoint
 
     def __post_init__(self) -> None:
-        self.device = next(self.model.parameters()).device
+        self.device = input_device(self.model)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
 
