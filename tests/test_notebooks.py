@@ -90,6 +90,13 @@ def test_cells_are_short_and_the_text_is_of_a_lesson_s_length(notebook: Path) ->
     assert 35 <= len(nbformat.read(notebook, 4).cells) <= 55
 
 
+def test_no_line_of_code_is_wider_than_a_cell_on_a_small_screen(notebook: Path) -> None:
+    saved = notebook.read_text(encoding="utf-8")
+    for text in (saved, in_notebook(saved, notebook.name, EXAMPLE)):
+        code = [cell for cell in nbformat.reads(text, 4).cells if cell.cell_type == "code"]
+        assert not [line for cell in code for line in cell.source.splitlines() if len(line) > 100]
+
+
 def test_no_measured_number_is_typed_into_the_text(notebook: Path) -> None:
     for cell in cells(notebook, "markdown"):
         assert not re.search(r"\d\s*%", cell.source), cell.source

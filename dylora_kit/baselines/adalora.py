@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from dylora_kit.core.rank import ActiveRank, RankHandle
+from dylora_kit.core.rank import ActiveRank
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.core.targets import match_saved, unfused_targets
 
 START = 1.5  # the rank at the start, as a multiple of the budget; as in PEFT's defaults

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dylora_kit.core.rank import ActiveRank, RankHandle, check_rank
+from dylora_kit.core.rank import ActiveRank, check_rank
+from dylora_kit.core.rank_handle import RankHandle
 
 
 @dataclass

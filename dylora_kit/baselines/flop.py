@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from dylora_kit.baselines.gated_layer import GatedLinear
 from dylora_kit.core.layer import replace_module, sizes_of, stores_transposed
 from dylora_kit.core.low_rank import new_matrices
-from dylora_kit.core.rank import ActiveRank, RankHandle
+from dylora_kit.core.rank import ActiveRank
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.core.targets import match_saved, unfused_targets
 
 DAMPING = 50.0  # where λ₂ starts; from 0 the size swings about its target for hundreds of steps

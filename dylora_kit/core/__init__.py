@@ -3,7 +3,8 @@
 In reading order:
 
 - `names`: names of modules that are the same whether a model is compiled, wrapped or neither
-- `rank`: the active rank b, one object per model, and what every handle on it can do
+- `rank`: the active rank b, one object per model
+- `rank_handle`: what every handle on a model's rank can do
 - `modes`: training and evaluation mode, changed for a block
 - `low_rank_product`: the product of A and B at rank b, added to a layer's output, and its gradients (Eq. 7 and 10)
 - `calls`: what a module hands to its children, read from its source
@@ -11,6 +12,7 @@ In reading order:
 - `batch_axis`: where the examples of a batch stand in the inputs of a layer
 - `low_rank`: A, B and the scale: the adapter without the layer under it (Eq. 4 to 6)
 - `base_weights`: which weights ΔW can be added to, and tied ones
+- `offload`: models whose weights accelerate keeps on the CPU or on disk
 - `layer`: a frozen linear layer with an adapter; merging
 - `torch_layers`: torch's own transformer layers, kept from a path past their children
 - `splits`: which outputs of each architecture's fused projection are query, key and value
@@ -27,6 +29,7 @@ In reading order:
 - `saving`: what must hold before adapters are saved
 - `saved_states`: what a model with adapters writes and reads by itself
 - `merging`: the handle's part that puts layers into a model and takes them out: merge, unload, detach
-- `handle`: the handle on all adapters of a model: set the rank, save, export
+- `writing`: the handle's part that fills adapters from files and writes them: save, export
+- `handle`: the handle on all adapters of a model
 - `adapters`: attach and load, which return that handle
 """

@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from dylora_kit.core.base_record import BaseRecord, base_weights
-from dylora_kit.core.base_weights import check_offload
 from dylora_kit.core.fused import DyLoRAFused
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.heads import NewWeightsWarning, warn_of_new_weights
 from dylora_kit.core.layer import DyLoRALinear, Wrapper
 from dylora_kit.core.names import plain_name, submodule, unwrapped
+from dylora_kit.core.offload import check_offload
 from dylora_kit.core.patterns import values_by_pattern
 from dylora_kit.core.targets import Target, by_module, match_saved, match_targets
 from dylora_kit.storage.adapter_files import WEIGHTS, read_adapter

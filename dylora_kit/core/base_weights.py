@@ -1,7 +1,7 @@
 """Base weights: where they are, which ΔW can be added to, which can be trained row by row, and tied ones."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,33 +20,10 @@ def device_of(layer: Any) -> torch.device:
     >>> device_of(nn.Linear(6, 4))
     device(type='cpu')
     """
-    devices = [hook.execution_device for hook in _device_hooks(layer) or () if hook.offload]
+    devices = [hook.execution_device for hook in device_hooks(layer) or () if hook.offload]
     if layer.weight.is_meta and devices and isinstance(devices[-1], int | str | torch.device):
         return torch.device(devices[-1])
     return layer.weight.device
-
-
-def check_offload(model: nn.Module, adapted: Mapping[str, nn.Module], trained: Mapping[str, nn.Module]) -> None:
-    """Raises `ValueError` for a model whose weights accelerate offloads in a way that adapters cannot stand beside.
-
-    Arguments:
-        adapted: the layers that get an adapter, by name.
-        trained: the modules that are trained along, by name.
-    """
-    if not any("_hf_hook" in module.__dict__ for module in model.modules()):
-        return
-    for name, module in trained.items():
-        if any(parameter.is_meta for parameter in module.parameters()):
-            raise ValueError(
-                f"{name!r} cannot be trained along: accelerate offloads its weights, so that what a step changes is "
-                "lost, and it must stay on a device"
-            )
-    for name, module in adapted.items():
-        if device_of(module).type == "meta":
-            raise ValueError(
-                f"cannot adapt {name!r}: accelerate offloads its weight together with those around it: dispatch the "
-                "model without preload_module_classes"
-            )
 
 
 def check_mergeable(layer: Any, name: str) -> None:
@@ -65,7 +42,7 @@ def check_mergeable(layer: Any, name: str) -> None:
     ...
     ValueError: cannot merge 'up': its weight has no values (device meta): merge into a plain float weight
     """
-    if _kind(layer) == NO_VALUES and _device_hooks(layer):
+    if _kind(layer) == NO_VALUES and device_hooks(layer):
         raise ValueError(
             f"cannot merge {name!r}: accelerate offloads its weight: load the model without offload, and merge there"
         )
@@ -193,7 +170,7 @@ def _kind(layer: Any) -> str | None:
 
 def _own_forward(layer: Any) -> str | None:
     """What computes a layer's output, if it is not known to be a linear layer."""
-    forward = layer._old_forward if _device_hooks(layer) else layer.forward
+    forward = layer._old_forward if device_hooks(layer) else layer.forward
     kind = type(layer)
     if getattr(forward, "__func__", None) is not kind.forward:  # it was put on the layer itself
         return _name_of(forward)
@@ -201,7 +178,7 @@ def _own_forward(layer: Any) -> str | None:
     return None if listed or kind.forward is nn.Linear.forward else kind.__qualname__
 
 
-def _device_hooks(layer: Any) -> list[Any]:
+def device_hooks(layer: Any) -> list[Any]:
     """The hooks of accelerate that move a layer's tensors to a device; empty if it has others too."""
     hook = layer.__dict__.get("_hf_hook")
     hooks = [] if hook is None else list(getattr(hook, "hooks", [hook]))

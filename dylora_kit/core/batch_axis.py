@@ -86,7 +86,10 @@ def repeats(active: ActiveRank, x: Tensor, layer: str) -> tuple[int, int]:
 
     Returns how often each row is repeated in place, and then how often all of them are.
 
-    Raises `ValueError`, which names the layer, if x does not have the examples where `active.axes` says.
+    Raises `ValueError`, which names the layer, if x does not have the examples where `active.axes` says. Also, where
+    neither class nor source says it, for a view (n, n, …) whose steps along its first axis are shorter than along its
+    second: it is either turned, or repeated without being copied, as learned queries are by `expand` in a model with
+    as many queries as the batch has examples.
 
     >>> import torch
     >>> active = ActiveRank({"up": 8})

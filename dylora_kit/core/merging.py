@@ -13,7 +13,8 @@ from dylora_kit.core.batch_axis import batch_axes, watch
 from dylora_kit.core.layer import Wrapper, replace_module
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.core.names import named_modules
-from dylora_kit.core.rank import ActiveRank, Rank, RankHandle, check_rank
+from dylora_kit.core.rank import ActiveRank, Rank, check_rank
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.core.saved_states import mark, unmark
 from dylora_kit.core.torch_layers import slow_paths
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.modes import evaluating
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.offload import input_device
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.progress import progress_bar
 from dylora_kit.training.batches import IGNORED, Batch, Collate, call, check_data, labels_of, on_device, stacked
 from dylora_kit.training.objectives import size_of
@@ -34,7 +35,7 @@ def run_at_ranks(
 
     adapters.check_usable(model)
     ranks = list(dict.fromkeys(ranks))
-    device = next(model.parameters()).device
+    device = input_device(model)
     order = run_order(data, collate)
     loader: DataLoader[Any] = DataLoader(
         data, batch_size, sampler=order, collate_fn=collate or stacked, generator=torch.Generator()

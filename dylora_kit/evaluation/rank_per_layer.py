@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dylora_kit.core.modes import evaluating
+from dylora_kit.core.offload import input_device
 from dylora_kit.evaluation.running import RunningLoss
 from dylora_kit.training.batches import Collate, call, check_data, labels_of, on_device, own_loss, stacked
 from dylora_kit.training.counting import Counting
@@ -153,7 +154,7 @@ def _losses_of_parts(model: nn.Module, data: Any, batch_size: int, collate: Coll
     """The losses on the parts of the data that have labels that count; `ValueError` if none has."""
     from torch.utils.data import DataLoader, Subset
 
-    device, parts, counting = next(model.parameters()).device, [], Counting(model)
+    device, parts, counting = input_device(model), [], Counting(model)
     otherwise = "give the model a loss of its own"
     with evaluating(model):
         for part in (range(first, len(data), PARTS) for first in range(min(PARTS, len(data)))):

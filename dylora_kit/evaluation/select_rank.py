@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from dylora_kit.core.modes import evaluating
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.offload import input_device
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.evaluation.at_ranks import FORWARD, Forward
 from dylora_kit.evaluation.metrics import LOWER_IS_BETTER, metric_named
 from dylora_kit.training.batches import as_batch, call, on_device
@@ -202,7 +203,7 @@ def latency(
     import time
 
     times: dict[int, list[float]] = {rank: [] for rank in range(1, adapters.r + 1)}
-    device = next(model.parameters()).device
+    device = input_device(model)
     inputs = on_device(as_batch(batch), device)
     with evaluating(model):
         for repeat in range(repeats + 1):

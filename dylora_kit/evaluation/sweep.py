@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from dylora_kit.core.rank import RankHandle, check_rank
+from dylora_kit.core.rank import check_rank
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.evaluation.at_ranks import Forward, KeptOutputs, outputs_of, required_labels, run_at_ranks, run_order
 from dylora_kit.evaluation.metrics import Metric
 from dylora_kit.evaluation.running import Running, RunningLoss, running

@@ -12,6 +12,7 @@ from dylora_kit.core.handle import Adapters
 from dylora_kit.core.rank import Rank, check_rank
 from dylora_kit.core.saved_states import trained_tensors
 from dylora_kit.integrations.before_loading import BeforeLoading
+from dylora_kit.integrations.missing_keys import ExpectedMissing
 from dylora_kit.training.checkpoint import FROZEN, check_same_settings, check_trained_here, frozen_parameters
 from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.run_settings import check_sampler, check_trains, data_and_base
@@ -35,11 +36,10 @@ class DyLoRACallback(TrainerCallback):
 
     A checkpoint of the trainer, and the folder that its `save_model` writes, hold the adapters and whatever else is
     trained, and not the base model; `dylora_kit.load` reads them. Each checkpoint also gets a folder `adapter` with the
-    adapters alone. To resume, attach the same adapters to the same base model; what the
-    trainer then says of missing keys means the base model's. A run with other adapters, another base or other data (64
-    examples are looked at) is refused, and model and optimizer are given back what they held. Parameters that were
-    frozen when the checkpoint was written are frozen again. What the trainer itself is given, such as its arguments, a
-    collator or a loss, is not compared here.
+    adapters alone. To resume, attach the same adapters to the same base model. A run with other adapters, another base
+    or other data (64 examples are looked at) is refused, and model and optimizer are given back what they held.
+    Parameters that were frozen when the checkpoint was written are frozen again. What the trainer itself is given, such
+    as its arguments, a collator or a loss, is not compared here.
 
     Callbacks that look at what the sweep adds, such as transformers' `EarlyStoppingCallback`, have to stand after this
     one in the trainer's list.
@@ -54,8 +54,9 @@ class DyLoRACallback(TrainerCallback):
         check_sampler(sampler, adapters)
         self.adapters, self.sampler = adapters, sampler
         self._outside: Rank | None = None  # the rank to give back, while a step is open
-        self._before = BeforeLoading()
+        self._before, self._missing = BeforeLoading(), ExpectedMissing()
         adapters.model.register_load_state_dict_pre_hook(self._before)
+        adapters.model.register_load_state_dict_post_hook(self._missing)
         self._trainer: Trainer | None = None
         self._ranks: list[int] = []
 
@@ -94,7 +95,7 @@ class DyLoRACallback(TrainerCallback):
         except BaseException:
             self._before.give_back()
             raise
-        self._before.forget()
+        self._let_go()
         self._give_back()
         self.sampler.restart(state.global_step)
 
@@ -167,7 +168,11 @@ class DyLoRACallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Lets go of what the model held before the best one was loaded."""
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._before.forget()
+        self._missing.forget()
 
     def _give_back(self) -> None:
         if self._outside is not None:

@@ -14,15 +14,17 @@ NOTE = "Run the next cell first. On Colab it fetches the kit, and changes neithe
 SETUP = """\
 import importlib.util, subprocess, sys
 if importlib.util.find_spec("dylora_kit") is None:
-    subprocess.run(["git", "clone", "-q", "--depth", "1", "{address}", "kit"], check=True)
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "-e", "kit"], check=True)
+    address = "{address}"
+    subprocess.run(["git", "clone", "-q", "--depth", "1", address, "kit"], check=True)
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "-e", "kit"]
+    subprocess.run(install, check=True)
     sys.path.insert(0, "kit")"""
 NOTE_WITHOUT = "Run the next cell first. It checks that the kit is installed, and does nothing else."
 SETUP_WITHOUT = """\
 import importlib.util
 if importlib.util.find_spec("dylora_kit") is None:
-    raise ModuleNotFoundError("dylora_kit is not installed: start this notebook in a clone of its repository, "
-                              "with the command in the README")"""
+    raise ModuleNotFoundError("dylora_kit is not installed: start this notebook in a clone of its "
+                              "repository, with the command in the README")"""
 BADGE = "[![Open in Colab]("  # how a badge begins
 
 

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dylora_kit.baselines.adalora import adalora
 from dylora_kit.baselines.flop import Gates, flop, flop_lora
 from dylora_kit.core.adapters import Adapters
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper.compared_methods import (
     ADALORA,

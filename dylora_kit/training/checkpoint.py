@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.names import plain_name, unwrapped
+from dylora_kit.core.offload import input_device
 from dylora_kit.core.saved_states import handle_in, trained_tensors
 from dylora_kit.storage.files import read_tensors, tensors_as_bytes, write_files
 from dylora_kit.training.sampling import RankSampler
@@ -146,7 +147,7 @@ class Checkpoint:
 
     @property
     def _device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return input_device(self.model)
 
     def _named_as_here(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A file's tensors, without what `torch.compile` or a wrapper put into names when an older one was written."""

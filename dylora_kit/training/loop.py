@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.modes import modes_kept
-from dylora_kit.core.rank import Rank, RankHandle
+from dylora_kit.core.offload import input_device
+from dylora_kit.core.rank import Rank
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.progress import progress_bar
 from dylora_kit.training.batches import Batch, Collate, arguments, check_data, on_device, stacked
 from dylora_kit.training.checkpoint import Checkpoint, Row
@@ -137,7 +139,7 @@ class _Run:
     saved: Checkpoint
 
     def __post_init__(self) -> None:
-        self.device = next(self.model.parameters()).device
+        self.device = input_device(self.model)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.base_lrs = [group["lr"] for group in self.optimizer.param_groups]
 

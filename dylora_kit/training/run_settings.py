@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from dylora_kit.core.handle import Adapters
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.training.checkpoint import CODE, FILE, trained_and_buffers
 from dylora_kit.training.code_fingerprint import code_fingerprint
 from dylora_kit.training.data_fingerprint import data_fingerprint

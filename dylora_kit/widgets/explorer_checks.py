@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from dylora_kit.core.adapters import Adapters
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.evaluation.at_ranks import token_counts
 from dylora_kit.training.loop import train
 from dylora_kit.widgets.svg_cards import VIEWS

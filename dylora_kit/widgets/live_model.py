@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dylora_kit.core.adapters import Adapters
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.evaluation.ordering import scores
 from dylora_kit.evaluation.sweep import sweep_and_predict
 from dylora_kit.widgets.svg_cards import Example, Layer

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dylora_kit.core.adapters import Adapters
-from dylora_kit.core.rank import RankHandle
+from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.training.loop import train
 from dylora_kit.widgets import svg_cards
 from dylora_kit.widgets.explorer_checks import SHOWN, check, check_texts

@@ -195,6 +195,34 @@ def test_a_layer_of_another_order_is_named_and_not_computed_wrongly(n: int, leng
         model(torch.randn(n, length, 6))
 
 
+class LearnedQueries(nn.Module):
+    """Repeats its queries for each example without copying them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries, self.layer = nn.Parameter(torch.randn(4, 6)), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.queries.expand(len(x), 4, 6)) * x.mean()
+
+
+def test_learned_queries_are_computed_unless_there_are_as_many_as_examples() -> None:
+    model = LearnedQueries()
+    adapters = dk.attach(model, r=3, target_modules=["layer"])
+    fill(adapters)
+    x, alone = torch.randn(3, 7), []
+    for example, rank in enumerate([1, 3, 2]):
+        adapters.rank = rank
+        alone.append(model(x)[example])
+    adapters.rank = torch.tensor([1, 3, 2])
+    torch.testing.assert_close(model(x), torch.stack(alone), rtol=1e-4, atol=1e-6)
+    adapters.rank = torch.tensor([1, 3, 2, 1])
+    with pytest.raises(
+        ValueError, match=r"layer 'layer' has inputs of shape \(4, 4, 6\), in which they cannot be told"
+    ):
+        model(torch.randn(4, 7))
+
+
 def test_ranks_for_as_many_examples_as_tokens_are_refused_at_the_model_s_entry() -> None:
     model = Turned(contiguous=True)
     adapters = dk.attach(model, r=2, target_modules=["layer"])

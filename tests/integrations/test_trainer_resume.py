@@ -1,7 +1,10 @@
 """A run of `transformers.Trainer` goes on from its checkpoint as the same run, or is refused and leaves no trace."""
 
 import copy
+import logging
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +141,69 @@ def test_a_model_with_a_callback_can_be_copied_and_loads_states_as_before(tmp_pa
     part = {name: tensor for name, tensor in state.items() if "classifier" in name}
     model.load_state_dict(part, strict=False)
     assert_same({name: state_of(model)[name] for name in part}, part)
+
+
+@contextmanager
+def logged_by_the_trainer() -> Iterator[list[str]]:
+    messages: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    log, listener = logging.getLogger("transformers.trainer"), Listener()
+    log.addHandler(listener)
+    try:
+        yield messages
+    finally:
+        log.removeHandler(listener)
+
+
+def of_keys(messages: list[str]) -> list[str]:
+    return [message for message in messages if "keys" in message]
+
+
+def test_a_resumed_trainer_does_not_list_the_base_as_missing(tmp_path: Path) -> None:
+    setup(tmp_path)[0].train()
+    trainer, _ = setup(tmp_path / "again")
+    with logged_by_the_trainer() as messages:
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert not of_keys(messages)
+    assert not logging.getLogger("transformers.trainer").filters
+
+
+def test_the_best_model_of_a_trainer_is_loaded_without_a_list_of_the_base(tmp_path: Path) -> None:
+    trainer, model = setup(tmp_path)
+    trainer.eval_dataset = Texts(8, seed=2)
+    trainer.args.load_best_model_at_end, trainer.args.metric_for_best_model = True, "eval_loss"
+    trainer.args.eval_strategy, trainer.args.eval_steps = "steps", 3
+    with logged_by_the_trainer() as messages:
+        trainer.train()
+    assert trainer.state.best_model_checkpoint
+    assert not of_keys(messages)
+    assert not logging.getLogger("transformers.trainer").filters
+    best = load_file(Path(trainer.state.best_model_checkpoint) / "model.safetensors")
+    assert_same({name: state_of(model)[name] for name in best}, best)
+
+
+def test_other_missing_keys_are_listed_as_ever(tmp_path: Path) -> None:
+    trainer, model = setup(tmp_path)
+    trainer.train()
+    state = load_file(tmp_path / "checkpoint-3" / "model.safetensors")
+    with logged_by_the_trainer() as messages:
+        with pytest.raises(RuntimeError, match="Missing key"):
+            model.load_state_dict(state)
+        alone = model.load_state_dict(state, strict=False)
+        assert "roberta.embeddings.word_embeddings.weight" in alone.missing_keys
+        trainer._issue_warnings_after_load(alone)
+        assert not of_keys(messages)
+        trainer._issue_warnings_after_load(alone)  # a second list has another reason
+        whole = {name: tensor for name, tensor in state_of(model).items() if "classifier.dense" not in name}
+        trainer._issue_warnings_after_load(model.load_state_dict(whole, strict=False))
+        trainer._issue_warnings_after_load(model.load_state_dict(state | {"more": torch.ones(1)}, strict=False))
+    assert [message.split(":")[0].split(" were ")[1] for message in of_keys(messages)] == [
+        "missing keys in the checkpoint model loaded",
+        "missing keys in the checkpoint model loaded",
+        "unexpected keys in the checkpoint model loaded",
+    ]
+    assert "classifier.dense" in of_keys(messages)[1]

@@ -51,7 +51,7 @@ def test_the_command_writes_the_address_into_pyproject_readme_badges_and_setup_c
         assert title.startswith("# ") and badge_line == f"[![Open in Colab]({badge}"
         assert f"| [![Open in Colab](notebooks/{badge} |\n" in readme
         (setup,) = (source for source in sources(path) if "git" in source and "subprocess" in source)
-        assert f'"{ADDRESS}", "kit"]' in setup
+        assert f'address = "{ADDRESS}"' in setup
         compile(setup, path.name, "exec")
 
 

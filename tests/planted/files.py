@@ -1,0 +1,38 @@
+"""Faults to plant in files."""
+
+from planted import Fault
+
+FAULTS: list[Fault] = [
+    ("partial load accepted", "storage/adapter_files",
+     "if name not in read:", "if False:", "storage/test_adapter_files"),
+    ("tensors of another save", "storage/adapter_files",
+     "if metadata[CONFIG_HASH] != _hash_of(config):", "if False:", "storage/test_adapter_files"),
+    ("files are written in place", "storage/files", "file.path.replace(file.place)",
+     "file.place.write_bytes(file.path.read_bytes())", "storage/test_files storage/test_adapter_files"),
+    ("values that are not finite are saved", "storage/adapter_files",
+     "if not is_finite(tensor):", "if False:",
+     "storage/test_adapter_files"),
+    ("alpha_pattern without ^", "storage/peft_files",
+     "            pattern_of(name): layer_alpha", "            re.escape(name): layer_alpha",
+     "integrations/test_peft_import"),
+    ("fan_in_fan_out is always false", "storage/peft_files",
+     '"fan_in_fan_out": base.transposed', '"fan_in_fan_out": False',
+     "integrations/test_peft_import"),
+    ("an export forgets the scale of α/√b", "storage/peft_files", "scale * (math.sqrt(len(A)) if rslora else len(A))",
+     "scale * len(A)", "integrations/test_peft_import"),
+    ("the checksum is not looked at", "storage/files",
+     'if ours != RECORD or record["sha256"] != _checksum([header, written, metadata], data):', "if ours != RECORD:",
+     "storage/test_files"),
+    ("an adapter on any base of its shape", "storage/base_model", "if not same:", "if False:",
+     "core/test_what_is_saved"),
+    ("a base is compared in a few values alone", "storage/base_model", "if dtype == dtype_then and len(sums) == 2:",
+     "if False:", "core/test_base_record"),
+    ("a base in another precision is never another one", "storage/base_model", "same = torch.allclose(",
+     "same = True or torch.allclose(", "core/test_base_record"),
+    ("α of one layer is not told to PEFT", "storage/adapter_files",
+     '**({"alpha_pattern": pattern} if pattern else {}),', "", "core/test_targets"),
+    ("saved without use_rslora", "storage/adapter_files", '"use_rslora": config["scaling"] == "alpha/sqrt(b)"',
+     '"use_rslora": False', "storage/test_adapter_files"),
+    ("an export for serving without its scale", "storage/peft_files", "_padded(A, scale * B, largest)",
+     "_padded(A, B, largest)", "integrations/test_peft_import"),
+]  # fmt: skip
