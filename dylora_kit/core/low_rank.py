@@ -136,17 +136,18 @@ class LowRankAdapter(nn.Module):
         Instead of h, the weight and bias of the linear layer that makes it may be given.
         """
         active = self.active
-        b, gate, mask = active.of(self.name), None, None
+        b, frozen, gate, mask = active.of(self.name), active.frozen, None, None
         A, B = self.lora_A, self.lora_B
         if active.per_example is None:
-            low, scale = b - 1 if active.frozen else 0, self.scale(b)
+            scale = self.scale(b)
         else:
-            low, scale = 0, 1.0
-            gate, mask = self._gate_and_mask(x, active.per_example, b, active.frozen)
+            scale = 1.0
+            gate, mask = self._gate_and_mask(x, active.per_example, b, frozen)
+            frozen = False  # the mask says more
         operations = through_operations()
         if h is None and weight is not None and gate is None and not operations:
             if torch.is_grad_enabled():
-                return PlainProduct.apply(x, weight, bias, A, B, low, b, scale)
+                return PlainProduct.apply(x, weight, bias, A, B, b, frozen, scale)
             return plain_product(x, weight, bias, A, B, b, scale)[0]
         if h is None:
             h, dtype = F.linear(x, weight, bias), x.dtype  # type: ignore[arg-type]
@@ -155,9 +156,9 @@ class LowRankAdapter(nn.Module):
             x = F.dropout(x, self.lora_dropout, self.training)
         if operations:
             _check_one_rank(gate)
-            return low_rank_sum(h, x, None, None, dtype, A, B, low, b, scale, None, None)
+            return low_rank_sum(h, x, None, None, dtype, A, B, b, frozen, scale, None, None)
         if torch.is_grad_enabled():
-            return LowRankProduct.apply(h, x, dtype, A, B, low, b, scale, gate, mask)
+            return LowRankProduct.apply(h, x, dtype, A, B, b, frozen, scale, gate, mask)
         return product(h, x, dtype, A, B, b, scale, gate)[0]
 
     def _gate_and_mask(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
@@ -167,13 +168,23 @@ class LowRankAdapter(nn.Module):
         mask (n, b) is True at the row of that rank, and None unless frozen.
         """
         each, times = repeats(self.active, x, self.name)
+        if torch.compiler.is_compiling():
+            return self._new_gate_and_mask(x, ranks, b, frozen, each, times)
+        known = self.active.gates  # layers that are alike share them
+        kind = (self.r, self.lora_alpha, self.scaling, b, frozen, each, times, x.device, self.lora_A.dtype)
+        if kind not in known:
+            known[kind] = self._new_gate_and_mask(x, ranks, b, frozen, each, times)
+        return known[kind]
+
+    def _new_gate_and_mask(
+        self, x: Tensor, ranks: Tensor, b: int, frozen: bool, each: int, times: int
+    ) -> tuple[Tensor, Tensor | None]:
         ranks = ranks.clamp(max=self.r)
         scales = torch.tensor([self.scale(rank) for rank in range(1, self.r + 1)], dtype=torch.float64, device="cpu")
         rows = torch.arange(1, b + 1, device="cpu")
-        gate = (rows <= ranks[:, None]) * scales[ranks - 1, None]  # (N, b)
-        mask = rows == ranks[:, None] if frozen else None  # (N, b)
-        gate = gate.to(x.device, self.lora_A.dtype).repeat_interleave(each, 0).repeat(times, 1)  # (n, b)
-        return gate, None if mask is None else mask.to(x.device).repeat_interleave(each, 0).repeat(times, 1)
+        gate = ((rows <= ranks[:, None]) * scales[ranks - 1, None]).to(x.device, self.lora_A.dtype)  # (N, b)
+        mask = (rows == ranks[:, None]).to(x.device) if frozen else None  # (N, b)
+        return _repeated(gate, each, times), None if mask is None else _repeated(mask, each, times)
 
     @torch.no_grad()
     def delta(self, rank: int | None = None) -> Tensor:
@@ -204,3 +215,8 @@ def _check_one_rank(gate: Tensor | None) -> None:
             "one rank for each example does not go through torch.func, forward-mode derivatives and traces: "
             "set one rank, as in adapters.rank = 3"
         )
+
+
+def _repeated(rows: Tensor, each: int, times: int) -> Tensor:
+    """Each row so often in a row, and then all of them so often: (N, b) → (n, b)."""
+    return rows.repeat_interleave(each, 0).repeat(times, 1)

@@ -22,7 +22,7 @@ def through_operations() -> bool:
 
 
 class PlainProduct(torch.autograd.Function):
-    """x · weightᵀ + bias + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns low+1 … b only.
+    """x · weightᵀ + bias + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns 1 … b, or frozen b alone,.
 
     Arguments:
         x: shape (…, d_in): n inputs.
@@ -41,24 +41,24 @@ class PlainProduct(torch.autograd.Function):
         bias: Tensor | None,
         A: Tensor,
         B: Tensor,
-        low: int,
         b: int,
+        frozen: bool,
         scale: float,
     ) -> Tensor:
         h, z = plain_product(x, weight, bias, A, B, b, scale)
         ctx.save_for_backward(x, weight, A, B, z)
-        ctx.numbers = low, b, scale
+        ctx.numbers = b, frozen, scale
         return h
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         (grad,) = grads
         x, weight, A, B, z = ctx.saved_tensors
-        low, b, scale = ctx.numbers
+        b, frozen, scale = ctx.numbers
         needs_x, _, _, needs_a, needs_b = ctx.needs_input_grad[:5]
         if torch.is_grad_enabled() or through_operations():
             x, A, B = _apart(x, A, B)
-            sum_again = low_rank_sum(None, x, weight, None, x.dtype, A, B, low, b, scale, None, None)
+            sum_again = low_rank_sum(None, x, weight, None, x.dtype, A, B, b, frozen, scale, None, None)
             grad_x, grad_a, grad_b = _by_operations(sum_again, (x, A, B), (needs_x, needs_a, needs_b), grad)
             return grad_x, None, None, grad_a, grad_b, None, None, None
         grad_x = grad_a = grad_b = grad_z = None
@@ -72,10 +72,10 @@ class PlainProduct(torch.autograd.Function):
                 # (n, d_out) · (d_out, d_in) + (n, b) · (b, d_in) → (n, d_in)
                 grad_x = _shaped((g @ weight).addmm_(grad_z, A[:b], alpha=scale), x)
             if needs_a and grad_z is not None:
-                grad_a = _rows_of(grad_z.t(), inputs, scale, A, low, b)
+                grad_a = _rows_of(grad_z.t(), inputs, scale, A, b, frozen)
             if needs_b:
                 z = A[:b] @ inputs.t() if z is None else z  # (b, d_in) · (d_in, n) → (b, n)
-                grad_b = _columns_of(z, g, scale, B, low, b)
+                grad_b = _columns_of(z, g, scale, B, b, frozen)
         return grad_x, None, None, grad_a, grad_b, None, None, None
 
 
@@ -98,7 +98,7 @@ def plain_product(
 
 
 class LowRankProduct(torch.autograd.Function):
-    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns low+1 … b only (Eq. 7 and 10).
+    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns 1 … b, or frozen b alone, (Eq. 7 and 10).
 
     Arguments:
         h: shape (…, d_out).
@@ -117,28 +117,28 @@ class LowRankProduct(torch.autograd.Function):
         dtype: torch.dtype,
         A: Tensor,
         B: Tensor,
-        low: int,
         b: int,
+        frozen: bool,
         scale: float,
         gate: Tensor | None,
         mask: Tensor | None,
     ) -> Tensor:
         out, z = product(h, x, dtype, A, B, b, scale, gate)
         ctx.save_for_backward(x, A, B, z, gate, mask)
-        ctx.numbers, ctx.dtype = (low, b, scale), dtype
+        ctx.numbers, ctx.dtype = (b, frozen, scale), dtype
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Gradients:
         (grad,) = grads
         x, A, B, z, gate, mask = ctx.saved_tensors
-        (low, b, scale), dtype = ctx.numbers, ctx.dtype
+        (b, frozen, scale), dtype = ctx.numbers, ctx.dtype
         needs_h, needs_x, _, needs_a, needs_b = ctx.needs_input_grad[:5]
         grad_h = grad if needs_h else None
         if torch.is_grad_enabled() or through_operations():
             x, A, B = _apart(x, A, B)
             nothing = torch.zeros_like(grad)
-            sum_again = low_rank_sum(nothing, x, None, None, dtype, A, B, low, b, scale, gate, mask)
+            sum_again = low_rank_sum(nothing, x, None, None, dtype, A, B, b, frozen, scale, gate, mask)
             grad_x, grad_a, grad_b = _by_operations(sum_again, (x, A, B), (needs_x, needs_a, needs_b), grad)
             return grad_h, grad_x, None, grad_a, grad_b, *[None] * 5
         grad_x = grad_a = grad_b = None
@@ -151,10 +151,10 @@ class LowRankProduct(torch.autograd.Function):
                 grad_x = _cast(_shaped((grad_z @ rows).mul_(scale), x), x.dtype)  # (n, b) · (b, d_in) → (n, d_in)
             if needs_a:
                 grad_z = grad_z if mask is None else grad_z * mask
-                grad_a = _rows_of(grad_z.t(), inputs, scale, A, low, b)
+                grad_a = _rows_of(grad_z.t(), inputs, scale, A, b, frozen)
             if needs_b:
                 z = z if mask is None else z * mask.t()
-                grad_b = _columns_of(z, g, scale, B, low, b)
+                grad_b = _columns_of(z, g, scale, B, b, frozen)
         return grad_h, grad_x, None, grad_a, grad_b, *[None] * 5
 
 
@@ -180,8 +180,8 @@ def low_rank_sum(
     dtype: torch.dtype,
     A: Tensor,
     B: Tensor,
-    low: int,
     b: int,
+    frozen: bool,
     scale: float,
     gate: Tensor | None,
     mask: Tensor | None,
@@ -192,7 +192,8 @@ def low_rank_sum(
     """
     with _plain_types(x):
         rows, columns = A[:b], B[:, :b]  # (b, d_in), (d_out, b)
-        if low:
+        if frozen:
+            low = b - 1
             rows = torch.cat([A[:low].detach(), A[low:b]])
             columns = torch.cat([B[:, :low].detach(), B[:, low:b]], dim=1)
         inputs, rows, columns = _cast(x, dtype), _cast(rows, dtype), _cast(columns, dtype)
@@ -237,16 +238,18 @@ def _merged(weight: Tensor, A: Tensor, B: Tensor, b: int, scale: float) -> Tenso
     return torch.addmm(weight, B[:, :b], A[:b], alpha=scale)  # (d_out, b) · (b, d_in) → (d_out, d_in)
 
 
-def _rows_of(grad_z: Tensor, inputs: Tensor, scale: float, A: Tensor, low: int, b: int) -> Tensor:
-    """The gradient of A, from those of z, (b, n), not scaled: zero in rows but low+1 … b."""
-    grad_z = grad_z[low:] if low else grad_z
+def _rows_of(grad_z: Tensor, inputs: Tensor, scale: float, A: Tensor, b: int, frozen: bool) -> Tensor:
+    """The gradient of A, from that of z, (b, n), not scaled: zero beyond row b; frozen, above it too."""
+    low = b - 1 if frozen else 0
+    grad_z = grad_z[low:] if frozen else grad_z
     part = _cast((grad_z @ inputs).mul_(scale), A.dtype)  # (b − low, n) · (n, d_in) → (b − low, d_in)
-    return part if part.shape == A.shape else torch.constant_pad_nd(part, (0, 0, low, A.shape[0] - b))
+    return torch.constant_pad_nd(part, (0, 0, low, A.shape[0] - b))
 
 
-def _columns_of(z: Tensor, g: Tensor, scale: float, B: Tensor, low: int, b: int) -> Tensor:
-    """The gradient of B, from z, (b, n), and that of the output: zero in columns but low+1 … b."""
-    part = ((z[low:] if low else z) @ g).mul_(scale)  # (b − low, n) · (n, d_out) → (b − low, d_out)
+def _columns_of(z: Tensor, g: Tensor, scale: float, B: Tensor, b: int, frozen: bool) -> Tensor:
+    """The gradient of B, from z, (b, n), and that of the output: zero beyond column b; frozen, before it too."""
+    low = b - 1 if frozen else 0
+    part = ((z[low:] if frozen else z) @ g).mul_(scale)  # (b − low, n) · (n, d_out) → (b − low, d_out)
     return torch.constant_pad_nd(_cast(part.t(), B.dtype), (low, B.shape[1] - b))
 
 

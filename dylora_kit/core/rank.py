@@ -40,11 +40,11 @@ class ActiveRank:
         frozen: whether gradients reach row and column b only (Eq. 10).
         merged: whether ΔW is at present added to the base weights; the rank cannot be set meanwhile.
         disabled: how many blocks at present run the layers without their adapters; 0 in a copy.
-        per_layer: `{layer: rank}` if each layer has its own rank, else None.
         per_example: the ranks of a mixed batch, shape (N,), on the CPU; else None.
         axes: the axis along which the inputs of a layer have the examples, or `FOLDED`, `UNKNOWN` or `EITHER`; the
             first for layers not named.
         copies: how often an example may stand in the batch in a row, as beams do while a text is generated.
+        gates: what layers made of the ranks of a mixed batch, to be used again until the rank is set.
 
     >>> rank = ActiveRank({"query": 8, "value": 8})
     >>> rank.value
@@ -61,50 +61,48 @@ class ActiveRank:
     def __init__(self, limits: Mapping[str, int]) -> None:
         self.limits = dict(limits)
         self.r = max(self.limits.values())
-        self.b = self.r
-        self.per_layer: dict[str, int] | None = None
+        self._size, self._sizes = _of_size(self.r), dict[str, Tensor]()
         self.per_example: Tensor | None = None
         self.frozen = False
         self.merged = False
         self.disabled = 0
         self.axes: dict[str, int] = {}
         self.copies = 1
+        self.gates: dict[Any, Any] = {}
 
     @property
     def b(self) -> int:
         """The rank as one number: the largest, if there are several."""
         return self._size.shape[0]
 
-    @b.setter
-    def b(self, b: int) -> None:
-        # Kept as the size of a tensor: torch.compile takes an int on a module for a constant and would compile anew at
-        # each rank, while a size may vary.
-        self._size = torch.empty(b, device="cpu")
-        if "torch._dynamo" in sys.modules:
-            torch._dynamo.maybe_mark_dynamic(self._size, 0)
+    @property
+    def per_layer(self) -> dict[str, int] | None:
+        """`{layer: rank}` if each layer has its own rank, else None."""
+        return {layer: size.shape[0] for layer, size in self._sizes.items()} or None
 
     @property
     def value(self) -> Rank:
         """The rank as it was set: an int, a mapping by layer name, or one rank per example."""
-        if self.per_layer is not None:
-            return dict(self.per_layer)
+        if self._sizes:
+            return self.per_layer or {}
         return self.b if self.per_example is None else self.per_example.clone()
 
     @value.setter
     def value(self, value: Rank) -> None:
         self.check_unmerged("setting a rank")
         if isinstance(value, Mapping):
-            per_layer = self._check_mapping(value)
-            self.b, self.per_layer, self.per_example = max(per_layer.values()), per_layer, None
+            sizes = {layer: _of_size(b) for layer, b in self._check_mapping(value).items()}
+            b, per_example = max(size.shape[0] for size in sizes.values()), None
         elif isinstance(value, Tensor) and value.dim() > 0:
-            per_example = self._check_examples(value)
-            self.b, self.per_layer, self.per_example = int(per_example.max()), None, per_example
+            sizes, per_example = {}, self._check_examples(value)
+            b = int(per_example.max())
         else:
-            self.b, self.per_layer, self.per_example = check_rank(value, self.r), None, None
+            sizes, per_example, b = {}, None, check_rank(value, self.r)
+        self._size, self._sizes, self.per_example, self.gates = _of_size(b), sizes, per_example, {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: without what a block, such as `switched_off`, sets and takes back on the original alone."""
-        return self.__dict__ | {"disabled": 0, "copies": 1}
+        return self.__dict__ | {"disabled": 0, "copies": 1, "gates": {}}
 
     @contextmanager
     def switched_off(self, also: Callable[[bool], None]) -> Iterator[None]:
@@ -132,9 +130,14 @@ class ActiveRank:
 
     def of(self, layer: str) -> int:
         """The rank of one layer; in a mixed batch, the largest of the batch."""
-        if self.per_layer is not None:
-            return self.per_layer[layer]
-        return min(self.b, self.limits[layer])
+        b, limit = (self._sizes[layer] if self._sizes else self._size).shape[0], self.limits[layer]
+        if not torch.compiler.is_compiling():
+            return min(b, limit)
+        torch._check(b >= 1)  # where the number is left open, compiled code has to be told
+        if limit < self.r:
+            return torch.sym_min(b, limit)
+        torch._check(b <= limit)
+        return b
 
     def check_unmerged(self, purpose: str, error: type[Exception] = ValueError) -> None:
         """Raises an error that names the purpose, such as `"saving"`, while ΔW is added to the base weights."""
@@ -188,6 +191,17 @@ class ActiveRank:
         for rank in (int(ranks.min()), int(ranks.max())):
             check_rank(rank, self.r)
         return ranks
+
+
+def _of_size(b: int) -> Tensor:
+    """An empty tensor whose size is a rank.
+
+    torch.compile takes an int on a module for a constant, and would compile anew at each rank. A size it leaves open.
+    """
+    size = torch.empty(b, device="cpu")
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.decorators.mark_unbacked(size, 0)
+    return size
 
 
 def check_rank(value: Any, r: int | None, where: str = "") -> int:

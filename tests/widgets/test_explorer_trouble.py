@@ -104,6 +104,8 @@ def test_while_adapters_are_switched_off_nothing_new_is_shown_and_afterwards_wha
     explorer = explorer_of(adapters, training=None)
     enabled = explorer.values["DyLoRA"]
     with adapters.disabled():
+        with pytest.raises(ValueError, match="switched off in a disabled"):
+            explorer.refresh()  # though these weights have been evaluated
         adapters.layers["up"].lora_B.data.neg_()
         with pytest.raises(ValueError, match="switched off in a disabled"):
             explorer.refresh()
