@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.base_weights import device_of
-from dylora_kit.core.layer import Wrapper, runs_bare, sizes_of, stores_transposed
+from dylora_kit.core.layer import Wrapper, is_untouched, runs_bare, sizes_of, stores_transposed
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
+from dylora_kit.core.low_rank_product import through_operations
 from dylora_kit.core.names import submodule
 from dylora_kit.core.splits import SPLITS, Parts
 from dylora_kit.storage.peft_files import Block
@@ -94,6 +95,7 @@ class DyLoRAFused(Wrapper):
             self.adapters[name] = LowRankAdapter(*matrices, alphas[name], scaling, lora_dropout)
         self.base_layer = base_layer.requires_grad_(False)
         self.parts = {name: list(outputs) for name, outputs in parts.items()}
+        self._runs = _runs(self.parts)
         for name, outputs in self.parts.items():
             indices = torch.tensor(outputs, device=device_of(base_layer))
             self.register_buffer(f"outputs_{name}", indices, persistent=False)
@@ -107,10 +109,14 @@ class DyLoRAFused(Wrapper):
         h = self.base_layer(x, *args, **kwargs)
         if runs_bare(self, self._first.active):
             return h
-        if all(_is_run(outputs) for outputs in self.parts.values()):  # then slices do, which are faster than indices
+        if self._runs is not None and self._adds_in_place(x, h):
+            flat = h.view(-1, h.shape[-1])  # (n, d_out)
+            for name, start, stop in self._runs:
+                self.part(name).add_in_place(flat[:, start:stop], x)
+            return h
+        if self._runs is not None:  # then slices do, which are faster than indices
             pieces, done = [], 0
-            for name, outputs in sorted(self.parts.items(), key=lambda part: part[1][0]):
-                start, stop = outputs[0], outputs[-1] + 1
+            for name, start, stop in self._runs:
                 pieces += [h[..., done:start], self.part(name).add_to(h[..., start:stop], x)]
                 done = stop
             return torch.cat([*pieces, h[..., done:]], dim=-1)
@@ -118,6 +124,18 @@ class DyLoRAFused(Wrapper):
             indices = getattr(self, f"outputs_{name}")
             h = h.index_copy(-1, indices, self.part(name).add_to(h.index_select(-1, indices), x))
         return h
+
+    def _adds_in_place(self, x: Tensor, h: Tensor) -> bool:
+        """Whether h is the layer's own, no gradient is wanted and all types are the same."""
+        return (
+            not torch.is_grad_enabled()
+            and (type(self.base_layer) is nn.Linear or stores_transposed(self.base_layer))
+            and is_untouched(self.base_layer)
+            and not self.training
+            and x.dtype == h.dtype == self._first.lora_A.dtype
+            and h.is_contiguous()
+            and not through_operations()
+        )
 
     @property
     def _first(self) -> LowRankAdapter:
@@ -148,6 +166,11 @@ class DyLoRAFused(Wrapper):
         return delta.T if stores_transposed(self.base_layer) else delta
 
 
-def _is_run(outputs: list[int]) -> bool:
-    """Whether indices follow one another without a gap."""
-    return outputs == list(range(outputs[0], outputs[0] + len(outputs)))
+def _runs(parts: Mapping[str, list[int]]) -> list[tuple[str, int, int]] | None:
+    """The parts in order, as (name, first output, after the last); None if the outputs of one are not in a row.
+
+    >>> _runs({"v": [4, 5], "q": [0, 1]})
+    [('q', 0, 2), ('v', 4, 6)]
+    """
+    runs = sorted(((name, outputs[0], outputs[-1] + 1) for name, outputs in parts.items()), key=lambda run: run[1])
+    return runs if all(parts[name] == list(range(start, stop)) for name, start, stop in runs) else None

@@ -9,6 +9,7 @@ from torch.nn.modules import module as module_hooks
 
 from dylora_kit.core.base_weights import check_finite, check_mergeable, device_of, sharded
 from dylora_kit.core.low_rank import LowRankAdapter, new_matrices
+from dylora_kit.core.low_rank_product import autocasts
 from dylora_kit.core.rank import ActiveRank, check_rank
 from dylora_kit.storage.peft_files import Block
 
@@ -174,10 +175,8 @@ class DyLoRALinear(LowRankAdapter, Wrapper):
             and not (weight.requires_grad or (own["bias"] is not None and own["bias"].requires_grad))
             and x.dtype == weight.dtype == self.lora_A.dtype
             and not (self._lora_dropout and self.training)
-            and not torch.is_autocast_enabled(x.device.type)
-            and not (base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks)
-            and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
-            and "forward" not in base.__dict__
+            and not autocasts(x)
+            and is_untouched(base)
         )
 
     def delta_as_weight(self) -> Tensor:
@@ -228,6 +227,15 @@ def sizes_of(module: nn.Module) -> tuple[int, int]:
 def stores_transposed(module: nn.Module) -> bool:
     """Whether a layer's weight is (d_in, d_out), as in transformers' `Conv1D`."""
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and hasattr(module, "nx")
+
+
+def is_untouched(module: nn.Module) -> bool:
+    """Whether calling a module runs its class's forward and nothing else."""
+    return (
+        not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks)
+        and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
+        and "forward" not in module.__dict__
+    )
 
 
 def runs_bare(layer: nn.Module, active: ActiveRank) -> bool:

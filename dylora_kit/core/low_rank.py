@@ -12,6 +12,8 @@ from dylora_kit.core.batch_axis import repeats
 from dylora_kit.core.low_rank_product import (
     LowRankProduct,
     PlainProduct,
+    add_product,
+    autocasts,
     low_rank_sum,
     plain_product,
     product,
@@ -152,7 +154,7 @@ class LowRankAdapter(nn.Module):
         if h is None:
             h, dtype = F.linear(x, weight, bias), x.dtype  # type: ignore[arg-type]
         else:
-            dtype = h.dtype if torch.is_autocast_enabled(x.device.type) else A.dtype
+            dtype = h.dtype if autocasts(x) else A.dtype
             x = F.dropout(x, self.lora_dropout, self.training)
         if operations:
             _check_one_rank(gate)
@@ -160,6 +162,16 @@ class LowRankAdapter(nn.Module):
         if torch.is_grad_enabled():
             return LowRankProduct.apply(h, x, dtype, A, B, b, frozen, scale, gate, mask)
         return product(h, x, dtype, A, B, b, scale, gate)[0]
+
+    def add_in_place(self, h: Tensor, x: Tensor) -> None:
+        """`add_to` for an h (n, d_out) of the type of x and A, which it changes; without gradients and dropout."""
+        active = self.active
+        b, gate = active.of(self.name), None
+        if active.per_example is None:
+            scale = self.scale(b)
+        else:
+            scale, (gate, _) = 1.0, self._gate_and_mask(x, active.per_example, b, False)
+        add_product(h, x, self.lora_A, self.lora_B, b, scale, gate)
 
     def _gate_and_mask(self, x: Tensor, ranks: Tensor, b: int, frozen: bool) -> tuple[Tensor, Tensor | None]:
         """For one rank per example, ranks (N,): what `LowRankProduct` multiplies z and its gradient by.

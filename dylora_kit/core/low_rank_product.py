@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 Gradients = tuple[Tensor | None, ...]
+_unsafe_view = torch.ops.aten._unsafe_view.default
 
 
 def through_operations() -> bool:
@@ -22,12 +23,13 @@ def through_operations() -> bool:
 
 
 class PlainProduct(torch.autograd.Function):
-    """x · weightᵀ + bias + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns 1 … b, or frozen b alone,.
+    """x · weightᵀ + bias + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for the first b rows and columns.
 
     Arguments:
         x: shape (…, d_in): n inputs.
         weight, bias: of a frozen linear layer, (d_out, d_in) and (d_out,) or None; of the type of x, as A and B are.
         A, B: shapes (r, d_in) and (d_out, r).
+        frozen: whether row and column b alone get gradients (Eq. 10).
 
     It is one function, so that slices, scale and sums need no pass over memory of their own. Which matrix of a product
     is transposed is a matter of speed.
@@ -56,26 +58,31 @@ class PlainProduct(torch.autograd.Function):
         x, weight, A, B, z = ctx.saved_tensors
         b, frozen, scale = ctx.numbers
         needs_x, _, _, needs_a, needs_b = ctx.needs_input_grad[:5]
-        if torch.is_grad_enabled() or through_operations():
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             x, A, B = _apart(x, A, B)
             sum_again = low_rank_sum(None, x, weight, None, x.dtype, A, B, b, frozen, scale, None, None)
             grad_x, grad_a, grad_b = _by_operations(sum_again, (x, A, B), (needs_x, needs_a, needs_b), grad)
             return grad_x, None, None, grad_a, grad_b, None, None, None
+        if autocasts(grad):
+            with torch.autocast(grad.device.type, enabled=False):
+                return PlainProduct.backward(ctx, grad)
         grad_x = grad_a = grad_b = grad_z = None
-        with _plain_types(grad):
-            g, inputs = _flat(grad), _flat(x)  # (n, d_out), (n, d_in)
-            if needs_a or (needs_x and z is not None):
-                grad_z = g @ B[:, :b]  # (n, d_out) · (d_out, b) → (n, b), not scaled
-            if needs_x and z is None:
-                grad_x = _shaped(g @ _merged(weight, A, B, b, scale), x)  # (n, d_out) · (d_out, d_in) → (n, d_in)
-            elif needs_x and grad_z is not None:
-                # (n, d_out) · (d_out, d_in) + (n, b) · (b, d_in) → (n, d_in)
-                grad_x = _shaped((g @ weight).addmm_(grad_z, A[:b], alpha=scale), x)
-            if needs_a and grad_z is not None:
-                grad_a = _rows_of(grad_z.t(), inputs, scale, A, b, frozen)
-            if needs_b:
-                z = A[:b] @ inputs.t() if z is None else z  # (b, d_in) · (d_in, n) → (b, n)
-                grad_b = _columns_of(z, g, scale, B, b, frozen)
+        flat = x.dim() == 2
+        g = grad if flat else grad.reshape(-1, grad.shape[-1])  # (n, d_out)
+        inputs = x if flat else x.reshape(-1, x.shape[-1])  # (n, d_in)
+        if needs_a or (needs_x and z is not None):
+            grad_z = g @ B[:, :b]  # (n, d_out) · (d_out, b) → (n, b), not scaled
+        if needs_x:
+            if z is None:
+                grad_x = g @ _merged(weight, A, B, b, scale)  # (n, d_out) · (d_out, d_in) → (n, d_in)
+            else:  # (n, d_out) · (d_out, d_in) + (n, b) · (b, d_in) → (n, d_in)
+                grad_x = (g @ weight).addmm_(grad_z, A[:b], alpha=scale)
+            grad_x = grad_x if flat else grad_x.view(x.shape)
+        if needs_a:
+            grad_a = _rows_of(grad_z.t(), inputs, scale, A, b, frozen)  # type: ignore[union-attr]
+        if needs_b:
+            z = A[:b] @ inputs.t() if z is None else z  # (b, d_in) · (d_in, n) → (b, n)
+            grad_b = _columns_of(z, g, scale, B, b, frozen)
         return grad_x, None, None, grad_a, grad_b, None, None, None
 
 
@@ -87,24 +94,35 @@ def plain_product(
     To merge takes three passes over W, and saves one over x and two over h. In half precision ΔW would lose bits.
     """
     d_out, d_in = weight.shape
+    flat = x.dim() == 2
+    inputs = x if flat else x.reshape(-1, d_in)  # (n, d_in)
     if x.numel() * (d_in + d_out) > 3 * d_in * d_in * d_out and weight.dtype in (torch.float32, torch.float64):
-        h = F.linear(_flat(x), _merged(weight, A, B, b, scale), bias)  # (n, d_in) · (d_in, d_out) → (n, d_out)
-        return _shaped(h, x), None
-    inputs = _flat(x)  # (n, d_in)
-    h = F.linear(inputs, weight, bias)  # (n, d_in) · (d_in, d_out) → (n, d_out)
-    z = A[:b] @ inputs.t()  # (b, d_in) · (d_in, n) → (b, n)
-    h.addmm_(z.t(), B[:, :b].t(), alpha=scale)  # (n, b) · (b, d_out), added in place
-    return _shaped(h, x), z
+        h, z = F.linear(inputs, _merged(weight, A, B, b, scale), bias), None  # (n, d_in) · (d_in, d_out) → (n, d_out)
+    else:
+        h = F.linear(inputs, weight, bias)  # (n, d_in) · (d_in, d_out) → (n, d_out)
+        z = A[:b] @ inputs.t()  # (b, d_in) · (d_in, n) → (b, n)
+        h.addmm_(z.t(), B[:, :b].t(), alpha=scale)  # (n, b) · (b, d_out), added in place
+    return h if flat else _shaped(h, x), z
+
+
+def add_product(h: Tensor, x: Tensor, A: Tensor, B: Tensor, b: int, scale: float, gate: Tensor | None) -> Tensor:
+    """Adds the product to h (n, d_out), of the type of x and A, in place. Returns z, (b, n)."""
+    z = A[:b] @ _flat(x).t()  # (b, d_in) · (d_in, n) → (b, n)
+    if gate is not None:
+        z = z * gate.t()
+    h.addmm_(z.t(), B[:, :b].t(), alpha=scale)  # (n, b) · (b, d_out)
+    return z
 
 
 class LowRankProduct(torch.autograd.Function):
-    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for rows and columns 1 … b, or frozen b alone, (Eq. 7 and 10).
+    """h + scale · (x · A[:b]ᵀ) · B[:, :b]ᵀ, with gradients for the first b rows and columns.
 
     Arguments:
         h: shape (…, d_out).
         x: shape (…, d_in): n inputs.
         dtype: the type of the products.
         A, B: shapes (r, d_in) and (d_out, r).
+        frozen: whether row and column b alone get gradients (Eq. 10).
         gate: shape (n, b): what each input multiplies z, its b intermediate values, by; None for no change.
         mask: shape (n, b): which entries of the gradient of z reach A and B; None for all.
     """
@@ -135,26 +153,28 @@ class LowRankProduct(torch.autograd.Function):
         (b, frozen, scale), dtype = ctx.numbers, ctx.dtype
         needs_h, needs_x, _, needs_a, needs_b = ctx.needs_input_grad[:5]
         grad_h = grad if needs_h else None
-        if torch.is_grad_enabled() or through_operations():
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             x, A, B = _apart(x, A, B)
             nothing = torch.zeros_like(grad)
             sum_again = low_rank_sum(nothing, x, None, None, dtype, A, B, b, frozen, scale, gate, mask)
             grad_x, grad_a, grad_b = _by_operations(sum_again, (x, A, B), (needs_x, needs_a, needs_b), grad)
             return grad_h, grad_x, None, grad_a, grad_b, *[None] * 5
+        if autocasts(grad):
+            with torch.autocast(grad.device.type, enabled=False):
+                return LowRankProduct.backward(ctx, grad)
         grad_x = grad_a = grad_b = None
-        with _plain_types(grad):
-            inputs, g = _cast(_flat(x), dtype), _cast(_flat(grad), dtype)  # (n, d_in), (n, d_out)
-            grad_z = g @ _cast(B[:, :b], dtype)  # (n, d_out) · (d_out, b) → (n, b), not scaled
-            grad_z = grad_z if gate is None else grad_z * gate.to(dtype)
-            if needs_x:
-                rows = _cast(A[:b], dtype)
-                grad_x = _cast(_shaped((grad_z @ rows).mul_(scale), x), x.dtype)  # (n, b) · (b, d_in) → (n, d_in)
-            if needs_a:
-                grad_z = grad_z if mask is None else grad_z * mask
-                grad_a = _rows_of(grad_z.t(), inputs, scale, A, b, frozen)
-            if needs_b:
-                z = z if mask is None else z * mask.t()
-                grad_b = _columns_of(z, g, scale, B, b, frozen)
+        inputs, g = _cast(_flat(x), dtype), _cast(_flat(grad), dtype)  # (n, d_in), (n, d_out)
+        grad_z = g @ _cast(B[:, :b], dtype)  # (n, d_out) · (d_out, b) → (n, b), not scaled
+        grad_z = grad_z if gate is None else grad_z * gate.to(dtype)
+        if needs_x:
+            rows = _cast(A[:b], dtype)
+            grad_x = _cast(_shaped((grad_z @ rows).mul_(scale), x), x.dtype)  # (n, b) · (b, d_in) → (n, d_in)
+        if needs_a:
+            grad_z = grad_z if mask is None else grad_z * mask
+            grad_a = _rows_of(grad_z.t(), inputs, scale, A, b, frozen)
+        if needs_b:
+            z = z if mask is None else z * mask.t()
+            grad_b = _columns_of(z, g, scale, B, b, frozen)
         return grad_h, grad_x, None, grad_a, grad_b, *[None] * 5
 
 
@@ -229,8 +249,8 @@ def _flat(x: Tensor) -> Tensor:
 
 
 def _shaped(flat: Tensor, like: Tensor) -> Tensor:
-    """(n, d) as (…, d), with the leading sizes of `like`; no view, so that the next operation may change it in place."""
-    return flat if like.dim() == 2 else torch.ops.aten._unsafe_view(flat, (*like.shape[:-1], flat.shape[-1]))
+    """(n, d) as (…, d), with the leading sizes of `like`; no view, so that it may be changed in place."""
+    return flat if like.dim() == 2 else _unsafe_view(flat, (*like.shape[:-1], flat.shape[-1]))
 
 
 def _merged(weight: Tensor, A: Tensor, B: Tensor, b: int, scale: float) -> Tensor:
@@ -242,8 +262,8 @@ def _rows_of(grad_z: Tensor, inputs: Tensor, scale: float, A: Tensor, b: int, fr
     """The gradient of A, from that of z, (b, n), not scaled: zero beyond row b; frozen, above it too."""
     low = b - 1 if frozen else 0
     grad_z = grad_z[low:] if frozen else grad_z
-    part = _cast((grad_z @ inputs).mul_(scale), A.dtype)  # (b − low, n) · (n, d_in) → (b − low, d_in)
-    return torch.constant_pad_nd(part, (0, 0, low, A.shape[0] - b))
+    part = (grad_z @ inputs).mul_(scale)  # (b − low, n) · (n, d_in) → (b − low, d_in)
+    return torch.constant_pad_nd(_cast(part, A.dtype), (0, 0, low, A.shape[0] - b))
 
 
 def _columns_of(z: Tensor, g: Tensor, scale: float, B: Tensor, b: int, frozen: bool) -> Tensor:
@@ -258,7 +278,11 @@ def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x if x.dtype == dtype else x.to(dtype)
 
 
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast changes the types of operations on x; to ask for a device's name is slow."""
+    return torch._C._is_any_autocast_enabled() and torch.is_autocast_enabled(x.device.type)
+
+
 def _plain_types(x: Tensor) -> AbstractContextManager[Any]:
     """A block in which autocast changes nothing: the types are chosen before it."""
-    kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    return torch.autocast(x.device.type, enabled=False) if autocasts(x) else nullcontext()

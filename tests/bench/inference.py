@@ -3,11 +3,11 @@
 from typing import Any
 
 import torch
+from bench.models import Shape, batch_of, bert, causal, nested, with_peft
+from bench.rounds import Cost, take_turns
 from torch.utils.data import Dataset
 
 import dylora_kit as dk
-from bench.models import Shape, batch_of, bert, causal, nested, with_peft
-from bench.rounds import Cost, take_turns
 from dylora_kit import backbones
 from dylora_kit.tasks import digits
 

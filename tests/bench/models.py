@@ -55,7 +55,7 @@ def batch_of(shape: Shape) -> dict[str, Tensor]:
 
 
 def causal(name: str) -> tuple[nn.Module, list[str]]:
-    """A causal model in evaluation mode, and where its adapters go: world-gpt2, or SmolLM2's shape with random weights."""
+    """A causal model and where its adapters go: world-gpt2, or SmolLM2's shape with random weights."""
     torch.manual_seed(0)
     if name == "world-gpt2":
         return backbones.load(name), ["c_attn"]

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import torch
+from bench.models import DYLORA, LIMIT, PEFT, Shape, batch_of, bert, nested, only_biases, stepper, with_peft
+from bench.rounds import Cost, Method, take_turns
 from torch import Tensor, nn
 
 import dylora_kit as dk
-from bench.models import DYLORA, LIMIT, PEFT, Shape, batch_of, bert, nested, only_biases, stepper, with_peft
-from bench.rounds import Cost, Method, take_turns
 
 RANKS = list(range(1, 9))
 
@@ -36,7 +36,9 @@ def step_methods(shape: Shape, r: int, dropout: float, compiled: bool = False) -
     return {DYLORA: at_rank, PEFT: lambda b: their_step(), LIMIT: lambda b: bare_step()}
 
 
-def step(shape: Shape, rounds: int, *, r: int = 8, dropout: float = 0.0, compiled: bool = False) -> dict[str, list[Cost]]:
+def step(
+    shape: Shape, rounds: int, *, r: int = 8, dropout: float = 0.0, compiled: bool = False
+) -> dict[str, list[Cost]]:
     """Costs of a training step, b walking over eight ranks up to r in each round."""
     return take_turns(step_methods(shape, r, dropout, compiled), [b * r // 8 for b in RANKS], rounds)
 
@@ -102,7 +104,7 @@ def _kept(model: nn.Module, batch: dict[str, Tensor]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model(**batch).loss
+        model(**batch)
     return sum(sizes.values())
 
 

@@ -665,7 +665,7 @@ def test_conv1d_is_adapted_and_merged_in_its_own_layout(b):
 
 
 @pytest.mark.parametrize("name", ["gpt2", "neox"])
-def test_a_compiled_model_recompiles_at_most_twice_while_b_walks_over_all_ranks(name):
+def test_a_compiled_model_is_not_compiled_anew_while_b_walks_over_all_ranks(name):
     torch._dynamo.reset()
     model, adapters = attached(name, r=4)
     counter = CompileCounterWithBackend("aot_eager")
@@ -676,8 +676,7 @@ def test_a_compiled_model_recompiles_at_most_twice_while_b_walks_over_all_ranks(
         torch.testing.assert_close(outputs, logits(model, inputs(name)), rtol=1e-4, atol=1e-5)
         outputs.square().mean().backward()
         frames.append(counter.frame_count)
-    assert frames[0] >= 1
-    assert frames[-1] == frames[3] <= frames[0] + 2
+    assert frames[-1] == frames[0] >= 1
 
 
 def test_a_model_under_peft_is_sent_to_nest_peft():

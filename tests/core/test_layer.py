@@ -549,16 +549,35 @@ def compiled_run(order, frozen, backend=None):
     [([1, 2, 3, 4, 5, 6, 7, 8], False), ([3, 4, 8, 5, 1, 7, 2, 6], True)],
     ids=["walk-nested", "shuffled-frozen"],
 )
-def test_compiled_training_recompiles_at_most_twice_and_equals_eager(order, frozen):
+def test_compiled_training_has_one_graph_for_every_rank_and_equals_eager(order, frozen):
     order = [*order, 2, 7, 1, 8, 4]
     eager, _ = compiled_run(order, frozen)
     compiled, frames = compiled_run(order, frozen, "aot_eager")
-    assert frames[0] == 1
-    assert frames[-1] == frames[7] <= 3
+    assert frames == [1] * len(order)
     for eager_step, compiled_step in zip(eager, compiled, strict=True):
         for wanted, actual in zip(eager_step, compiled_step, strict=True):
             torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
             assert torch.equal(actual == 0, wanted == 0)
+
+
+@pytest.mark.parametrize("per", ["layer", "example"])
+def test_compiled_training_has_one_graph_for_ranks_by_layer_and_by_example(per):
+    model, adapters = make()
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled, x, generator = torch.compile(model, backend=counter), batch(), torch.Generator().manual_seed(0)
+    for _ in range(6):
+        drawn = torch.randint(1, 9, (len(x if per == "example" else adapters.layers),), generator=generator)
+        adapters.rank = drawn if per == "example" else dict(zip(adapters.layers, drawn.tolist(), strict=True))
+        results = []
+        for run_model in (model, compiled):
+            model.zero_grad()
+            out = run_model(x)
+            out.pow(2).mean().backward()
+            results.append([out, *[p.grad for p, _ in parameters(adapters)]])
+        for wanted, actual in zip(*results, strict=True):
+            torch.testing.assert_close(actual, wanted, rtol=1e-5, atol=1e-6)
+    assert counter.frame_count == 1
 
 
 def test_inductor_gives_the_gradients_of_eager_mode():
