@@ -117,7 +117,8 @@ def _base_of(adapters: RankHandle) -> str | None:
     """A hash that tells one base from another; None for a handle that has none."""
     if not isinstance(adapters, Adapters):
         return None
-    text = json.dumps(adapters.base.fingerprint, sort_keys=True)
+    with_values = {name: text for name, text in adapters.base.fingerprint.items() if "#" in text}
+    text = json.dumps(with_values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
