@@ -100,7 +100,8 @@ FAULTS: list[Fault] = [
     ("a weight changed after a first look is taken for the base", "core/base_record",
      "and seen[1:] == _place_and_version(parameter):",
      "and True:", "core/test_base_record"),
-    ("a weight that is gone is not noticed", "core/saving", "    if gone:\n", "    if False:\n", "core/test_base_record"),
+    ("a weight that is gone is not noticed", "core/saving", "    if gone:\n", "    if False:\n",
+     "core/test_base_record"),
     ("a base of more blocks is no other one", "storage/base_model", "sorted(blocks ^ blocks_here)",
      "sorted(blocks - blocks_here)", "core/test_base_record"),
 ]  # fmt: skip
