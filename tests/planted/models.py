@@ -41,6 +41,8 @@ FAULTS: list[Fault] = [
      "core/test_generation"),
     ("rows of an expert taken for examples", "core/row_order", "return not (_gets_parts(module, child) or",
      "return not (False and", "core/test_row_order"),
+    ("rows of a table taken for examples", "core/row_order",
+     "table = self.is_layer and bool(given) and self._is_table(given[0])", "table = False", "core/test_row_order"),
     ("torch's fast path past the adapters", "core/torch_layers", '"activation_relu_or_gelu", 0)',
      '"activation_relu_or_gelu", 1)', "core/test_torch_layers"),
     ("a layer that is read gets an adapter", "core/targets", "if is_read(model, target.module):", "if False:",
