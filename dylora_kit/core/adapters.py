@@ -255,7 +255,9 @@ def warn_of_other_base(adapters: Adapters, origin: Origin, path: str | PathLike[
     here = adapters.base
     if origin.fingerprint is not None:
         weights = base_weights(adapters.model, adapters.saved_modules)
-        problem = other_base(origin.fingerprint, here.fingerprint, weights)
+        along = tuple(f"{name}." for name in adapters.saved_modules)
+        of_base = {name: text for name, text in origin.fingerprint.items() if not name.startswith(along)}
+        problem = other_base(of_base, here.fingerprint, weights)
     elif origin.name and here.name and not same_name(origin.name, here.name):
         problem = "it has another name"
     else:

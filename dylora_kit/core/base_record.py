@@ -60,11 +60,14 @@ class BaseRecord:
             if buffer.is_floating_point() or buffer.numel() <= LARGE
         }
         self._seen: dict[str, tuple[Any, int, int]] = {}  # as which a parameter was last found not to have changed
+        self._names_seen: list[str] = []  # of parameters, among which the last time none was missing
         sums = {name: mark.checksum for name, mark in self._marks.items() if mark.checksum is not None}
-        self.fingerprint: Fingerprint = fingerprint_of(base_weights(model, outside), sums)
+        weights = base_weights(model, outside)
+        others = {name: p for name, p in _base_parameters(model, outside).items() if name not in weights}
+        self.fingerprint: Fingerprint = fingerprint_of(weights, sums, others)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_seen": {}}  # a copy is of another model
+        return self.__dict__ | {"_seen": {}, "_names_seen": []}  # a copy is of another model
 
     def changed(self, name: str, parameter: Tensor) -> str | None:
         """How a parameter differs from what it was; None if it does not, and if that cannot be known."""
@@ -94,6 +97,17 @@ class BaseRecord:
         others = set(ties[name]) ^ set(self._ties.get(name, ()))
         return next((other for other in sorted(others) if other in self._ties and other in ties), None)
 
+    def missing(self, names: Collection[str], along: Iterable[str] = ()) -> str | None:
+        """The first parameter that the model had, by name, and has no more; None if it has all of them.
+
+        Arguments:
+            names: those of all its parameters now, in the base.
+            along: names of modules that are saved whole, whose parameters may be others now.
+        """
+        starts = tuple(f"{name_in_base(name)}." for name in along)
+        gone = (name for name in self._marks if name not in names and not NOT_BASE & set(name.split(".")))
+        return next((name for name in gone if not name.startswith(starts)), None)
+
     def difference(self, model: nn.Module, without: set[nn.Parameter]) -> tuple[str, str] | None:
         """The first parameter or buffer that differs from what it was, by name, and how; None if none does.
 
@@ -104,7 +118,13 @@ class BaseRecord:
         Arguments:
             without: parameters that are left out.
         """
-        for name, parameter in model.named_parameters(remove_duplicate=False):
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        if list(parameters) != self._names_seen:
+            gone = self.missing({name_in_base(name) for name in parameters})
+            if gone:
+                return gone, "is no longer in the model"
+            self._names_seen = list(parameters)
+        for name, parameter in parameters.items():
             if parameter in without:
                 continue
             seen = self._seen.get(name)
@@ -169,17 +189,22 @@ def base_weights(model: nn.Module, outside: Iterable[str] = ()) -> dict[str, Ten
 
     A tied weight has each of its names, and none if one of them is in these modules.
     """
+    return {
+        name: parameter
+        for name, parameter in _base_parameters(model, outside).items()
+        if parameter.is_floating_point() and parameter.itemsize > 1 and not unreadable(parameter)
+    }
+
+
+def _base_parameters(model: nn.Module, outside: Iterable[str]) -> dict[str, Tensor]:
+    """All of a model's own parameters, as `base_weights` gives those in floating point."""
     starts = tuple(f"{name}." for name in outside)
     parameters = {name_in_base(name): p for name, p in model.named_parameters(remove_duplicate=False)}
     without = {id(parameter) for name, parameter in parameters.items() if name.startswith(starts)}
     return {
         name: parameter
         for name, parameter in parameters.items()
-        if id(parameter) not in without
-        and not NOT_BASE & set(name.split("."))
-        and parameter.is_floating_point()
-        and parameter.itemsize > 1
-        and not unreadable(parameter)
+        if id(parameter) not in without and not NOT_BASE & set(name.split("."))
     }
 
 

@@ -12,6 +12,7 @@ from dylora_kit.core.calls import attribute_of, flag_of, parameters_of, source_o
 
 # functions that give indices, or truth values, of rows
 CHOOSE = "nonzero where argsort sort topk argmax argmin randperm unique bool eq ne gt lt ge le logical_and logical_or"
+COPIES = "to clone detach contiguous"  # functions that give the same rows
 SAME = "to long int cpu cuda view reshape squeeze flatten clone detach contiguous"  # … that give the same indices
 # functions that give rows in another order, or some of them; the first three along an axis that they are told
 MOVE = "flip roll index_select masked_select pack_padded_sequence"
@@ -29,7 +30,8 @@ def keeps_order(module: nn.Module, child: str) -> bool:
     """Whether a child gets the rows of its inputs as its module got them, as far as the source tells.
 
     It does not if the module calls it with rows that are chosen by an index, a mask or a sort, or if the module puts
-    what it makes of images or sounds, of which an example may have any number, at their places in a text.
+    what it makes of images or sounds, of which an example may have any number, at their places in a text. Neither does
+    a layer that is called with a table, such as a weight or the embeddings of positions, whose rows are no examples.
 
     >>> keeps_order(nn.Sequential(nn.Linear(6, 5)), "0")
     True
@@ -87,6 +89,10 @@ class _Rows(ast.NodeVisitor):
         self.indices: set[str] = set()  # variables that choose rows
         self.numbers: set[str] = set()  # variables that are numbers, items of lists, or all rows in order
         self.aliases: set[str] = set()  # variables that are the child, or one of its layers
+        self.tables: set[str] = set()  # variables that hold tables, whose rows are no examples
+        self.positions: set[str] = set()  # variables that count the rows of such a table
+        inner: Any = module._modules.get(child)
+        self.is_layer = inner is not None and ("base_layer" in inner._modules or not inner._modules)
         self.methods: set[str] = set()
         self.chosen = False
 
@@ -119,13 +125,17 @@ class _Rows(ast.NodeVisitor):
                     (self.indices, self._chooses(node.value)),
                     (self.aliases, self._is_child(node.value)),
                     (self.numbers, _is_plain_index(node.value)),
+                    (self.tables, self._is_table(node.value)),
+                    (self.positions, self._is_positions(node.value)),
                 ):
                     known |= names if fits else set()
                     known -= set() if fits else names
 
     def visit_Call(self, node: ast.Call) -> None:
         given = node.args or [keyword.value for keyword in node.keywords]
-        self.chosen |= self._is_child(node.func) and any(map(self._is_chosen, given))
+        if self._is_child(node.func):
+            table = self.is_layer and bool(given) and self._is_table(given[0])
+            self.chosen |= table or any(map(self._is_chosen, given))
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -137,6 +147,27 @@ class _Rows(ast.NodeVisitor):
     def _is_child(self, node: ast.AST) -> bool:
         node = node.value if isinstance(node, ast.Subscript) else node
         return attribute_of(self.own, node) == self.child or (isinstance(node, ast.Name) and node.id in self.aliases)
+
+    def _is_table(self, node: Any) -> bool:
+        """Whether a value is a weight or buffer of the module, or an embedding of positions that all examples share."""
+        if isinstance(node, ast.Name):
+            return node.id in self.tables
+        if isinstance(node, ast.Attribute):
+            if (name := attribute_of(self.own, node)) is not None:
+                return isinstance(getattr(self.module, name, None), Tensor)
+            return node.attr == "weight" and self._embedding(node.value)
+        if isinstance(node, ast.Call) and _called(node) in COPIES.split() and isinstance(node.func, ast.Attribute):
+            return self._is_table(node.func.value)
+        return isinstance(node, ast.Call) and self._embedding(node.func) and any(map(self._is_positions, node.args))
+
+    def _embedding(self, node: ast.AST) -> bool:
+        return isinstance(self.module._modules.get(attribute_of(self.own, node) or ""), nn.Embedding)
+
+    def _is_positions(self, node: Any) -> bool:
+        """Whether a value counts rows, without an axis for the examples."""
+        if isinstance(node, ast.Name):
+            return node.id in self.positions
+        return isinstance(node, ast.Call) and _called(node) == "arange"
 
     def _is_chosen(self, node: Any) -> bool:
         """Whether a value has rows that were chosen from others."""

@@ -1,6 +1,6 @@
 """What must hold before a model's adapters are saved, so that a file has all that was trained, and reads as it was."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -11,15 +11,20 @@ EXTRA_STATE = "_extra_state"  # the end of torch's key for what a module's `get_
 
 
 def check_all_saved(
-    model: nn.Module, record: BaseRecord, saved: Mapping[str, Tensor], remedy: Callable[[str], str]
+    model: nn.Module,
+    record: BaseRecord,
+    saved: Mapping[str, Tensor],
+    along: Collection[str],
+    remedy: Callable[[str], str],
 ) -> None:
     """Raises `ValueError` unless what was trained is what is saved, and will be read into the same places.
 
     Every tensor to be saved must be in the model; every parameter that requires a gradient, has changed since adapters
-    were attached or was added since must be among them; and these must be tied as they were.
+    were attached or was added since must be among them; these must be tied as they were; and all others must be there.
 
     Arguments:
         saved: what is to be saved, by name.
+        along: the names of modules that are saved whole.
         remedy: gives the end of the sentence on a parameter that is not saved, by its name.
     """
     held = {id(tensor) for tensor in (*model.parameters(), *saved_buffers(model).values())}
@@ -44,6 +49,12 @@ def check_all_saved(
             )
         if problem:
             raise ValueError(f"{plain!r} {problem}, and would not be saved: {remedy(plain)}")
+    gone = record.missing(ties, along)
+    if gone:
+        raise ValueError(
+            f"{gone!r} was in the model when adapters were attached, and is not any more, so that a file would be read "
+            "into another model: put it back, or attach adapters to the model as it is"
+        )
 
 
 def check_readable(saved: Mapping[str, Tensor]) -> None:

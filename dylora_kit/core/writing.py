@@ -75,7 +75,7 @@ class WritingHandle(MergingHandle):
         check_readable(tensors)
         self._check_places()
         check_no_extra_state(self.saved_modules)
-        check_all_saved(self.model, self._record, tensors, self._remedy)
+        check_all_saved(self.model, self._record, tensors, self.saved_modules, self._remedy)
 
     def moved_buffers(self) -> dict[str, Tensor]:
         """The buffers of the base that have moved since adapters were attached, by name."""

@@ -15,7 +15,7 @@ from dylora_kit.integrations.before_loading import BeforeLoading
 from dylora_kit.integrations.missing_keys import ExpectedMissing
 from dylora_kit.training.checkpoint import FROZEN, check_same_settings, check_trained_here, frozen_parameters
 from dylora_kit.training.optim import NestedAdamW
-from dylora_kit.training.run_settings import check_sampler, check_trains, data_and_base
+from dylora_kit.training.run_settings import check_in_model, check_sampler, check_trains, data_and_base
 from dylora_kit.training.sampling import RankSampler
 
 RECORDED = "dylora"  # under which the trainer's state keeps what the adapters' training depends on
@@ -91,7 +91,7 @@ class DyLoRACallback(TrainerCallback):
         optimizer that moves rows which were not drawn.
         """
         try:
-            self._begin(state, **kwargs)
+            self._begin(state, saves=args.save_strategy != "no", **kwargs)
         except BaseException:
             self._before.give_back()
             raise
@@ -99,13 +99,13 @@ class DyLoRACallback(TrainerCallback):
         self._give_back()
         self.sampler.restart(state.global_step)
 
-    def _begin(self, state: TrainerState, **kwargs: Any) -> None:
+    def _begin(self, state: TrainerState, saves: bool, **kwargs: Any) -> None:
         """Compares this run with the one that it goes on with, if it does, and records it."""
         self.adapters.check_usable(kwargs.get("model"))
         self.adapters.check_unmerged("training")
         check_sampler(self.sampler, self.adapters)
         optimizer = kwargs.get("optimizer")
-        _check_optimizer(self.adapters, optimizer)
+        _check_optimizer(self.adapters, optimizer, saves)
         recorded = self._recorded(optimizer, getattr(kwargs.get("train_dataloader"), "dataset", None))
         if state.global_step:
             self._check_resumed(state.stateful_callbacks.get(RECORDED), recorded)
@@ -215,12 +215,17 @@ class DyLoRACallback(TrainerCallback):
             self.adapters.save(f"{args.output_dir}/checkpoint-{state.global_step}/adapter")
 
 
-def _check_optimizer(adapters: Adapters, optimizer: Any) -> None:
-    """Raises `ValueError` for an optimizer of other parameters, and warns of one that moves rows not drawn."""
+def _check_optimizer(adapters: Adapters, optimizer: Any, saves: bool) -> None:
+    """Raises `ValueError` for an optimizer of other parameters, and warns of one that moves rows not drawn.
+
+    Also for one with more than the model's parameters, if the trainer `saves` checkpoints.
+    """
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
     if not hasattr(inner, "param_groups"):
         return
     check_trains(inner, adapters, "the trainer's optimizer")
+    if saves:
+        check_in_model(inner, adapters.model)
     if not isinstance(inner, NestedAdamW):
         warnings.warn(
             f"with {type(inner).__name__} rows move that were not drawn, as in the authors' code: for the exact update "

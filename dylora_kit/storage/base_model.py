@@ -20,7 +20,9 @@ TASKS = {  # how transformers' class names end, and what PEFT calls their task
 VALUES, VALUES_BEFORE = 3, 8  # of each weight in a fingerprint, and in one of before the checksum
 SAME, CLOSE = {"rtol": 1e-5, "atol": 1e-8}, {"rtol": 0.01, "atol": 1e-4}  # in the same precision, and in another
 
-Fingerprint = dict[str, str]  # the name of a weight, and its shape, type, checksum and some of its values as text
+# the name of a weight, and its shape, type, checksum and some of its values as text
+Fingerprint = dict[str, str]
+BLOCK = re.compile(r"(.*?\.)??\d+(?=\.)")  # the beginning of a weight's name, up to the number of the block it is in
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,13 @@ def opened_as(base: BaseModel, saved: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def fingerprint_of(weights: Mapping[str, Tensor], checksums: Mapping[str, str]) -> Fingerprint:
+def fingerprint_of(
+    weights: Mapping[str, Tensor], checksums: Mapping[str, str], others: Mapping[str, Tensor] | None = None
+) -> Fingerprint:
     """Shape, type, checksum and a few values of each weight of a model, as text that tells one base from another.
+
+    Arguments:
+        others: weights of which only shape and type are given, as of quantised and offloaded ones.
 
     >>> fingerprint_of({"up": torch.tensor([[0.5, -2.0]])}, {"up": "0a1b2c3d4e5f"})
     {'up': '1x2 float32 #0a1b2c3d4e5f 0.5 -2'}
@@ -76,7 +83,7 @@ def fingerprint_of(weights: Mapping[str, Tensor], checksums: Mapping[str, str]) 
         if weight.numel():
             values = [f"{value:.6g}" for value in _some_values(weight, VALUES).tolist()]
             prints[name] = " ".join([*_kind(weight), f"#{checksums[name]}", *values])
-    return prints
+    return prints | {name: " ".join(_kind(weight)) for name, weight in (others or {}).items()}
 
 
 def other_base(fingerprint: Fingerprint, here: Fingerprint, weights: Mapping[str, Tensor]) -> str | None:
@@ -84,8 +91,8 @@ def other_base(fingerprint: Fingerprint, here: Fingerprint, weights: Mapping[str
 
     A weight of the same type is compared whole, by its checksum. One of another type is compared in a few values, up
     to half precision: changes of single rows are not seen then. Fingerprints of before the checksum hold some values
-    of some weights, and only these are compared. A weight that the model does not have in floating point, such as one
-    that is quantised, is not compared.
+    of some weights, and only these are compared. A weight that one of the two does not have in floating point, such as
+    one that is quantised, is not compared; but both must have the same blocks, by the first number in their names.
 
     Arguments:
         here: the fingerprint of this model.
@@ -94,9 +101,13 @@ def other_base(fingerprint: Fingerprint, here: Fingerprint, weights: Mapping[str
     >>> other_base({"up": "1x2 float32 0.5 -2"}, {}, {"up": torch.tensor([[0.5, 2.0]])})
     "'up' has other values"
     """
+    if any("#" in text for text in fingerprint.values()):
+        blocks, blocks_here = _blocks(fingerprint), _blocks(here)
+        for block in sorted(blocks ^ blocks_here):
+            return f"it has no {block!r}" if block in blocks else f"it has {block!r}, which that one did not have"
     for name, text in fingerprint.items():
         weight = weights.get(name)
-        if weight is None:
+        if weight is None or len(text.split()) == 2:
             continue
         (shape, dtype), (shape_then, dtype_then, *values) = _kind(weight), text.split()
         if shape != shape_then:
@@ -115,10 +126,19 @@ def other_base(fingerprint: Fingerprint, here: Fingerprint, weights: Mapping[str
 
 def is_fingerprint(value: Any) -> bool:
     """Whether a value of a file is a fingerprint."""
-    pattern = re.compile(r"(\d+(x\d+)*|scalar) \w+( #[0-9a-f]{12})?( -?[\d.]+(e[+-]?\d+)?| nan| -?inf)+")
+    pattern = re.compile(r"(\d+(x\d+)*|scalar) \w+(( #[0-9a-f]{12})?( -?[\d.]+(e[+-]?\d+)?| nan| -?inf)+)?")
     return isinstance(value, dict) and all(
         isinstance(name, str) and isinstance(text, str) and pattern.fullmatch(text) for name, text in value.items()
     )
+
+
+def _blocks(fingerprint: Fingerprint) -> set[str]:
+    """The blocks of a model, such as `encoder.layer.0`.
+
+    >>> sorted(_blocks({"embed.weight": "", "h.0.attn.up": "", "h.1.mlp.3.up": ""}))
+    ['h.0', 'h.1']
+    """
+    return {block[0] for block in map(BLOCK.match, fingerprint) if block}
 
 
 def same_name(one: str, other: str) -> bool:

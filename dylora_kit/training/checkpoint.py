@@ -177,11 +177,24 @@ class Checkpoint:
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 state["state"].setdefault(int(index), {})[key] = tensor
-        keys = sorted({key for values in state["state"].values() for key in values})
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        shapes = {index: params[index].shape if index < len(params) else torch.Size() for index in state["state"]}
+        keys: dict[int, set[str]] = {}  # by the number of dimensions: Adafactor keeps others for vectors
         for index, values in state["state"].items():
-            shape = params[index].shape if index < len(params) else None
-            for key in keys:
-                if key not in values or (key != "step" and values[key].dim() and values[key].shape != shape):
+            keys.setdefault(len(shapes[index]), set()).update(values)
+        for index, values in state["state"].items():
+            for key in sorted(keys[len(shapes[index])]):
+                if key not in values or not (key == "step" or _fits(values[key].shape, shapes[index])):
                     raise ValueError(f"the checkpoint is damaged: 'optimizer.{index}.{key}' is missing or misshapen")
         return state
+
+
+def _fits(shape: torch.Size, of_parameter: torch.Size) -> bool:
+    """Whether an optimizer may keep a tensor of this shape for a parameter: a number, or some of its axes at size 1.
+
+    >>> _fits(torch.Size([5, 1]), torch.Size([5, 6])), _fits(torch.Size([4, 6]), torch.Size([5, 6]))
+    (True, False)
+    """
+    if not shape:
+        return True
+    return len(shape) == len(of_parameter) and all(n in (1, size) for n, size in zip(shape, of_parameter, strict=True))

@@ -79,7 +79,8 @@ def train(
         resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break. A run
             with other settings is refused, as are another base, other data (64 examples are looked at) and other code
             of `objective`, `loss` or `collate`; what such a function takes from outside of itself is not compared, and
-            what `on_step` does after a checkpoint is written is not in it.
+            what `on_step` does after a checkpoint is written is not in it. Random numbers that the data or `collate`
+            take from Python, NumPy or a generator of their own go on as they are; torch's global ones are put back.
 
     Returns a frame with one row per step: step, rank (missing if a step used several), loss, lr.
 
@@ -102,7 +103,7 @@ def train(
         steps, batch_size, gradient_accumulation, schedule, warmup, max_grad_norm, seed, checkpoint_every
     )
     optimizer = checked_optimizer(model, adapters, sampler, optimizer, lr, weight_decay)
-    folder = checked_folder(checkpoint, adapters, resume)
+    folder = checked_folder(checkpoint, model, adapters, optimizer, resume)
     recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, collate, train_data) if folder else {}
     saved = Checkpoint(model, optimizer, sampler, recorded, folder)
     own = OwnLoss(adapters.model, compared=gradient_accumulation > 1)

@@ -117,7 +117,8 @@ def _base_of(adapters: RankHandle) -> str | None:
     """A hash that tells one base from another; None for a handle that has none."""
     if not isinstance(adapters, Adapters):
         return None
-    text = json.dumps(adapters.base.fingerprint, sort_keys=True)
+    with_values = {name: text for name, text in adapters.base.fingerprint.items() if "#" in text}
+    text = json.dumps(with_values, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -160,11 +161,30 @@ def check_trains(optimizer: torch.optim.Optimizer, adapters: RankHandle, name: s
         raise ValueError(f"{name} does not train these adapters: make it from the handle you pass")
 
 
-def checked_folder(checkpoint: str | Path | None, adapters: RankHandle, resume: bool) -> Path | None:
+def check_in_model(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Raises `ValueError` if the optimizer trains what is no part of the model, and so would be in no checkpoint."""
+    of_model = set(model.parameters())
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter not in of_model:
+                raise ValueError(
+                    f"the optimizer trains a parameter of shape {tuple(parameter.shape)} that is not in the model, and "
+                    "a checkpoint would lack it: make it a part of the model before adapters are attached, and name "
+                    "its module in modules_to_save, or write no checkpoints"
+                )
+
+
+def checked_folder(
+    checkpoint: str | Path | None,
+    model: nn.Module,
+    adapters: RankHandle,
+    optimizer: torch.optim.Optimizer,
+    resume: bool,
+) -> Path | None:
     """The folder of a checkpoint.
 
-    Raises `ValueError` if there has to be one, if it holds the checkpoint of another run, and if the model has been
-    trained in what no checkpoint of this run would hold.
+    Raises `ValueError` if there has to be one, if it holds the checkpoint of another run, and if the model has been, or
+    will be, trained in what no checkpoint of this run would hold.
     """
     if checkpoint is None:
         if resume:
@@ -172,6 +192,7 @@ def checked_folder(checkpoint: str | Path | None, adapters: RankHandle, resume: 
         return None
     if not adapters.resumes:
         raise ValueError(f"a training of {adapters.kind} cannot go on from a checkpoint: leave checkpoint=… out")
+    check_in_model(optimizer, model)
     if isinstance(adapters, Adapters):
         adapters.check_saved(trained_and_buffers(adapters.model))
     if not resume and (Path(checkpoint) / FILE).is_file():

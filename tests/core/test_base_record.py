@@ -192,6 +192,52 @@ def test_a_head_with_a_state_of_its_own_is_refused_for_that(tmp_path: Path) -> N
         adapters.save(tmp_path)
 
 
+# What is gone
+
+
+def drop_a_block(model: Any) -> None:
+    model.bert.encoder.layer = model.bert.encoder.layer[:1]
+
+
+def drop_the_pooler(model: Any) -> None:
+    model.bert.pooler.dense = nn.Identity()
+
+
+def drop_a_bias(model: Any) -> None:
+    model.bert.encoder.layer[1].output.dense.bias = None
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (drop_a_block, r"encoder\.layer\.1\..*"),
+        (drop_the_pooler, r"pooler\.dense\.weight"),
+        (drop_a_bias, r"encoder\.layer\.1\.output\.dense\.bias"),
+    ],
+)
+def test_adapters_are_not_saved_from_a_model_that_has_lost_a_weight(change: Any, name: str, tmp_path: Path) -> None:
+    model = build("bert")
+    adapters = dk.attach(model, r=2, target_modules=["0.attention.self.query"], modules_to_save=["classifier"])
+    change(model)
+    for write in (adapters.save, adapters.export_peft):
+        with pytest.raises(
+            ValueError, match=rf"'bert\.{name}' was in the model when adapters were attached, and is not"
+        ):
+            write(tmp_path / "adapters")
+    assert not (tmp_path / "adapters").exists()
+
+
+def test_a_head_that_is_trained_along_may_be_replaced_by_one_without_a_bias(tmp_path: Path) -> None:
+    model = build("bert")
+    adapters = dk.attach(model, r=2, target_modules="attention", modules_to_save=["classifier"])
+    model.classifier = nn.Linear(32, 2, bias=False)
+    adapters.save(tmp_path)
+    again = build("bert")
+    again.classifier = nn.Linear(32, 2, bias=False)
+    dk.load(again, tmp_path)
+    assert torch.equal(logits(again, inputs("bert")), logits(model, inputs("bert")))
+
+
 # Without adapters
 
 
@@ -226,7 +272,11 @@ def add(model: Any) -> None:
     model.extra = nn.Parameter(torch.ones(1), requires_grad=False)
 
 
-CHANGES = [run_in_training, permute, scale_norm, replace, add]
+def take_out(model: Any) -> None:
+    model.norm = nn.Identity()
+
+
+CHANGES = [run_in_training, permute, scale_norm, replace, add, take_out]
 
 
 @pytest.mark.parametrize("looked", [False, True], ids=["at first", "after a first look"])
@@ -237,7 +287,7 @@ def test_a_base_that_was_changed_is_not_passed_off_as_the_base(change: Callable[
         with adapters.disabled():
             pass
     change(model)
-    with pytest.raises(ValueError, match=r"not the base model, since '.*' (has|was)"), adapters.disabled():
+    with pytest.raises(ValueError, match=r"not the base model, since '.*' (has|was|is no longer)"), adapters.disabled():
         pass
 
 
@@ -300,6 +350,58 @@ def test_another_base_is_noticed_whatever_differs(change: Any, dtypes: Any, tmp_
         change(model)
         with pytest.warns(UserWarning, match="trained on another base.*has other values"):
             dk.load(model, tmp_path)
+
+
+def blocks(n: int) -> Any:
+    torch.manual_seed(0)
+    return nn.Sequential(*(nn.Sequential(nn.LayerNorm(6), nn.Linear(6, 6)) for _ in range(n)))
+
+
+@pytest.mark.parametrize(
+    ("n", "words"), [(3, "it has '2', which that one did not have"), (1, "it has no '1'")], ids=["more", "fewer"]
+)
+def test_a_base_with_more_or_fewer_blocks_is_another_one(n: int, words: str, tmp_path: Path) -> None:
+    dk.attach(blocks(2), r=2, target_modules=["0.1"]).save(tmp_path)
+    with pytest.warns(UserWarning, match=f"trained on another base.*{words}"):
+        dk.load(blocks(n), tmp_path)
+
+
+def quantised(model: Any) -> Any:
+    for block in model:
+        block[1].weight = nn.Parameter(torch.zeros(6, 6, dtype=torch.int8), requires_grad=False)
+    return model
+
+
+def without_values(model: Any) -> Any:
+    model[1].to("meta")
+    return model
+
+
+@pytest.mark.parametrize("stored", [quantised, without_values])
+def test_a_base_that_was_stored_otherwise_is_no_other_one(stored: Any, tmp_path: Path) -> None:
+    norms = ["0.0", "1.0"]
+    for there, here in ((stored, lambda model: model), (lambda model: model, stored)):
+        adapters = dk.attach(there(blocks(2)), r=2, target_modules=["0.1"])
+        adapters.save(tmp_path)
+        fingerprint = read_adapter(tmp_path)[2].fingerprint
+        assert is_fingerprint(fingerprint)
+        assert {f"{name}.weight" for name in norms} <= set(fingerprint or ())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            dk.load(here(blocks(2)), tmp_path)
+
+
+def test_modules_added_to_what_is_saved_are_no_part_of_the_base(tmp_path: Path) -> None:
+    model = blocks(3)
+    adapters = dk.attach(model, r=2, target_modules=["0.1"])
+    model[2].requires_grad_(True)
+    with torch.no_grad():
+        model[2][1].weight.mul_(2)
+    adapters.save_also(["2"])
+    adapters.save(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dk.load(blocks(3), tmp_path)
 
 
 def test_a_tied_head_that_is_trained_along_makes_no_other_base(tmp_path: Path) -> None:

@@ -74,6 +74,66 @@ def test_a_layer_that_gets_chosen_rows_is_named(kind: Any, target: str) -> None:
     assert model(torch.ones(N, L, D), torch.tensor([2, 4, 3])).shape[-1] == D
 
 
+class Tables(nn.Module):
+    """Compares its input with a table of as many rows as there are examples, by a layer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.places = nn.Parameter(torch.randn(L, D)), nn.Embedding(L, D)
+        self.register_buffer("waves", torch.randn(L, D))
+        self.queries, self.keys = nn.Linear(D, 5), nn.Linear(D, 5)
+
+    def rows(self, x: Tensor) -> Tensor:
+        return self.keys(self.table)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.queries(x) @ self.rows(x).mT
+
+
+class OfAnEmbedding(Tables):
+    def rows(self, x: Tensor) -> Tensor:
+        return self.keys(self.places.weight)
+
+
+class OfABuffer(Tables):
+    def rows(self, x: Tensor) -> Tensor:
+        waves = self.waves.to(x.dtype)
+        return self.keys(waves)
+
+
+class OfPlaces(Tables):
+    def rows(self, x: Tensor) -> Tensor:
+        places = torch.arange(0, x.shape[1], device=x.device)
+        return self.keys(self.places(places))
+
+
+@pytest.mark.parametrize("kind", [Tables, OfAnEmbedding, OfABuffer, OfPlaces])
+def test_rows_of_a_table_are_not_taken_for_examples(kind: Any) -> None:
+    model = kind()
+    adapters = dk.attach(model, r=4, target_modules=["keys"])
+    adapters.rank = torch.arange(L) + 1
+    with pytest.raises(ValueError, match=r"layer 'keys' has inputs of shape \(4, 6\), in which they cannot be told"):
+        model(torch.ones(L, L, D))
+
+
+class BesideATable(Tables):
+    def rows(self, x: Tensor) -> Tensor:
+        places = self.places(torch.arange(x.shape[1]).expand(len(x), -1))
+        return self.keys(x + self.table + places) + self.keys(places)
+
+
+def test_what_a_table_is_added_to_or_repeated_for_each_example_is_computed() -> None:
+    model = BesideATable()
+    adapters = dk.attach(model, r=4, target_modules=["queries", "keys"])
+    fill(adapters)
+    x, alone = torch.randn(L, L, D), []
+    for example in range(L):
+        adapters.rank = example + 1
+        alone.append(model(x)[example])
+    adapters.rank = torch.arange(L) + 1
+    torch.testing.assert_close(model(x), torch.stack(alone), rtol=1e-4, atol=1e-4)
+
+
 class Pools(OneLayer):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         return self.layer(x[torch.arange(len(x)), lengths - 1]) + self.layers[0](x[:, 0])

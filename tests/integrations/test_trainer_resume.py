@@ -120,6 +120,20 @@ def test_a_head_that_is_frozen_midway_is_in_the_checkpoint_and_stays_frozen(
     assert not any(parameter.requires_grad for parameter in model.classifier.parameters())
 
 
+@pytest.mark.parametrize("strategy", ["steps", "no"])
+def test_a_parameter_beside_the_model_is_trained_only_where_no_checkpoint_would_lack_it(
+    tmp_path: Path, strategy: str
+) -> None:
+    trainer, _ = setup(tmp_path, strategy=strategy)
+    optimizer: Any = trainer.optimizer
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
+    if strategy == "no":
+        trainer.train()
+    else:
+        with pytest.raises(ValueError, match=r"trains a parameter of shape \(2,\) that is not in the model"):
+            trainer.train()
+
+
 def test_a_checkpoint_that_lacks_a_head_is_refused(tmp_path: Path) -> None:
     setup(tmp_path)[0].train()
     file = tmp_path / "checkpoint-3" / "model.safetensors"

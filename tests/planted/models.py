@@ -41,6 +41,8 @@ FAULTS: list[Fault] = [
      "core/test_generation"),
     ("rows of an expert taken for examples", "core/row_order", "return not (_gets_parts(module, child) or",
      "return not (False and", "core/test_row_order"),
+    ("rows of a table taken for examples", "core/row_order",
+     "table = self.is_layer and bool(given) and self._is_table(given[0])", "table = False", "core/test_row_order"),
     ("torch's fast path past the adapters", "core/torch_layers", '"activation_relu_or_gelu", 0)',
      '"activation_relu_or_gelu", 1)', "core/test_torch_layers"),
     ("a layer that is read gets an adapter", "core/targets", "if is_read(model, target.module):", "if False:",
@@ -100,4 +102,8 @@ FAULTS: list[Fault] = [
     ("a weight changed after a first look is taken for the base", "core/base_record",
      "and seen[1:] == _place_and_version(parameter):",
      "and True:", "core/test_base_record"),
+    ("a weight that is gone is not noticed", "core/saving", "    if gone:\n", "    if False:\n",
+     "core/test_base_record"),
+    ("a base of more blocks is no other one", "storage/base_model", "sorted(blocks ^ blocks_here)",
+     "sorted(blocks - blocks_here)", "core/test_base_record"),
 ]  # fmt: skip

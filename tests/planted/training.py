@@ -85,4 +85,8 @@ FAULTS: list[Fault] = [
      "training/test_resuming"),
     ("a checkpoint lacks what was trained in the run", "training/checkpoint", "adapters.check_saved(weights)", "pass",
      "training/test_resuming"),
+    ("a checkpoint lacks what the optimizer trains beside the model", "training/run_settings",
+     "if parameter not in of_model:", "if False:", "training/test_resuming"),
+    ("states of an optimizer are all of their parameter's shape", "training/checkpoint", "all(n in (1, size) for",
+     "all(n == size for", "training/test_resuming"),
 ]  # fmt: skip

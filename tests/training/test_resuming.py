@@ -174,3 +174,42 @@ def test_examples_from_all_over_large_data_are_compared_and_few_are_read():
     first = data_fingerprint(data)
     assert data.reads == 2 * SAMPLE
     assert data_fingerprint([*range(50_000), *(-value for value in range(50_000, 100_000))]) != first
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "Adafactor": torch.optim.Adafactor,
+    "NAdam": torch.optim.NAdam,
+    "SGD": functools.partial(torch.optim.SGD, momentum=0.9),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_a_run_goes_on_with_optimizers_whose_states_have_shapes_of_their_own(tmp_path, optimizer):
+    def trained(folder, **settings):
+        model = toy()
+        adapters = adapted(model)
+        given = optimizer([p for p in model.parameters() if p.requires_grad], lr=0.02)
+        run(model, tmp_path / folder, adapters, optimizer=given, **settings)
+        return state_of(model)
+
+    def stop(step):
+        if step == 5:
+            raise StopError
+
+    whole = trained("whole")
+    with pytest.raises(StopError):
+        trained("broken", on_step=stop)
+    assert_same(trained("broken", resume=True), whole)
+
+
+def test_an_optimizer_that_trains_more_than_the_model_writes_no_checkpoint_that_lacks_it(tmp_path):
+    model = toy()
+    adapters = adapted(model)
+    optimizer, temperature = dk.NestedAdamW(adapters), nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer.add_param_group({"params": [temperature]})
+    with pytest.raises(
+        ValueError, match=r"trains a parameter of shape \(2,\) that is not in the model, and a checkpoint"
+    ):
+        run(model, tmp_path / "run", adapters, optimizer=optimizer)
+    assert not (tmp_path / "run").exists()
+    run(model, None, adapters, optimizer=optimizer)
