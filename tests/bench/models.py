@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import peft
@@ -107,6 +106,3 @@ def only_biases(model: nn.Module) -> tuple[nn.Module, list[nn.Parameter]]:
     model = copy.deepcopy(model).requires_grad_(False)
     ends = tuple(f"{target}.bias" for target in TARGETS)
     return model, [p.requires_grad_() for name, p in model.named_parameters() if name.endswith(ends)]
-
-
-RESULTS = Path(__file__).parent / "results.csv"
