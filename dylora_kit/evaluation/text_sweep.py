@@ -105,21 +105,19 @@ class TextFile:
     """
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
-        self.path, self.texts = path, dict[tuple[int, int], str]()
-        if path is None:
-            return
-        if path.is_file() and path.stat().st_size:
+        self.path, self.settings, self.texts = path, settings, dict[tuple[int, int], str]()
+        if path is not None and path.is_file() and path.stat().st_size:
             self._read(path, settings)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"written with": settings}) + "\n", encoding="utf-8")
 
     def add(self, rank: int, written: Mapping[int, tuple[str, str]]) -> None:
         """Puts the texts of a batch at the end, `{row: (prompt, text)}`."""
         self.texts |= {(rank, number): text for number, (_, text) in written.items()}
         if self.path is None:
             return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
+            if not file.tell():
+                file.write(json.dumps({"written with": self.settings}) + "\n")
             for number, (prompt, text) in written.items():
                 line = {"rank": rank, "row": number, "prompt": prompt, "text": text}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
