@@ -5,6 +5,7 @@ In reading order:
 - `metrics`: accuracy, F1 and others, by name
 - `running`: the same, and the model's own loss, added up batch by batch
 - `at_ranks`: a model run over data at several ranks, and what is kept of its outputs
+- `writing`: what a causal model writes after prompts
 - `sweep`: one model, evaluated at every rank
 - `ordering`: how much of ΔW its first b rows and columns span
 - `select_rank`: the smallest rank that is good enough, one for all layers

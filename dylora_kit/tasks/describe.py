@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from dylora_kit.core.modes import evaluating
+from dylora_kit.evaluation.writing import context_of, prompt_ids
+from dylora_kit.evaluation.writing import write as continued
 from dylora_kit.synthetic.names import Row
 from dylora_kit.synthetic.read import slot_errors
 from dylora_kit.tasks.world import prompt_of
@@ -17,31 +18,19 @@ def write(model: nn.Module, tokenizer: Any, rows: Sequence[Row], *, batch_size: 
     """The texts that a causal model writes of the rows of `describe`, each token the most probable one.
 
     Arguments:
-        tokenizer: of the model. It is set to pad on the left.
+        tokenizer: of the model.
         rows: with `"first"`, as `texts("describe")` gives them.
         batch_size: how many texts are written together.
 
     A text ends after 80 tokens at the latest, and where the model has no more positions.
     """
-    device = next(model.parameters()).device
-    tokenizer.padding_side = "left"
-    limit, written = model.config.max_position_embeddings, list[str]()  # type: ignore[union-attr]
-    with evaluating(model):
-        for start in range(0, len(rows), batch_size):
-            prompts = [prompt_of(row) for row in rows[start : start + batch_size]]
-            batch = tokenizer(prompts, padding=True, add_special_tokens=False, return_tensors="pt").to(device)
-            length = batch["input_ids"].shape[1]
-            generated: Tensor = model.generate(  # type: ignore[operator]
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                max_new_tokens=min(LONGEST, limit - length),
-                do_sample=False,
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-            )
-            texts = tokenizer.batch_decode(generated[:, length:], skip_special_tokens=True)
-            written += [text.strip() for text in texts]
-    return written
+    texts, limit = list[str](), context_of(model)
+    for start in range(0, len(rows), batch_size):
+        prompts = [prompt_of(row) for row in rows[start : start + batch_size]]
+        longest = max(len(prompt_ids(tokenizer, prompt)) for prompt in prompts)
+        tokens = LONGEST if limit is None else min(LONGEST, limit - longest)
+        texts += continued(model, tokenizer, prompts, max_new_tokens=tokens, batch_size=batch_size)
+    return texts
 
 
 def scores(written: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
