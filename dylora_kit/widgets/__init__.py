@@ -12,4 +12,7 @@ In reading order:
 - `time_controls`: the slider and the player that choose such a moment
 - `explorer_checks`: what an explorer refuses
 - `rank_explorer`: the rank slider
+- `live_writer`: a model's texts at every rank, token by token, kept until its weights change
+- `written_page`: those texts, with their facts marked
+- `language_explorer`: the rank slider over what a model writes
 """
