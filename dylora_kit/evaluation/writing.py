@@ -51,7 +51,7 @@ def write(
     2
     """
     _check_generates(model)
-    ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    ids = prompt_ids(tokenizer, prompts)
     _check_lengths(model, prompts, ids, max_new_tokens)
     if ranks is not None and len(ranks) != len(prompts):
         raise ValueError(f"{len(ranks)} ranks for {len(prompts)} prompts: give one rank for each prompt")
@@ -73,16 +73,20 @@ def write(
     return texts
 
 
-def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """The token ids of a prompt: with the token that begins a text, if the tokenizer puts one there, and no other mark.
+def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """The token ids of prompts: with the token that begins a text, if the tokenizer puts one there, and no other mark.
 
     A training on prompts has to begin them in the same way.
+
+    >>> from dylora_kit import backbones
+    >>> prompt_ids(backbones.tokenizer("world-gpt2"), ["The pub", "The"])
+    [[344, 345], [344]]
     """
-    ids: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    start = tokenizer.bos_token_id
-    if start is not None and tokenizer(prompt)["input_ids"][:1] == [start] != ids[:1]:
-        ids = [start, *ids]
-    return ids
+    start: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    if tokenizer("a")["input_ids"][:1] != start:
+        start = []
+    ids: list[list[int]] = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if len(prompts) else []
+    return [each if start and each[:1] == start else [*start, *each] for each in ids]
 
 
 def filler_of(tokenizer: Any) -> int:
@@ -141,7 +145,7 @@ def _check_lengths(model: nn.Module, prompts: Sequence[str], ids: list[list[int]
         raise ValueError(f"max_new_tokens must be at least 1: got {max_new_tokens}")
     limit = context_of(model)
     for number, (prompt, tokens) in enumerate(zip(prompts, ids, strict=True), 1):
-        if not tokens:
+        if not prompt or not tokens:
             raise ValueError(f"prompt {number} is empty: a model needs at least one token to go on from")
         if limit is not None and len(tokens) + max_new_tokens > limit:
             shown = prompt if len(prompt) <= 60 else f"{prompt[:57]}…"

@@ -1,10 +1,15 @@
-"""Data to adapt to: `load(…)` of `digits`, `glue` and `world` returns a `Task`.
+"""Data to adapt to: `load(…)` of `digits`, `glue`, `world`, `e2e`, `dart` and `webnlg` returns a `Task`.
 
 In reading order:
 
 - `digits`: real handwritten digits, upright and in three altered domains
 - `glue_sources`: the rows of GLUE tasks, from files or from the hub
 - `glue`: the eight tasks of the paper's Table 2
+- `generation`: a text from facts, what the three tasks below have in common
+- `e2e`: restaurants, the paper's Table 6
+- `slots`: which facts of E2E a text says, lacks, changes or makes up
+- `dart`: triples of tables, Table 9
+- `webnlg`: triples of DBpedia, Table 9
 - `world`: the six tasks of the small English world, read from `data/world/`
 - `describe`: scores the descriptions that a causal model writes of the world's facts
 """

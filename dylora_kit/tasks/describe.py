@@ -29,7 +29,7 @@ def write(model: nn.Module, tokenizer: Any, rows: Sequence[Row], *, batch_size: 
     texts, limit = list[str](), context_of(model)
     for start in range(0, len(rows), batch_size):
         prompts = [prompt_of(row) for row in rows[start : start + batch_size]]
-        longest = max(len(prompt_ids(tokenizer, prompt)) for prompt in prompts)
+        longest = max(map(len, prompt_ids(tokenizer, prompts)))
         tokens = LONGEST if limit is None else min(LONGEST, limit - longest)
         texts += continued(model, tokenizer, prompts, max_new_tokens=tokens, batch_size=batch_size)
     return texts

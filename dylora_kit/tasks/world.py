@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dylora_kit.storage.files import data_folder, read_json
 from dylora_kit.synthetic.names import LABELS, METRICS, NAMES, Row
 from dylora_kit.tasks import Task
+from dylora_kit.tasks.generation import collator
 
 VALIDATION = 500  # examples of train that are put aside
 REBUILD = "rebuild it with python -m dylora_kit.synthetic"
@@ -130,17 +130,4 @@ def prompt_of(row: Row) -> str:
 def _collator(name: str, tokenizer: Any) -> Callable[[list[Any]], dict[str, Any]]:
     from transformers import DataCollatorWithPadding
 
-    if name != "describe":
-        return DataCollatorWithPadding(tokenizer)
-    filler = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return partial(_pad, fillers={"input_ids": filler, "attention_mask": 0, "labels": -100})
-
-
-def _pad(examples: list[Row], fillers: dict[str, int]) -> dict[str, Any]:
-    """A batch (n, tokens), each column filled up to the longest example with a number of its own."""
-    longest = max(len(example["input_ids"]) for example in examples)
-
-    def padded(example: Row, key: str) -> list[int]:
-        return example[key] + [fillers[key]] * (longest - len(example[key]))
-
-    return {key: torch.tensor([padded(example, key) for example in examples]) for key in fillers}
+    return collator(tokenizer) if name == "describe" else DataCollatorWithPadding(tokenizer)

@@ -31,7 +31,7 @@ def pair() -> tuple[Any, dk.Adapters]:
 def test_a_text_is_that_of_the_most_probable_tokens(pair: Any, tokenizer: Any) -> None:
     model, _ = pair
     for prompt, text in zip(PROMPTS, write(model, tokenizer, PROMPTS, max_new_tokens=6), strict=True):
-        start = ids = torch.tensor([prompt_ids(tokenizer, prompt)])
+        start = ids = torch.tensor(prompt_ids(tokenizer, [prompt]))
         with torch.no_grad():
             for _ in range(6):
                 best = model.eval()(input_ids=ids).logits[:, -1:].argmax(-1)
@@ -90,7 +90,7 @@ def test_no_tokens_are_said_twice_but_the_prompt_may_be_repeated(pair: Any, toke
 
     model = Copying(pair[0].config)
     prompt = "the Red Fox"
-    wanted, said = prompt_ids(tokenizer, prompt), list[int]()
+    (wanted,), said = prompt_ids(tokenizer, [prompt]), list[int]()
     assert write(model, tokenizer, [prompt], max_new_tokens=len(wanted) * 2) == ["the Red Fox" * 2]
     said.clear()
     (text,) = write(model, tokenizer, [prompt], max_new_tokens=len(wanted) * 2, no_repeat_ngram_size=len(wanted))
