@@ -19,7 +19,7 @@ FROZEN = "frozen parameters"  # in the header, beside the settings
 CODE = "code of "  # begins the keys of settings that hold a function's code
 # settings that are not compared where one run does not know them, and those that older files lack
 UNKNOWN_AS_NONE = ("examples", "values of examples", "first and last example", "base", "base weights")
-LATER = ("loss", "collate")
+LATER = ("loss", "collate", "label_smoothing")
 
 
 class Row(NamedTuple):

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dylora_kit.training.batches import LABELS, Batch, call, counts, own_loss
+from dylora_kit.training.batches import IGNORED, LABELS, Batch, call, counts, labels_of, own_loss
 from dylora_kit.training.next_token import Shift, named_causal
 from dylora_kit.training.objectives import size_of
 
@@ -74,19 +75,46 @@ def starts_and_ends(batch: Mapping[str, Any]) -> tuple[int, int]:
 
 
 class OwnLoss:
-    """`model(**batch).loss`, and over how many labels it is the mean.
+    """`model(**batch).loss`, or its cross-entropy with smoothed labels, and over how many labels it is the mean.
 
     Arguments:
         model: the model itself, not a wrapper.
         compared: whether losses of several batches are going to be weighed, so that a first one has to say whether
             its labels are those of the next token.
+        label_smoothing: the share of each label that is spread evenly over all classes.
     """
 
-    def __init__(self, model: nn.Module, compared: bool) -> None:
-        self._shift, self._counting = Shift(model, None if compared else named_causal(model)), Counting(model)
-        self._of_each = False
+    def __init__(self, model: nn.Module, compared: bool, label_smoothing: float = 0.0) -> None:
+        decided = named_causal(model) if not compared and not label_smoothing else None
+        self._shift, self._counting = Shift(model, decided), Counting(model)
+        self._smoothing, self._of_each = label_smoothing, False
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The loss of a batch: a mean over the labels that count, or one value per example."""
+        return self._smoothed(model, batch) if self._smoothing else self._own(model, batch)
+
+    def _smoothed(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The mean of (1 − ε)·(−log p of the label) + ε·(mean of −log p over all classes), ε the smoothing."""
+        labels = labels_of(batch)
+        if labels is None or labels.is_floating_point():
+            raise ValueError("label_smoothing is for data with 'labels' that are classes: leave it out")
+        known = self._shift.decided and named_causal(model)  # then the model need not compute a loss of its own
+        output = call(model, {name: value for name, value in batch.items() if not (known and value is labels)},
+                      "pass loss=…, a function (model, batch) → loss")  # fmt: skip
+        logits = getattr(output, "logits", None)
+        if not isinstance(logits, Tensor) or logits.shape[:-1] != labels.shape:
+            shape = tuple(logits.shape) if isinstance(logits, Tensor) else None
+            raise ValueError(
+                f"label_smoothing needs logits (…, classes) for labels of shape {tuple(labels.shape)}: got {shape}"
+            )
+        with torch.no_grad():  # decides on the first batch whether labels are those of the next token
+            self._shift.applied(logits, labels, getattr(output, "loss", None))
+        if self._shift.decided:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        mask = labels != IGNORED
+        return F.cross_entropy(logits[mask].float(), labels[mask], label_smoothing=self._smoothing)
+
+    def _own(self, model: nn.Module, batch: Batch) -> Tensor:
         otherwise = "pass loss=…, a function (model, batch) → loss"
         output = call(model, batch, otherwise)
         loss = own_loss(output, batch, otherwise)

@@ -41,8 +41,9 @@ def train(
     lr: float | None = None,
     weight_decay: float | None = None,
     schedule: str = "linear",
-    warmup: float = 0.06,
+    warmup: int | float = 0.06,
     max_grad_norm: float | None = None,
+    label_smoothing: float = 0.0,
     seed: int = 0,
     collate: Collate | None = None,
     loss: Loss | None = None,
@@ -69,6 +70,9 @@ def train(
             yours is taken for a mean over examples, so each counts alike; so does each process's step under DDP.
         optimizer: default is `NestedAdamW(adapters)` with `lr` (1e-3) and `weight_decay` (0).
         schedule: `"linear"` (warm up over the first `warmup` of the steps, then down to 0) or `"constant"`.
+        warmup: a share of the steps, such as 0.06, or a whole number of steps, such as 500.
+        label_smoothing: the share of each label that counts as spread evenly over all classes; the loss is then the
+            cross-entropy of the model's logits with such labels, without terms that a model may add to its own.
         collate: makes a batch of a list of examples; default stacks each column, whose examples need one length.
         loss: `(model, batch) → scalar`, or one value per example, of which the mean is taken; default is
             `model(**batch).loss`.
@@ -97,13 +101,16 @@ def train(
     """
     check_data(train_data, "the training data is empty")
     settings = RunSettings(
-        steps, batch_size, gradient_accumulation, schedule, warmup, max_grad_norm, seed, checkpoint_every
-    )
+        steps, batch_size, gradient_accumulation, schedule, warmup, max_grad_norm, seed, checkpoint_every,
+        label_smoothing,
+    )  # fmt: skip
+    if label_smoothing and loss is not None:
+        raise ValueError("label_smoothing is for the model's own loss: smooth the labels in the loss you pass")
     optimizer = checked_optimizer(model, adapters, sampler, optimizer, lr, weight_decay)
     folder = checked_folder(checkpoint, adapters, resume)
     recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, collate, train_data) if folder else {}
     saved = Checkpoint(model, optimizer, sampler, recorded, folder)
-    own = OwnLoss(adapters.model, compared=gradient_accumulation > 1)
+    own = OwnLoss(adapters.model, compared=gradient_accumulation > 1, label_smoothing=label_smoothing)
     run = _Run(model, adapters, sampler, objective, optimizer, loss or own, settings, saved)
     with _state_kept(model, adapters, optimizer), _random_state_kept(seed, run.device):
         rows = saved.read() if resume else []  # the steps that are done

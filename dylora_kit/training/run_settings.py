@@ -28,17 +28,24 @@ class RunSettings:
     batch_size: int
     gradient_accumulation: int
     schedule: str
-    warmup: float
+    warmup: int | float
     max_grad_norm: float | None
     seed: int
     checkpoint_every: int
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "gradient_accumulation", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1: got {getattr(self, name)}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the steps, at least 0 and less than 1: got {self.warmup!r}")
+        share = not isinstance(self.warmup, int)
+        if isinstance(self.warmup, bool) or not self.warmup >= 0 or (share and self.warmup >= 1):
+            raise ValueError(
+                "warmup is a share of the steps, at least 0 and less than 1, or a whole number of steps: "
+                f"got {self.warmup!r}"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be at least 0 and less than 1: got {self.label_smoothing!r}")
         if self.schedule not in ("linear", "constant"):
             raise ValueError(f"unknown schedule {self.schedule!r}: expected 'linear' or 'constant'")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
@@ -47,11 +54,12 @@ class RunSettings:
     def lr_factor(self, step: int) -> float:
         """The factor of the learning rate in a step, counted from 0.
 
-        Under `"linear"` it rises to 1 over the first `warmup` of the steps, and then falls evenly towards 0.
+        Under `"linear"` it rises to 1 over the first `warmup` of the steps, a share or a whole number of them, and then
+        falls evenly towards 0.
         """
         if self.schedule == "constant":
             return 1.0
-        rising = round(self.warmup * self.steps)
+        rising = self.warmup if isinstance(self.warmup, int) else round(self.warmup * self.steps)
         return (step + 1) / (rising + 1) if step < rising else (self.steps - step) / (self.steps - rising)
 
     def recorded(
@@ -78,6 +86,7 @@ class RunSettings:
             "schedule": self.schedule,
             "warmup": self.warmup,
             "max_grad_norm": self.max_grad_norm,
+            "label_smoothing": self.label_smoothing,
             "seed": self.seed,
             "optimizer": type(optimizer).__name__,
             "update": getattr(optimizer, "update", None),

@@ -217,3 +217,15 @@ def test_a_label_below_0_is_not_counted_as_a_wrong_answer(metric: str) -> None:
     with pytest.raises(ValueError, match="the label -1 is no class"):
         dk.sweep(model, adapters, data, metric=metric, forward=lambda model, batch: model(batch["x"]).logits,
                  progress=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("kind", ["tokens", "next token"])
+def test_smoothed_labels_weigh_as_many_as_count_too(kind: str, objective: Any) -> None:
+    settings = {"objective": objective, "label_smoothing": 0.1}
+    together = trained(lambda: Reader(kind), texts(kind), 8, 1, **settings)
+    parts = trained(lambda: Reader(kind), texts(kind), 2, 4, **settings)
+    plain = trained(lambda: Reader(kind), texts(kind), 8, 1, objective=objective)
+    assert parts[0] == pytest.approx(together[0]) and plain[0] != pytest.approx(together[0], rel=1e-3)
+    for name, weight in together[1].items():
+        torch.testing.assert_close(parts[1][name], weight, msg=name)

@@ -168,6 +168,8 @@ def test_checkpoints_are_written_every_so_many_steps_and_at_the_end(tmp_path):
         ({"train": {"objective": dk.summation_loss}}, "objective"),
         ({"train": {"schedule": "constant"}}, "schedule"),
         ({"train": {"warmup": 0.5}}, "warmup"),
+        ({"train": {"warmup": 3}}, "warmup"),
+        ({"train": {"label_smoothing": 0.1}}, "label_smoothing"),
         ({"train": {"seed": 1}}, "seed"),
         ({"train": {"max_grad_norm": 1.0}}, "max_grad_norm"),
         ({"train": {"data": examples(19)}}, "examples"),
@@ -545,6 +547,9 @@ def test_a_gradient_that_is_not_finite_stops_before_its_step_and_the_run_can_go_
         ({"schedule": "cosine"}, "unknown schedule 'cosine': expected 'linear' or 'constant'"),
         ({"warmup": 1.0}, "warmup is a share of the steps"),
         ({"warmup": -0.1}, "warmup is a share of the steps"),
+        ({"warmup": -1}, "warmup is a share of the steps.*or a whole number of steps: got -1"),
+        ({"warmup": 5.0}, "warmup is a share of the steps"),
+        ({"warmup": True}, "warmup is a share of the steps"),
         ({"steps": 0}, "steps must be at least 1: got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1: got 0"),
         ({"gradient_accumulation": 0}, "gradient_accumulation must be at least 1: got 0"),
@@ -585,6 +590,12 @@ def test_the_linear_schedule_rises_over_the_warm_up_and_falls_to_zero():
     history = Run().train(steps=10, warmup=0.3)
     expected = [0.03 * factor for factor in (1 / 4, 2 / 4, 3 / 4, 7 / 7, 6 / 7, 5 / 7, 4 / 7, 3 / 7, 2 / 7, 1 / 7)]
     assert history["lr"].tolist() == pytest.approx(expected)
+
+
+def test_a_warm_up_may_be_a_number_of_steps():
+    assert Run().train(steps=10, warmup=3)["lr"].tolist() == Run().train(steps=10, warmup=0.3)["lr"].tolist()
+    assert Run().train(steps=4, warmup=1)["lr"].tolist() == pytest.approx([0.03 * f for f in (1 / 2, 1, 2 / 3, 1 / 3)])
+    assert Run().train(steps=3, warmup=9)["lr"].tolist() == pytest.approx([0.03 * f for f in (0.1, 0.2, 0.3)])
 
 
 def test_the_constant_schedule_is_constant_and_both_groups_follow_the_schedule():
