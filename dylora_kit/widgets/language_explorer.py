@@ -44,10 +44,14 @@ class LanguageExplorer(LiveView):
             `dk.handle_of(copy.deepcopy(model))`, and set its `scaling`.
         max_new_tokens: a text ends after so many tokens at the latest.
 
+    Attributes:
+        adapters: the handle that it was made for.
+
     Raises `ValueError` for what does not fit together, and changes nothing then. An input that cannot be written says
     why in the page.
 
-    `summary()` gives what is on show as text, `texts` as a frame, and `still()` as a picture for a saved notebook.
+    Beside curves and matrices it is a part of `RankExplorer(writing=…)`. `summary()` gives what is on show as text,
+    `texts` as a frame, and `still()` as a picture for a saved notebook.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class LanguageExplorer(LiveView):
         max_new_tokens: int = 80,
     ) -> None:
         _check(model, adapters, inputs, name, rivals or {}, max_new_tokens)
-        self._ending = ending
+        self.adapters, self._ending = adapters, ending
         self._reader = lru_cache(maxsize=1000)(reader) if reader is not None else None
         handles = {name: adapters, **(rivals or {})}
         self._writers = {key: LiveWriter(handle, tokenizer, max_new_tokens) for key, handle in handles.items()}
@@ -119,6 +123,14 @@ class LanguageExplorer(LiveView):
         used = writer.handle.num_parameters(self.slider.value)
         size = f"{used:,} adapter parameters" if writer.adapted else "the adapters are off"
         self.note.value = f"of {self.slider.max} &nbsp;·&nbsp; {size}"
+
+    def follow(self, rank: int) -> None:
+        """Shows what is written at a rank that another view's slider is at, and hides its own slider."""
+        self.children[2].layout.display = "none"
+        if self.slider.value == rank:
+            self.refresh()
+        else:
+            self.slider.value = rank
 
     def _written(self, writer: LiveWriter) -> Page:
         """What the active method writes. The page on show follows the texts as they grow."""

@@ -1,6 +1,7 @@
 """What every live widget shares: rows of controls, the picture below them, names for screen readers, closing."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets
 
@@ -60,6 +61,10 @@ class LiveView(ipywidgets.VBox):
             open_widgets.extend(getattr(widget, "children", ()))
             widget.close()
         super().close()
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """What a saved notebook has: the view, and its text in full, which ipywidgets would cut."""
+        return {**super()._repr_mimebundle_(**options), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return f"A live view (run the notebook to use it). {self.summary()}"

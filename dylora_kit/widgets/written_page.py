@@ -11,49 +11,54 @@ from dylora_kit.widgets.live_writer import Written
 ROW = 62  # letters of the large text that fit into a row
 GLYPHS = {"said": "✓", "wrong": "✗", "missing": "○", "added": "+"}
 
-STYLE = """<style>
-.dk-written { line-height: 1.45; font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--ink);
-  font-size: 15px; }
-.dk-written .dk-card { background: color-mix(in srgb, var(--face) 45%, transparent); border: 1px solid var(--line);
+# "&" are two classes, so that this also holds where JupyterLab styles the tables and lists of an HTML output
+_RULES = """
+& { line-height: 1.45; font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--ink);
+  font-size: 15px; max-width: 960px; }
+& .dk-card { background: color-mix(in srgb, var(--face) 45%, transparent); border: 1px solid var(--line);
   border-radius: 10px; padding: 16px 20px; margin-bottom: 12px; }
-.dk-written .dk-top { display: flex; gap: 14px; align-items: baseline; flex-wrap: wrap; }
-.dk-written .dk-method { font-size: 17px; font-weight: 700; }
-.dk-written .dk-tally { margin-left: auto; font-size: 17px; font-weight: 700; }
-.dk-written .dk-text { font-size: 28px; line-height: 1.45; margin: 8px 0 10px;
+& .dk-top { display: flex; gap: 14px; align-items: baseline; flex-wrap: wrap; }
+& .dk-method { font-size: 17px; font-weight: 700; }
+& .dk-tally { margin-left: auto; font-size: 17px; font-weight: 700; }
+& .dk-text { font-size: 28px; line-height: 1.45; margin: 8px 0 10px;
   overflow-wrap: anywhere; }
-.dk-written .dk-problem { font-size: 20px; }
-.dk-written mark { background: none; color: inherit; text-decoration-thickness: 3px; text-underline-offset: 5px; }
-.dk-written .dk-said { text-decoration: underline solid var(--dk-2); text-decoration-thickness: 3px; }
-.dk-written .dk-wrong { color: var(--dk-wrong); text-decoration: underline wavy var(--dk-wrong) 2px; }
-.dk-written .dk-added { color: var(--dk-1); text-decoration: underline dashed var(--dk-1) 2px; }
-.dk-written sup { font-size: .6em; font-weight: 700; line-height: 0; margin-left: 1px; }
-.dk-written .dk-chips { display: flex; flex-wrap: wrap; gap: 8px; list-style: none; margin: 0; padding: 0;
+& .dk-problem { font-size: 20px; }
+& mark { background: none; color: inherit; text-decoration-thickness: 3px; text-underline-offset: 5px; }
+& .dk-said { text-decoration: underline solid var(--dk-2); text-decoration-thickness: 3px; }
+& .dk-wrong { color: var(--dk-wrong); text-decoration: underline wavy var(--dk-wrong) 2px; }
+& .dk-added { color: var(--dk-1); text-decoration: underline dashed var(--dk-1) 2px; }
+& sup { font-size: .6em; font-weight: 700; line-height: 0; margin-left: 1px; }
+& .dk-chips { display: flex; flex-wrap: wrap; gap: 8px; list-style: none; margin: 0; padding: 0;
   min-height: 31px; }
-.dk-written .dk-chips li { border: 1.5px solid var(--line); border-radius: 99px; padding: 3px 12px; margin: 0;
+& .dk-chips li { border: 1.5px solid var(--line); border-radius: 99px; padding: 3px 12px; margin: 0;
   font-size: 14px; }
-.dk-written .dk-chips b { font-weight: 700; }
-.dk-written .dk-chips .dk-is-said { border-color: var(--dk-2); }
-.dk-written .dk-chips .dk-is-wrong { border-color: var(--dk-wrong); }
-.dk-written .dk-chips .dk-is-missing { border-style: dashed; border-color: var(--soft); }
-.dk-written .dk-chips .dk-is-added { border-style: dashed; border-color: var(--dk-1); }
-.dk-written .dk-is-said b, .dk-written .dk-glyph .dk-is-said { color: var(--dk-2); }
-.dk-written .dk-is-wrong b, .dk-written .dk-glyph .dk-is-wrong { color: var(--dk-wrong); }
-.dk-written .dk-is-added b, .dk-written .dk-glyph .dk-is-added { color: var(--dk-1); }
-.dk-written .dk-soft { color: var(--soft); }
-.dk-written table { border-collapse: collapse; width: 100%; font-size: 15px; color: inherit; margin: 0; }
-.dk-written td, .dk-written th { text-align: left; vertical-align: baseline; padding: 5px 10px 5px 0; border: 0;
+& .dk-chips b { font-weight: 700; }
+& .dk-chips .dk-is-said { border-color: var(--dk-2); }
+& .dk-chips .dk-is-wrong { border-color: var(--dk-wrong); }
+& .dk-chips .dk-is-missing { border-style: dashed; border-color: var(--soft); }
+& .dk-chips .dk-is-added { border-style: dashed; border-color: var(--dk-1); }
+& .dk-is-said b, & .dk-glyph .dk-is-said { color: var(--dk-2); }
+& .dk-is-wrong b, & .dk-glyph .dk-is-wrong { color: var(--dk-wrong); }
+& .dk-is-added b, & .dk-glyph .dk-is-added { color: var(--dk-1); }
+& .dk-soft { color: var(--soft); }
+& table { border-collapse: collapse; width: 100%; table-layout: auto;
+  font-size: 15px; color: inherit; margin: 0; border: 0; }
+& thead { border: 0; }
+& tbody tr:nth-child(n) { background: none; }
+& td, & th { text-align: left; vertical-align: baseline; padding: 5px 10px 5px 0; border: 0;
   border-top: 1px solid color-mix(in srgb, var(--line) 60%, transparent); font-weight: 400; max-width: none;
   white-space: normal; overflow-wrap: anywhere; background: none; line-height: 1.6; }
-.dk-written thead th, .dk-written thead td, .dk-written tbody tr:first-child > * { border-top: 0; }
-.dk-written thead th { font-size: 12px; color: var(--soft); }
-.dk-written th { width: 1.4em; padding-left: 8px; border-left: 4px solid transparent; overflow-wrap: normal; }
-.dk-written .dk-slot, .dk-written .dk-glyph { width: 1%; padding: 5px 6px; text-align: center; white-space: nowrap;
+& thead th, & thead td, & tbody tr:first-child > * { border-top: 0; }
+& thead th { font-size: 12px; color: var(--soft); }
+& th { width: 1.4em; padding-left: 8px; border-left: 4px solid transparent; overflow-wrap: normal; }
+& .dk-slot, & .dk-glyph { width: 1%; padding: 5px 6px; text-align: center; white-space: nowrap;
   border-left: 0; }
-.dk-written .dk-glyph span { font-weight: 700; }
-.dk-written tr.dk-active { background: color-mix(in srgb, var(--dk-active) 12%, transparent); }
-.dk-written tr.dk-active th { border-left-color: var(--dk-active); }
-.dk-written tr.dk-active th, .dk-written tr.dk-active td:last-child { font-weight: 700; }
-</style>"""
+& .dk-glyph span { font-weight: 700; }
+& tbody tr.dk-active:nth-child(n) { background: color-mix(in srgb, var(--dk-active) 12%, transparent); }
+& tr.dk-active th { border-left-color: var(--dk-active); }
+& tr.dk-active th, & tr.dk-active td:last-child { font-weight: 700; }
+"""
+STYLE = f"<style>{_RULES.replace('&', '.dk-explorer.dk-written')}</style>"
 
 
 @dataclass

@@ -240,6 +240,37 @@ def test_what_does_not_fit_together_is_refused(adapters: dk.Adapters, change: di
     assert adapters.rank == 2
 
 
+def with_curves(adapters: dk.Adapters, **options: Any) -> dk.RankExplorer:
+    """A rank explorer over a few examples, with what the model writes below its curve."""
+    task = world.load("describe", TOKENIZER, limit=8)
+    data, writing = task.test.select(range(4)), explorer_of(adapters, max_new_tokens=12)
+    training = {"train_data": task.train, "sampler": dk.RankSampler(dk.Uniform(1, 8), seed=0), "batch_size": 4,
+                "optimizer": dk.NestedAdamW(adapters, lr=0.1)}  # fmt: skip
+    settings = {"views": ["accuracy"], "collate": task.collate, "training": training, "writing": writing} | options
+    return dk.RankExplorer(adapters.model, adapters, data, **settings)
+
+
+def test_in_a_rank_explorer_it_follows_the_slider_and_the_training(adapters: dk.Adapters) -> None:
+    curves = with_curves(adapters)
+    writing = curves.children[-1]
+    assert isinstance(writing, LanguageExplorer)
+    for rank in (2, 5):
+        curves.slider.value = rank
+        assert (writing.slider.value, adapters.rank) == (rank, rank)
+        assert f'data-rank="{rank}"' in writing.picture.value
+    before = list(writing.texts["text"])
+    curves.train_more(steps=2)
+    assert list(writing.texts["text"]) != before
+    curves.go_to(0)
+    assert list(writing.texts["text"]) == before
+
+
+def test_a_rank_explorer_refuses_what_another_model_writes(adapters: dk.Adapters) -> None:
+    other = dk.attach(backbones.load("world-gpt2"), r=8, target_modules="attention")
+    with pytest.raises(ValueError, match="about another model: make its LanguageExplorer with the same adapters"):
+        with_curves(adapters, writing=explorer_of(other, max_new_tokens=2))
+
+
 def test_a_closed_explorer_gives_its_memory_back(adapters: dk.Adapters) -> None:
     explorer = explorer_of(adapters, max_new_tokens=2)
     gone = weakref.ref(explorer)
