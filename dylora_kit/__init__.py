@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
     from dylora_kit.evaluation.select_rank import smallest_rank
     from dylora_kit.evaluation.sweep import predict, sweep
+    from dylora_kit.evaluation.text_sweep import sweep_texts
     from dylora_kit.integrations.peft_import import import_peft
     from dylora_kit.integrations.peft_layers import nest_peft
     from dylora_kit.widgets.language_explorer import LanguageExplorer
@@ -49,6 +50,7 @@ __version__ = "0.1.0"
 # imported when first used, so that `import dylora_kit` costs little more than `import torch`
 _LAZY = {
     "sweep": "evaluation.sweep",
+    "sweep_texts": "evaluation.text_sweep",
     "predict": "evaluation.sweep",
     "import_peft": "integrations.peft_import",
     "nest_peft": "integrations.peft_layers",
@@ -89,6 +91,7 @@ __all__ = [
     "summation_in_one",
     "summation_loss",
     "sweep",
+    "sweep_texts",
     "train",
 ]
 

@@ -7,7 +7,10 @@ In reading order:
 - `at_ranks`: a model run over data at several ranks, and what is kept of its outputs
 - `writing`: what a causal model writes after prompts
 - `facts`: what a text made of the facts that it should tell
+- `ngram_metrics`: NIST, ROUGE-L and CIDEr of tokens
+- `text_metrics`: BLEU and others of texts beside references, and how sure a BLEU is
 - `sweep`: one model, evaluated at every rank
+- `text_sweep`: what one model writes at every rank, and how good it is
 - `ordering`: how much of ΔW its first b rows and columns span
 - `select_rank`: the smallest rank that is good enough, one for all layers
 - `rank_per_layer`: a rank for each layer, within a budget

@@ -8,6 +8,7 @@ In reading order:
 - `runs`: keeps measurements in a results file, each done once
 - `every_rank`: measures Table 2, every method at every rank
 - `real_text`: measures Table 2 with a model of your own on GLUE
+- `generation`: measures Tables 6 and 9, what models write at every rank
 - `training_choices`: measures Tables 4 and 7, and which rows move
 - `rank_search`: measures Tables 1, 3 and 5, and Appendix A
 - `layer_ranks`: measures a rank for each layer against one for all
@@ -16,5 +17,6 @@ In reading order:
 - `results_files`: what the results files say, as cells
 - `tables_beside`: each measured table next to the paper's numbers
 - `tables_at_every_rank`: the tables with a column for each rank
+- `tables_of_texts`: Tables 6 and 9, the paper's rows and those measured
 - `report`: puts those tables on the page in data/results, and prints them
 """

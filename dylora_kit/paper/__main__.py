@@ -4,6 +4,7 @@ python -m dylora_kit.paper table4                              # into data/resul
 python -m dylora_kit.paper table2 --tasks world-sentiment --seeds 10 42
 python -m dylora_kit.paper table2 --list                       # what would run, what is done, about how long
 python -m dylora_kit.paper table2 --tier real --model sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 rte
+python -m dylora_kit.paper table6 --tier real --model HuggingFaceTB/SmolLM2-135M-Instruct --steps 1000 --beams 1
 python -m dylora_kit.paper report                              # the tables in data/results/README.md, made anew
 """
 
@@ -15,7 +16,16 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from dylora_kit.paper import every_rank, layer_ranks, rank_search, real_text, report, row_ordering, training_choices
+from dylora_kit.paper import (
+    every_rank,
+    generation,
+    layer_ranks,
+    rank_search,
+    real_text,
+    report,
+    row_ordering,
+    training_choices,
+)
 from dylora_kit.paper.compared_methods import DYLORA, FULL
 from dylora_kit.paper.runs import Study, collect, expected_seconds, read_results, rows_of, table
 from dylora_kit.storage.files import data_folder
@@ -26,6 +36,8 @@ STUDIES: dict[str, Study] = {
     "table3": rank_search.STUDY,
     "table4": training_choices.DISTRIBUTIONS,
     "table5": rank_search.STUDY,
+    "table6": generation.embedded_study("table6"),
+    "table6-r8": generation.embedded_study("table6-r8"),
     "table7": training_choices.OBJECTIVES,
     "updates": training_choices.UPDATES,
     "layers": layer_ranks.STUDY,
@@ -41,11 +53,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "table",
         nargs="?",
-        choices=[*STUDIES, "report"],
-        help="a table of the paper; or updates (which rows a step moves), layers (a rank for each layer), ordering (by "
+        choices=[*STUDIES, "table9", "report"],
+        help="a table of the paper (table6-r8: with r = 8 and alpha 16; table9: on the real tier); or updates (which "
+        "rows a step moves), layers (a rank for each layer), ordering (by "
         "singular value); or report",
     )
-    made.add_argument("--tier", choices=("embedded", "real"), default="embedded", help="real: table2 on GLUE")
+    made.add_argument("--tier", choices=("embedded", "real"), default="embedded",
+                      help="real: table2 on GLUE, table6 on E2E, table9 on DART and WebNLG")  # fmt: skip
     made.add_argument("--tasks", nargs="+", help="default: those of the results that come with the kit")
     made.add_argument("--seeds", nargs="+", type=int, help="default: the paper's, as many as were measured")
     made.add_argument("--out", type=Path, help="another folder than data/ to write results/ and adapters/ into")
@@ -55,10 +69,12 @@ def parser() -> argparse.ArgumentParser:
     )
     real = made.add_argument_group("the real tier")
     real.add_argument("--model", help="a model of the hub, or a local folder")
-    real.add_argument("--steps", type=int, default=500)
-    real.add_argument("--lr", type=float, default=1e-3)
-    real.add_argument("--batch-size", type=int, default=32)
-    real.add_argument("--max-length", type=int, default=64)
+    real.add_argument("--steps", type=int, help="of each training; default: 500, and for tables 6 and 9 five epochs")
+    real.add_argument("--lr", type=float, help="default: 1e-3, and for tables 6 and 9 the paper's")
+    real.add_argument("--batch-size", type=int, help="default: 32, and for tables 6 and 9 the paper's")
+    real.add_argument("--max-length", type=int, default=64, help="of a text of GLUE, in tokens")
+    real.add_argument("--limit", type=int, default=0, help="tables 6 and 9: only so many test inputs")
+    real.add_argument("--beams", type=int, default=10, help="tables 6 and 9: 1 is faster, 10 is LoRA's authors' number")
     return made
 
 
@@ -70,8 +86,11 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.table is None and not arguments.list:
         raise ValueError(f"which table? Name one of {', '.join(STUDIES)}, or pass --list")
-    real = _real_text(arguments) if arguments.tier == "real" else None
-    study = real.study(arguments.tasks or ("sst2", "mrpc", "rte")) if real else STUDIES.get(arguments.table)
+    if arguments.table == "table9" and arguments.tier == "embedded":
+        print(report.beside_the_paper("table9", out / "results"))
+        return
+    real = _real_text(arguments) if arguments.tier == "real" and arguments.table not in generation.TABLES else None
+    study = _study(arguments, real)
     if study is not None:
         _check(arguments, study)
     if arguments.list:
@@ -81,13 +100,35 @@ def run(arguments: argparse.Namespace) -> None:
         _choose(arguments, real)
     else:
         assert study is not None
-        _measure(arguments.table, study, arguments.tasks or study.default, arguments.seeds, out, real is None)
+        embedded = arguments.tier == "embedded"
+        _measure(arguments.table, study, arguments.tasks or study.default, arguments.seeds, out, embedded)
+
+
+def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> Study | None:
+    if real is not None:
+        return real.study(arguments.tasks or ("sst2", "mrpc", "rte"))
+    if arguments.tier == "embedded":
+        return STUDIES.get(arguments.table)
+    _check_model(arguments)
+    sizes = {name: getattr(arguments, name) for name in ("steps", "lr", "batch_size", "limit", "beams")}
+    return generation.real_study(arguments.table, arguments.model, **sizes)
+
+
+def _check_model(arguments: argparse.Namespace) -> None:
+    if arguments.table not in ("table2", *generation.TABLES) or not arguments.model:
+        raise ValueError(
+            "--tier real is for table2, table6, table6-r8 and table9, and needs --model, a model of the hub or a local "
+            "folder"
+        )
+    for name in ("steps", "lr", "batch_size", "limit", "beams"):
+        value = getattr(arguments, name)
+        if value is not None and value < (0 if name == "limit" else 1e-12):
+            raise ValueError(f"--{name.replace('_', '-')} must be positive: got {value}")
 
 
 def _real_text(arguments: argparse.Namespace) -> real_text.RealText:
-    if arguments.table != "table2" or not arguments.model:
-        raise ValueError("--tier real is for table2 and needs --model, a model of the hub or a local folder")
-    sizes = {"steps": arguments.steps, "lr": arguments.lr, "batch_size": arguments.batch_size}
+    _check_model(arguments)
+    sizes = {"steps": arguments.steps or 500, "lr": arguments.lr or 1e-3, "batch_size": arguments.batch_size or 32}
     return real_text.RealText(arguments.model, max_length=arguments.max_length, **sizes)
 
 
@@ -136,8 +177,8 @@ def _measure(
     if study.one_file:
         results = results[-1:]
     print(table(pd.concat(results), study.parts).to_string())
-    if embedded and name.startswith("table"):
-        print(report.beside_the_paper(name, out / "results"))
+    if (embedded or name in generation.TABLES) and name.startswith("table"):
+        print(report.beside_the_paper(name.removesuffix("-r8"), out / "results"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dylora_kit.paper import tables_at_every_rank, tables_beside
+from dylora_kit.paper import tables_at_every_rank, tables_beside, tables_of_texts
 from dylora_kit.paper.results_files import MISSING, Rows
 from dylora_kit.storage.files import data_folder, write_files
 
@@ -27,8 +27,10 @@ BUILDERS: dict[str, Callable[[Path], Rows]] = {
     "table4": tables_beside.table4,
     "table4-every-rank": partial(tables_at_every_rank.choices, stem="table4"),
     "table5": tables_beside.table5,
+    "table6": tables_of_texts.table6,
     "table7": tables_beside.table7,
     "table7-every-rank": partial(tables_at_every_rank.choices, stem="table7"),
+    "table9": tables_of_texts.table9,
     "updates": partial(tables_at_every_rank.choices, stem="updates"),
     "appendix-a": tables_beside.appendix_a,
     "own-loras": tables_at_every_rank.own_loras,
