@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dylora_kit.evaluation.text_sweep import sweep_texts
     from dylora_kit.integrations.peft_import import import_peft
     from dylora_kit.integrations.peft_layers import nest_peft
+    from dylora_kit.widgets.language_explorer import LanguageExplorer
     from dylora_kit.widgets.number_dial import Dial
     from dylora_kit.widgets.prediction_box import Guess
     from dylora_kit.widgets.rank_explorer import RankExplorer
@@ -56,6 +57,7 @@ _LAZY = {
     "smallest_rank": "evaluation.select_rank",
     "ranks_per_layer": "evaluation.rank_per_layer",
     "RankExplorer": "widgets.rank_explorer",
+    "LanguageExplorer": "widgets.language_explorer",
     "Guess": "widgets.prediction_box",
     "Dial": "widgets.number_dial",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "Fixed",
     "Geometric",
     "Guess",
+    "LanguageExplorer",
     "NestedAdamW",
     "RankDistribution",
     "RankExplorer",

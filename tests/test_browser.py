@@ -68,6 +68,19 @@ from dylora_kit.widgets import dial_views
 dk.Dial("How likely a stop is", lambda p: dial_views.draws(dk.Geometric(p, 1, 8), dk.Uniform(1, 8), ("one", "other")),
         low=0.05, high=0.95, step=0.05)
 """,
+    """
+import copy
+from dylora_kit.tasks import world
+from dylora_kit.tasks.describe import read_facts
+
+writer = backbones.load("world-gpt2")
+nested = dk.load(writer, backbones.data_folder() / "adapters" / "world-describe-dylora")
+scaled = dk.handle_of(copy.deepcopy(writer))
+scaled.scaling = "alpha/r"
+inputs = ["kind[<i>pub</i>]", "name[the Red Fox] | dogs[no]"]
+dk.LanguageExplorer(writer, nested, backbones.tokenizer("world-gpt2"), inputs, ending="\\n",
+                    reader=read_facts, rivals={"α/r": scaled})
+""",
 ]
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -366,6 +379,56 @@ def test_the_button_trains_the_live_model_and_the_second_slider_takes_it_back(op
     expect(explorer.box.locator(".dk-value").first).not_to_have_text(trained[0])
     opened.page.keyboard.press("End")
     expect(explorer.box.locator(".dk-value")).to_have_text(trained)
+
+
+def test_a_language_explorer_writes_what_is_typed_or_chosen_at_every_rank(opened: Opened) -> None:
+    box = opened.page.locator(".dk-language-box")
+    assert box.count() or "every_view" not in opened.page.url
+    if not box.count():
+        return
+    box, picture = box.first, box.first.locator(".dk-picture [role=group]")
+    box.scroll_into_view_if_needed()
+    field, handle = box.get_by_label("Write about"), box.locator(".dk-slider [role=slider]")
+    field.fill("name[the <b>Blue</b> Owl] | kind[pub")
+    field.press("Enter")
+    expect(picture).to_contain_text("Nothing is marked: 'kind[pub' is no fact")
+    expect(picture).to_have_attribute("data-state", "written")
+    assert picture.locator("i, b").count() == 0
+    field.fill("")
+    field.press("Enter")
+    expect(picture).to_contain_text("The field is empty: type an input")
+    for _ in range(2):  # what was chosen can be chosen again
+        box.get_by_label("Inputs").select_option(index=2)
+        expect(field).not_to_have_value("")
+        expect(picture).to_have_attribute("data-state", "written")
+        expect(picture.locator("tbody tr")).to_have_count(8)
+        field.fill("")
+        field.press("Enter")
+        expect(picture).to_have_attribute("data-state", "problem")
+    field.fill("name[the Red Fox] | kind[pub]")
+    field.press("Enter")
+    handle.focus()
+    for key, rank in (("Home", "1"), ("ArrowRight", "2"), ("End", "8")):
+        opened.page.keyboard.press(key)
+        expect(picture).to_have_attribute("data-rank", rank)
+        expect(picture.locator("[aria-current=true] th")).to_have_text(rank)
+        line = picture.locator("[aria-current=true] td").first.text_content() or ""
+        assert line and line == picture.locator(".dk-text").text_content()
+    for button in reversed(box.locator(".dk-method button").all()):
+        button.click()
+        expect(picture).to_have_attribute("data-method", (button.text_content() or "").strip())
+        expect(picture).to_have_attribute("data-state", "written")
+
+
+def test_the_words_of_a_language_explorer_are_not_clipped(opened: Opened) -> None:
+    for picture in opened.page.locator(".dk-language-box .dk-picture").all():
+        picture.scroll_into_view_if_needed()
+        for width in (1280, 700):
+            opened.page.set_viewport_size({"width": width, "height": 800})
+            wide = picture.evaluate("element => [...element.querySelectorAll('.dk-card, .dk-text, table')]"
+                                    ".filter(part => part.scrollWidth > part.clientWidth + 1).length")  # fmt: skip
+            opened.page.set_viewport_size({"width": 1280, "height": 800})
+            assert wide == 0, f"something is wider than its card at {width} pixels"
 
 
 def test_axe_finds_no_serious_violation_in_the_widgets(opened: Opened) -> None:

@@ -6,6 +6,7 @@ In reading order:
 - `running`: the same, and the model's own loss, added up batch by batch
 - `at_ranks`: a model run over data at several ranks, and what is kept of its outputs
 - `writing`: what a causal model writes after prompts
+- `facts`: what a text made of the facts that it should tell
 - `ngram_metrics`: NIST, ROUGE-L and CIDEr of tokens
 - `text_metrics`: BLEU and others of texts beside references, and how sure a BLEU is
 - `sweep`: one model, evaluated at every rank

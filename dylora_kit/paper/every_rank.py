@@ -2,7 +2,8 @@
 
 Every method has the same steps, batches, learning rate and head. On digits gradients are not clipped, and where a head
 is trained anew, it has 500 steps more. On the world's tasks a bag of words is reported beside the methods, and
-`describe` is measured by what the model writes. The DyLoRAs of the first seed, and a LoRA of digits, are kept.
+`describe` is measured by what the model writes. Of the first seed, the DyLoRAs and the LoRAs of turned digits and of
+`describe` are kept.
 """
 
 import time
@@ -80,10 +81,7 @@ def run_digits(
         return frames[0].assign(domain=task.removeprefix("digits-"))
     model, adapters = on_digits(method, task, seed, r, **settings)
     if kept is not None:
-        what = f"DyLoRA, ranks 1 to {R}" if method == DYLORA else f"Plain LoRA of rank {R}"
-        what += f", for the backbone `{backbone_of(task)}`, trained on digits turned by 90°"
-        command, results = f"python -m dylora_kit.paper table2 --tasks {task}", STUDY.path(task, Path())
-        keep(adapters, kept, what, command, settings | {"seed": seed}, results)
+        keep_trained(adapters, kept, task, method, "digits turned by 90°", settings | {"seed": seed})
     ranks = [r] if method == ONE else [R] if method in (FULL, HEAD) else None  # FULL, HEAD: every rank is the same
     at_its_ranks = measured(method, model, adapters, ranks)
     if method == LORA:
@@ -118,7 +116,8 @@ def world_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         jobs.append(Job({"task": name, "method": BAG}, seed, made, partial(run_bag_of_words, name), 1.0))
     for method in IN_WORDS:
         settings = TABLE2[task] | ({"lr": FULL_LR} if method == FULL else {})
-        makes = adapters / f"{task}-dylora" if method == DYLORA and seed == SEEDS[0] else None
+        kept = {DYLORA: f"{task}-dylora", LORA: f"{task}-lora" if name == "describe" else None}.get(method)
+        makes = adapters / kept if kept and seed == SEEDS[0] else None
         run = partial(run_words, task, method, seed, kept=makes, **settings)
         seconds = SECONDS_PER_STEP["world"] * settings["steps"]
         jobs.append(Job({"task": name, "method": method}, seed, settings | made, run, seconds, makes))
@@ -139,10 +138,8 @@ def run_words(task: str, method: str, seed: int, *, kept: Path | None = None, **
     model, adapters = trained(build, data, method, seed, **settings)
     seconds = round(time.process_time() - start)
     if kept is not None:
-        name = task.removeprefix("world-")
-        what = f"DyLoRA, ranks 1 to {R}, for the backbone `{backbone_of(task)}`, trained on the world's task `{name}`"
-        command, results = f"python -m dylora_kit.paper table2 --tasks {task}", STUDY.path(task, Path())
-        keep(adapters, kept, what, command, settings | {"seed": seed}, results)
+        what = f"the world's task `{task.removeprefix('world-')}`"
+        keep_trained(adapters, kept, task, method, what, settings | {"seed": seed})
     ranks = [R] if method in (HEAD, FULL) else None  # their adapters are zero: every rank is the same
     frames = [measure(task, data, model, adapters, ranks).assign(method=method, cpu_seconds=seconds)]
     if method == LORA:
@@ -150,6 +147,17 @@ def run_words(task: str, method: str, seed: int, *, kept: Path | None = None, **
         adapters.scaling = "alpha/r"
         frames.append(measure(task, data, model, adapters).assign(method=HELD, cpu_seconds=0))
     return pd.concat(frames)
+
+
+def keep_trained(
+    adapters: Adapters, folder: Path, task: str, method: str, trained_on: str, settings: dict[str, Any]
+) -> None:
+    """Saves adapters into a folder, with a card that says what they were trained on, and how."""
+    kind = f"DyLoRA, ranks 1 to {R}" if method == DYLORA else f"Plain LoRA of rank {R}"
+    what = f"{kind}, for the backbone `{backbone_of(task)}`, trained on {trained_on}"
+    keep(
+        adapters, folder, what, f"python -m dylora_kit.paper table2 --tasks {task}", settings, STUDY.path(task, Path())
+    )
 
 
 def run_bag_of_words(name: str) -> pd.DataFrame:

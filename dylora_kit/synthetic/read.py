@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from dylora_kit.evaluation.facts import Fact
 from dylora_kit.synthetic.english import verb_phrase
-from dylora_kit.synthetic.facts import NAMES
+from dylora_kit.synthetic.facts import NAMES, VALUES
 from dylora_kit.synthetic.lexicon import PHRASES, Phrase
 
 _NEGATION = re.compile(r"\b(?:not|never)(?: (?:an?|the))? $", re.IGNORECASE)
@@ -81,17 +82,52 @@ def read(text: str) -> dict[str, set[str]]:
     return values
 
 
+def facts_in(text: str, facts: Mapping[str, str]) -> list[Fact]:
+    """What a text makes of facts, in their order, and then the facts that it adds.
+
+    The name, and a value that the world does not have, are looked for as they stand.
+
+    >>> [fact.label for fact in facts_in("The Red Fox is a cheap bistro.", {"name": "the Red Fox", "kind": "pub"})]
+    ['name: the Red Fox is said', 'kind: pub is wrong, it says bistro', 'price: cheap is added']
+    """
+    told: dict[str, dict[str, list[tuple[int, int]]]] = {}
+    for mention in find(text):
+        told.setdefault(mention.attribute, {}).setdefault(mention.value, []).append((mention.start, mention.end))
+    known, added = [], []
+    for name, value in facts.items():
+        values = told.pop(name, {})
+        if value not in VALUES.get(name, ()) and (spans := _as_it_stands(value, text)):
+            values = {value: spans}
+        elif name == "name":
+            values = {text[start:end]: [(start, end)] for start, end in find_names(text)[:1]}
+        fact, more = _compared(name, value, values)
+        known.append(fact)
+        added += more
+    for name, values in told.items():
+        added += [Fact(name, value, "added", tuple(spans)) for value, spans in values.items()]
+    return known + added
+
+
+def _compared(name: str, value: str, values: Mapping[str, list[tuple[int, int]]]) -> tuple[Fact, list[Fact]]:
+    """What became of one fact, where a text tells these values of it, and the values that are one too many."""
+    others = [other for other in values if other != value]
+    if value in values:
+        fact = Fact(name, value, "said", tuple(values[value]))
+    elif others:
+        fact = Fact(name, value, "wrong", tuple(values[others[0]]), others.pop(0))
+    else:
+        fact = Fact(name, value, "missing")
+    return fact, [Fact(name, other, "added", tuple(values[other])) for other in others]
+
+
+def _as_it_stands(value: str, text: str) -> list[tuple[int, int]]:
+    """The characters at which a text has a value literally, in small or capital letters."""
+    return [match.span() for match in re.finditer(re.escape(value), text, re.IGNORECASE)] if value else []
+
+
 def slot_errors(text: str, facts: Mapping[str, str]) -> int:
     """How many facts a text lacks, changes or adds. The value of `"name"` is looked for as it stands."""
-    values_in_text = read(text)
-    errors = 0
-    for attribute, value in facts.items():
-        if attribute == "name":
-            errors += value.lower() not in text.lower()
-            continue
-        values = values_in_text.pop(attribute, set())
-        errors += max(value not in values, len(values - {value}))
-    return errors + sum(len(values) for values in values_in_text.values())
+    return sum(fact.state != "said" for fact in facts_in(text, facts))
 
 
 def slot_error_rate(text: str, facts: Mapping[str, str]) -> float:

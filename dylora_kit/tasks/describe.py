@@ -1,14 +1,16 @@
 """What a causal model writes of facts, and how good it is: BLEU, and facts that are missing, wrong or made up."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
+from dylora_kit.evaluation.facts import Fact
 from dylora_kit.evaluation.writing import context_of, prompt_ids
 from dylora_kit.evaluation.writing import write as continued
 from dylora_kit.synthetic.names import Row
-from dylora_kit.synthetic.read import slot_errors
+from dylora_kit.synthetic.read import facts_in, slot_errors
 from dylora_kit.tasks.world import prompt_of
 
 LONGEST = 80  # tokens of a text at most
@@ -55,3 +57,34 @@ def scores(written: Sequence[str], rows: Sequence[Row]) -> dict[str, float]:
         "bleu": round(corpus_bleu(list(written), columns, lowercase=True).score / 100, 6),
         "slot error rate": errors / sum(len(row["facts"]) for row in rows),
     }
+
+
+def read_facts(text: str, first: str) -> list[Fact]:
+    """What a text makes of the facts of an input, in their order, and then the facts that it adds.
+
+    Raises `ValueError` for an input that is no list of facts.
+
+    >>> [fact.label for fact in read_facts("The Red Fox is a bistro.", "name[the Red Fox] | kind[pub] | dogs[no]")]
+    ['name: the Red Fox is said', 'kind: pub is wrong, it says bistro', 'dogs: no is missing']
+    """
+    return facts_in(text, parse_facts(first))
+
+
+def parse_facts(first: str) -> dict[str, str]:
+    """The facts that an input lists, by what they are about.
+
+    Raises `ValueError` for a part that is no fact, and for two facts about the same thing.
+
+    >>> parse_facts("name[the Red Fox] | kind[pub]")
+    {'name': 'the Red Fox', 'kind': 'pub'}
+    """
+    facts: dict[str, str] = {}
+    for part in first.strip().split("|"):
+        match = re.fullmatch(r"([^\[\]]+)\[([^\[\]]+)\]", part.strip())
+        name, value = (group.strip() for group in match.groups()) if match else ("", "")
+        if not name or not value:
+            raise ValueError(f"{part.strip()!r} is no fact: write facts as in name[the Red Fox] | kind[pub]")
+        if name in facts:
+            raise ValueError(f"{name} is given twice, as {facts[name]} and as {value}: give it once")
+        facts[name] = value
+    return facts

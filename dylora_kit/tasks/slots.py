@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from dylora_kit.evaluation.facts import Fact
+
 SAID, MISSING, WRONG, MADE_UP = "said", "missing", "wrong", "made up"
 NAMES = (
     "Alimentum", "Aromi", "Bibimbap House", "Blue Spice", "Browns Cambridge", "Clowns", "Cocum", "Cotto", "Fitzbillies",
@@ -144,6 +146,32 @@ def marks(text: str, facts: Mapping[str, str]) -> list[Mark]:
             for value, span in list(_values(slot, text, plain, facts))[:1]:
                 result.append(Mark(slot, MADE_UP, value, span=span))
     return result
+
+
+def read_facts(text: str, line: str) -> list[Fact]:
+    """What a text makes of the facts of a line, in their order, and then the facts that it adds.
+
+    Arguments:
+        line: facts as E2E's rows have them, with or without the end of the line.
+
+    Raises `ValueError` for a line that has a part that is no fact, or two facts about the same slot.
+
+    >>> [fact.label for fact in read_facts("Blue Spice is a pub.", "name : Blue Spice | eatType : coffee shop ||")]
+    ['name: Blue Spice is said', 'eatType: coffee shop is wrong, it says pub']
+    """
+    facts: dict[str, str] = {}
+    for part in line.strip().removesuffix("||").split("|"):
+        slot, colon, value = (piece.strip() for piece in part.partition(":"))
+        if not slot or not colon or not value:
+            raise ValueError(f"{part.strip()!r} is no fact: write facts as in name : Blue Spice | food : English")
+        if slot in facts:
+            raise ValueError(f"{slot} is given twice, as {facts[slot]} and as {value}: give it once")
+        facts[slot] = value
+    states = {SAID: "said", MISSING: "missing", WRONG: "wrong", MADE_UP: "added"}
+    return [
+        Fact(mark.slot, mark.value, states[mark.state], (mark.span,) if mark.span else (), mark.other or "")
+        for mark in marks(text, facts)
+    ]
 
 
 def slot_errors(text: str, facts: Mapping[str, str]) -> int:

@@ -13,6 +13,7 @@ from dylora_kit.training.loop import train
 from dylora_kit.widgets.svg_cards import VIEWS
 
 if TYPE_CHECKING:
+    from dylora_kit.widgets.language_explorer import LanguageExplorer
     from dylora_kit.widgets.prediction_box import Guess
 
 OF_AUTOENCODERS = {"error", "reconstructions"}
@@ -89,3 +90,9 @@ def check_texts(data: Any, views: Sequence[str], collate: Any, texts: Sequence[s
         if isinstance(classes, str) or len(set(classes)) != len(classes) or len(classes) <= most:
             raise ValueError(f"classes must be different names, one for each class from 0 to {most} or more: "
                              f"got {classes!r}")  # fmt: skip
+
+
+def check_writing(adapters: RankHandle, writing: "LanguageExplorer | None") -> None:
+    """Raises `ValueError` for a view of what another model writes."""
+    if writing is not None and writing.adapters is not adapters:
+        raise ValueError("writing=… is about another model: make its LanguageExplorer with the same adapters")

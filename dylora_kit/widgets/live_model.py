@@ -19,7 +19,8 @@ from dylora_kit.widgets.svg_cards.pictures import side_by_side
 
 KEPT = 200  # states of the weights
 STRIP = 7  # reconstructions side by side
-SAMPLED = 65_536  # numbers of each frozen weight that are looked at to notice a change
+SAMPLED = 65_536  # numbers of each frozen weight that are looked at to notice a change …
+IN_ALL = 2**20  # … and of all together: 130 million frozen weights are looked at in a twentieth of a second
 
 
 @dataclass
@@ -159,9 +160,10 @@ class LiveModel:
 def fingerprint(handle: RankHandle) -> str:
     """Changes when the model's weights or buffers do, and when its adapters are disabled.
 
-    Trained ones count by their content. Frozen ones count by torch's record of changes, and by the bits of at most
-    `SAMPLED` of their numbers and their order, since a change through `.data` leaves no record. Buffers that are not
-    saved count by those bits alone. Hooks, and settings of modules that are no tensors, are not looked at.
+    Trained ones count by their content. Frozen ones count by torch's record of changes, and, since a change through
+    `.data` leaves no record, by the bits of some of their numbers and their order: at most `SAMPLED` of each, `IN_ALL`
+    in the whole model. Buffers that are not saved count by those bits alone. Hooks, and settings of modules that are no
+    tensors, are not looked at.
     """
     state = f"{handle.settings()} {handle._active.disabled} {trained_digest(handle)}"
     digest = hashlib.blake2b(state.encode(), digest_size=16)
@@ -171,19 +173,21 @@ def fingerprint(handle: RankHandle) -> str:
     ]
     others += [(name, buffer, "") for name, buffer in handle.model.named_buffers()]
     others = [other for other in others if other[0] not in known]
-    sums = torch.stack([_weighed_bits(tensor.detach()).cpu() for _, tensor, _ in others]).tolist() if others else ()
+    most = min(SAMPLED, max(IN_ALL // max(len(others), 1), 1))
+    weighed = [_weighed_bits(tensor.detach(), most).cpu() for _, tensor, _ in others]
+    sums = torch.stack(weighed).tolist() if weighed else ()
     for (name, _, changes), total in zip(others, sums, strict=True):
         digest.update(f"{name} {changes} {total}".encode())
     return digest.hexdigest()
 
 
-def _weighed_bits(tensor: Tensor) -> Tensor:
-    """The sum of a tensor's numbers, evenly chosen ones if there are many, as whole numbers bit by bit.
+def _weighed_bits(tensor: Tensor, most: int) -> Tensor:
+    """The sum of a tensor's numbers, evenly chosen ones if there are more than `most`, as whole numbers bit by bit.
 
     Each is weighed by its place, so that the sum changes with the order; by an odd number, so that a change of one
     number is never lost when the sum overflows.
     """
-    bits = tensor.reshape(-1)[:: max(tensor.numel() // SAMPLED, 1)]
+    bits = tensor.reshape(-1)[:: max(tensor.numel() // most, 1)]
     kind = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(bits.element_size())
     whole = bits.contiguous().view(kind) if kind and bits.is_floating_point() else bits
     places = torch.arange(1, 2 * len(bits), 2, device=bits.device)

@@ -1,6 +1,7 @@
 """What every live widget shares: rows of controls, the picture below them, names for screen readers, closing."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets
 
@@ -26,6 +27,7 @@ class LiveView(ipywidgets.VBox):
     Arguments:
         rows: the controls, row by row; a row without any is left out.
         css_class: marks the view in the page.
+        style: CSS of the picture, beside that of the cards.
 
     Attributes:
         picture: holds the drawing, as HTML.
@@ -34,13 +36,13 @@ class LiveView(ipywidgets.VBox):
     slider: ipywidgets.Widget
     number: ipywidgets.Widget
 
-    def __init__(self, rows: Sequence[Sequence[ipywidgets.Widget]], *, css_class: str) -> None:
+    def __init__(self, rows: Sequence[Sequence[ipywidgets.Widget]], *, css_class: str, style: str = "") -> None:
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{svg_cards.WIDTH}px"})
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"), (rounded, rounded))
-        style = ipywidgets.HTML(svg_cards.STYLE + _NAMES, layout={"height": "0", "margin": "0"})
+        looks = ipywidgets.HTML(svg_cards.STYLE + style + _NAMES, layout={"height": "0", "margin": "0"})
         boxes = [ipywidgets.HBox(row, layout=_ROW) for row in rows if row]
-        super().__init__([*boxes, self.picture, style], layout={"max_width": f"{svg_cards.WIDTH}px"})
+        super().__init__([*boxes, self.picture, looks], layout={"max_width": f"{svg_cards.WIDTH}px"})
         self.add_class("dk-live-view")
         self.add_class(css_class)
 
@@ -59,6 +61,10 @@ class LiveView(ipywidgets.VBox):
             open_widgets.extend(getattr(widget, "children", ()))
             widget.close()
         super().close()
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """What a saved notebook has: the view, and its text in full, which ipywidgets would cut."""
+        return {**super()._repr_mimebundle_(**options), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return f"A live view (run the notebook to use it). {self.summary()}"

@@ -13,7 +13,8 @@ from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.training.loop import train
 from dylora_kit.widgets import svg_cards
-from dylora_kit.widgets.explorer_checks import SHOWN, check, check_texts
+from dylora_kit.widgets.explorer_checks import SHOWN, check, check_texts, check_writing
+from dylora_kit.widgets.language_explorer import LanguageExplorer
 from dylora_kit.widgets.live_model import STRIP, LiveModel
 from dylora_kit.widgets.live_view import PLAIN, LiveView
 from dylora_kit.widgets.prediction_box import Guess
@@ -53,6 +54,7 @@ class RankExplorer(LiveView):
         training: arguments for `dylora_kit.train` (`train_data`, `sampler`, `optimizer`, …). With them there is a
             button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
             live model back to any moment of that training. Those moments are in memory: `checkpoint` is refused.
+        writing: what the model writes, below the cards: a `LanguageExplorer` of the same adapters.
 
     Raises `ValueError` for what does not fit together, and changes nothing then.
 
@@ -74,6 +76,7 @@ class RankExplorer(LiveView):
         collate: Callable[[list[Any]], dict[str, Any]] | None = None,
         texts: Sequence[str] = (),
         classes: Sequence[str] = (),
+        writing: LanguageExplorer | None = None,
     ) -> None:
         if len(data) == 0:
             raise ValueError("the data is empty: there is nothing to show")
@@ -82,7 +85,8 @@ class RankExplorer(LiveView):
         name = name or ("DyLoRA" if of_adapters else "autoencoder")
         check(model, adapters, data, views, name, rivals or {}, guess, training)
         check_texts(data, views, collate, texts, classes)
-        self._views, self._guess, self._training = views, guess, dict(training or {})
+        check_writing(adapters, writing)
+        self._views, self._guess, self._training, self._writing = views, guess, dict(training or {}), writing
         self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.unit}"
         self._metric = "accuracy" if of_adapters else "error"
         methods = {name: adapters, **(rivals or {})}
@@ -97,6 +101,7 @@ class RankExplorer(LiveView):
         self._make_method_controls(adapters)
         self._make_training_controls()
         super().__init__(self._rows(), css_class="dk-explorer-box")
+        self.children += () if writing is None else (writing,)
         for control in _MARKED:
             getattr(self, control).add_class(f"dk-{control}")
         self._observe_controls()
@@ -168,6 +173,8 @@ class RankExplorer(LiveView):
             f"of {handle.r} &nbsp;·&nbsp; {used:,} {handle.kind} parameters, "
             f"{100 * used / most:.0f} % of {handle.unit} {handle.r}{self._warning()}"
         )
+        if self._writing is not None:
+            self._writing.follow(rank)
 
     def _warning(self) -> str:
         """A sentence for the page if some model's answers are not finite, else nothing."""

@@ -17,6 +17,11 @@ def test_a_false_claim_stops_the_notebook_with_the_numbers() -> None:
         lessons.claim("x is small", np.bool_(False), x=5)
 
 
+def test_a_false_claim_about_another_model_is_printed_as_false(capsys: pytest.CaptureFixture[str]) -> None:
+    lessons.claim("x is small", False, required=False, x=5)
+    assert capsys.readouterr().out == "✗ x is small (x = 5)\n"
+
+
 FRAME = pd.DataFrame(
     [
         (method, rank, "accuracy", value, seed)

@@ -248,6 +248,28 @@ WRONG = {
         "def f(k, r, loss):\n best = {}\n for n in k:\n  if k[n] < r:\n   k[n] += 1\n   best[n] = loss(k)\n"
         " return min(best, key=best.get)": "on a copy",
     },
+    "06.1": {
+        "def f(p, t, e): return p + t + [e]": "would learn to write facts",
+        "def f(p, t, e): return [-100 for _ in p] + t": "the end is missing",
+        "def f(p, t, e): return [-100] * len(p) + t + [-100]": "the end has to count",
+        "def f(p, t, e): return t + [e]": "one for each id",
+        "def f(p, t, e): return [0 for _ in p] + t + [e]": "a token like any other",
+    },
+    "06.2": {
+        "def f(q, v): return torch.cat([q, 0 * q, v], 0)": "transpose ΔW",
+        "def f(q, v): return torch.cat([q.T, v.T], -1)": "key's columns are missing",
+        "def f(q, v): return torch.hstack([q.T, v.T, torch.zeros_like(v.T)])": "come last",
+        "def f(q, v): return torch.vstack([q.T, 0 * q.T, v.T])": "side by side",
+        "def f(q, v): return torch.cat([q.T, torch.zeros(2, 2), v.T], 1)": "(d_in, 3 · d)",
+    },
+    "06.3": {
+        "def f(a, b, d): return a.mean() - b.mean()": "anew in each draw",
+        "def f(a, b, d): return b[d].mean(1) - a[d].mean(1)": "sign",
+        "def f(a, b, d): return a[d].mean(0) - b[d].mean(0)": "dim 1",
+        "def f(a, b, d): return a[d].sum(1) - b[d].sum(1)": "average",
+        "def f(a, b, d): return torch.stack([a[i].mean() for i in d]) - b.mean()": "the same texts for both",
+        "def f(a, b, d): return a[d] - b[d]": "average over the texts",
+    },
 }  # fmt: skip
 
 
@@ -262,6 +284,10 @@ def test_a_wrong_answer_gets_the_hint_for_its_mistake(number: str, code: str, hi
 
 
 RIGHT = {
+    "06.1": "def f(p, t, e):\n ids = [*p, *t, e]\n ids[: len(p)] = [-100] * len(p)\n return ids",
+    "06.2": "def f(q, v):\n out = torch.zeros(q.shape[1], 3 * len(q))\n out[:, : len(q)] = q.T\n"
+    " out[:, 2 * len(q) :] = v.T\n return out",
+    "06.3": "def f(a, b, d): return torch.stack([(a[i] - b[i]).mean() for i in d])",
     "04.1": "def f(p, row): return 1 - sum(p.get(b, 0) for b in range(1, row))",
     "04.2": "def f(m, d, row): return 1 - m[d == row, row - 1].sum() / m[:, row - 1].sum()",
     "04.3": "def f(fs): return 1 / torch.tensor(fs).sqrt()",

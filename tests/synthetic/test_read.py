@@ -19,3 +19,35 @@ def test_slot_errors_are_counted_exactly(descriptions: list[tuple[str, dict[str,
         missing = next(attribute for attribute in facts.VALUES if attribute not in chosen)
         assert read.slot_errors(text, chosen | {missing: facts.VALUES[missing][0]}) == 1
         assert read.slot_errors(text, chosen | {"name": "the Purple Yak"}) == 1
+
+
+def test_a_text_that_tells_exactly_its_facts_says_each_where_it_stands(
+    descriptions: list[tuple[str, dict[str, str]]],
+) -> None:
+    for text, chosen in descriptions[:500]:
+        found = read.facts_in(text, chosen)
+        assert [(fact.name, fact.value, fact.state) for fact in found] == [(*pair, "said") for pair in chosen.items()]
+        for fact in found:
+            for start, end in fact.spans:
+                assert fact.name == "name" or {fact.value} == read.read(text[start:end])[fact.name]
+            assert fact.spans
+
+
+def test_a_wrong_a_missing_and_an_added_fact_are_told_apart() -> None:
+    text = "The Red Fox is a cheap bistro and allows dogs. It is not cheap."
+    found = read.facts_in(text, {"name": "the Blue Owl", "kind": "pub", "music": "no", "price": "cheap"})
+    assert [(fact.name, fact.value, fact.state, fact.instead) for fact in found] == [
+        ("name", "the Blue Owl", "wrong", "The Red Fox"),
+        ("kind", "pub", "wrong", "bistro"),
+        ("music", "no", "missing", ""),
+        ("price", "cheap", "said", ""),
+        ("price", "not cheap", "added", ""),
+        ("dogs", "yes", "added", ""),
+    ]
+    assert [text[slice(*span)] for span in found[1].spans] == ["bistro"]
+
+
+def test_a_value_that_the_world_does_not_have_is_looked_for_as_it_stands() -> None:
+    facts_told = read.facts_in("The Purple Yak serves Klingon dishes.", {"name": "the Purple Yak", "food": "Klingon"})
+    assert [fact.state for fact in facts_told] == ["said", "said"]
+    assert read.facts_in("The Purple Yak (really).", {"food": "Yak (r"})[0].spans == ((11, 17),)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dylora_kit.tasks.e2e import facts_of
-from dylora_kit.tasks.slots import NAMES, PLACES, WORDS, marks, slot_errors
+from dylora_kit.tasks.e2e import facts_of, line_of
+from dylora_kit.tasks.slots import NAMES, PLACES, WORDS, marks, read_facts, slot_errors
 
 FACTS = facts_of(
     "name[The Mill], eatType[pub], food[English], priceRange[moderate], customer rating[high], area[riverside], "
@@ -103,3 +103,24 @@ def test_on_human_texts_it_is_as_good_as_its_docstring_says() -> None:
             noticed += next(mark.state for mark in marks(row["ref"], other) if mark.slot == slot) != "said"
     assert (rows, slots) == (4530, 28153)
     assert (round(said / slots, 3), round(made_up / rows, 2), round(noticed / rows, 2)) == (0.995, 0.18, 0.96)
+
+
+def test_the_facts_of_a_line_are_read_in_a_text() -> None:
+    text = "The Mill is a cheap pub that serves Japanese food."
+    for line in (line_of(FACTS), f"{line_of(FACTS)} ||"):
+        found = read_facts(text, line)
+        assert [fact.name for fact in found] == list(FACTS)
+        assert [fact.state for fact in found] == ["said", "said", "wrong", "wrong", *["missing"] * 4]
+        assert (found[2].instead, text[slice(*found[2].spans[0])]) == ("Japanese", "Japanese")
+    assert [fact.state for fact in read_facts(text, "name : The Mill")] == ["said", "added", "added", "added"]
+
+
+@pytest.mark.parametrize("line", ["", "||", "a pub", "food :", "food : English | area"])
+def test_a_line_that_is_no_list_of_facts_is_refused(line: str) -> None:
+    with pytest.raises(ValueError, match="is no fact: write facts as in"):
+        read_facts("a pub", line)
+
+
+def test_a_line_with_two_facts_about_a_slot_is_refused() -> None:
+    with pytest.raises(ValueError, match="food is given twice, as English and as French"):
+        read_facts("a pub", "food : English | food : French")
