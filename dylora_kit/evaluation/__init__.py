@@ -7,6 +7,7 @@ In reading order:
 - `at_ranks`: a model run over data at several ranks, and what is kept of its outputs
 - `writing`: what a causal model writes after prompts
 - `ngram_metrics`: NIST, ROUGE-L and CIDEr of tokens
+- `edit_rate`: TER of tokens
 - `text_metrics`: BLEU and others of texts beside references, and how sure a BLEU is
 - `sweep`: one model, evaluated at every rank
 - `text_sweep`: what one model writes at every rank, and how good it is
