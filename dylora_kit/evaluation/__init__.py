@@ -8,6 +8,7 @@ In reading order:
 - `writing`: what a causal model writes after prompts
 - `facts`: what a text made of the facts that it should tell
 - `ngram_metrics`: NIST, ROUGE-L and CIDEr of tokens
+- `edit_rate`: TER of tokens
 - `text_metrics`: BLEU and others of texts beside references, and how sure a BLEU is
 - `sweep`: one model, evaluated at every rank
 - `text_sweep`: what one model writes at every rank, and how good it is
