@@ -201,9 +201,9 @@ def checked_folder(
         return None
     if not adapters.resumes:
         raise ValueError(f"a training of {adapters.kind} cannot go on from a checkpoint: leave checkpoint=… out")
-    check_in_model(optimizer, model)
     if isinstance(adapters, Adapters):
         adapters.check_saved(trained_and_buffers(adapters.model))
+    check_in_model(optimizer, model)
     if not resume and (Path(checkpoint) / FILE).is_file():
         raise ValueError(f"{checkpoint} holds the checkpoint of another run: pass resume=True, or another folder")
     return Path(checkpoint)
