@@ -411,6 +411,7 @@ def test_a_language_explorer_writes_what_is_typed_or_chosen_at_every_rank(opened
     for key, rank in (("Home", "1"), ("ArrowRight", "2"), ("End", "8")):
         opened.page.keyboard.press(key)
         expect(picture).to_have_attribute("data-rank", rank)
+        expect(picture).to_have_attribute("data-state", "written")
         expect(picture.locator("[aria-current=true] th")).to_have_text(rank)
         line = picture.locator("[aria-current=true] td").first.text_content() or ""
         assert line and line == picture.locator(".dk-text").text_content()

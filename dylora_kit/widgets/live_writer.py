@@ -50,8 +50,10 @@ class LiveWriter:
             show: called with the texts as far as they are written, at the first token, and then about every
                 `PAUSE` seconds.
 
-        Raises `ValueError` for a prompt that is empty or leaves no room for a text, and for adapters that are merged.
+        Raises `ValueError` for a prompt that is empty or leaves no room for a text, and while the adapters are merged
+        or switched off.
         """
+        self.handle.check_usable(self.handle.model)
         self.handle.check_unmerged("writing")
         known = self._texts.setdefault((fingerprint(self.handle), prompt), {})
         if len(self._texts) > KEPT:

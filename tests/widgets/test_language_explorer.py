@@ -200,6 +200,14 @@ def test_merged_adapters_say_so_in_the_page(explorer: LanguageExplorer, adapters
     assert "The adapters are merged into the base weights: call unmerge()" in shown(explorer)
 
 
+def test_adapters_that_are_switched_off_say_so_in_the_page(explorer: LanguageExplorer, adapters: dk.Adapters) -> None:
+    with adapters.disabled():
+        explorer.prompt.value = INPUTS[1]
+        assert "The adapters are switched off in a disabled() block: leave it" in shown(explorer)
+    explorer.refresh()
+    assert len(explorer.texts) == 8
+
+
 def test_a_text_that_does_not_end_is_shown_as_cut_off(adapters: dk.Adapters) -> None:
     explorer = explorer_of(adapters, max_new_tokens=3)
     assert '<span class="dk-soft" title="cut off here"> …</span>' in explorer.picture.value
