@@ -80,7 +80,7 @@ def prompt_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
 
     >>> from dylora_kit import backbones
     >>> prompt_ids(backbones.tokenizer("world-gpt2"), ["The pub", "The"])
-    [[344, 345], [344]]
+    [[56, 262, 509], [56, 262]]
     """
     start: list[int] = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     if tokenizer("a")["input_ids"][:1] != start:
