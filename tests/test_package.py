@@ -4,7 +4,6 @@ import ast
 import importlib
 import re
 import resource
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -89,11 +88,9 @@ def test_importing_the_package_costs_little_more_than_torch():
         return end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
 
     seconds("import dylora_kit")
-    ratios = []
-    for _ in range(3):
-        torch_alone, ours = seconds("import torch"), seconds("import dylora_kit")
-        ratios.append(ours / torch_alone)
-    assert statistics.median(ratios) < 1.3
+    rounds = [(seconds("import torch"), seconds("import dylora_kit")) for _ in range(5)]
+    torch_alone, ours = (min(times) for times in zip(*rounds, strict=True))  # a busy machine only adds to a time
+    assert ours / torch_alone < 1.3
 
 
 @pytest.mark.parametrize("name", dk.__all__)
