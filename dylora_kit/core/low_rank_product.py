@@ -100,8 +100,7 @@ def plain_product(
         h, z = F.linear(inputs, _merged(weight, A, B, b, scale), bias), None  # (n, d_in) · (d_in, d_out) → (n, d_out)
     else:
         h = F.linear(inputs, weight, bias)  # (n, d_in) · (d_in, d_out) → (n, d_out)
-        z = A[:b] @ inputs.t()  # (b, d_in) · (d_in, n) → (b, n)
-        h.addmm_(z.t(), B[:, :b].t(), alpha=scale)  # (n, b) · (b, d_out), added in place
+        z = add_product(h, inputs, A, B, b, scale, None)
     return h if flat else _shaped(h, x), z
 
 
@@ -262,8 +261,9 @@ def _rows_of(grad_z: Tensor, inputs: Tensor, scale: float, A: Tensor, b: int, fr
     """The gradient of A, from that of z, (b, n), not scaled: zero beyond row b; frozen, above it too."""
     low = b - 1 if frozen else 0
     grad_z = grad_z[low:] if frozen else grad_z
-    part = (grad_z @ inputs).mul_(scale)  # (b − low, n) · (n, d_in) → (b − low, d_in)
-    return torch.constant_pad_nd(_cast(part, A.dtype), (0, 0, low, A.shape[0] - b))
+    grad = torch.zeros_like(A, dtype=inputs.dtype)
+    grad[low:b].addmm_(grad_z, inputs, beta=0, alpha=scale)  # (b − low, n) · (n, d_in) → (b − low, d_in)
+    return _cast(grad, A.dtype)
 
 
 def _columns_of(z: Tensor, g: Tensor, scale: float, B: Tensor, b: int, frozen: bool) -> Tensor:

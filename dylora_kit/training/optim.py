@@ -160,8 +160,9 @@ class NestedAdamW(Optimizer):
     def _check_own(self) -> None:
         """Raises `RuntimeError` if the adapters have other matrices by now, which no step would move."""
         for layer in self._adapters.layers.values():
-            for p in (layer.lora_A, layer.lora_B):
-                if p.requires_grad and p not in self._rows_along:
+            own = layer._parameters  # a module's own lookup is slow
+            for p in (own["lora_A"], own["lora_B"]):
+                if p is not None and p not in self._rows_along and p.requires_grad:
                     raise RuntimeError(
                         f"the adapter of {layer.name!r} has other matrices than when this optimizer was made (as after "
                         "fully_shard, load_state_dict(assign=True), or when more is trained): make the optimizer anew"

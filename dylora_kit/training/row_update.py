@@ -43,6 +43,7 @@ class Rows:
         self.steps = torch.zeros(self.r, len(self.params), dtype=torch.float32, device=device)
         self.exp_avg = torch.zeros(self.r, total, dtype=first.dtype, device=device)
         self.exp_avg_sq = torch.zeros_like(self.exp_avg)
+        self._grads, self._change = torch.empty_like(self.exp_avg), torch.empty_like(self.exp_avg)  # new in each step
         self.layer_of, self._layers = torch.tensor(places, device=device), len(layers)
         matrices = [index for index, size in enumerate(self.sizes) for _ in range(size)]
         self._matrix_of = torch.tensor(matrices, device=device)  # of each column
@@ -77,11 +78,14 @@ class Rows:
                 parts.append(nothing)
             else:
                 parts.append(p.grad.t() if dim else p.grad)
-        grads = torch.cat(parts, 1)  # (r, total)
-        selected = self._selected(grads)
-        if nothing is not None:
-            selected &= torch.tensor([p.grad is not None for p in self.params], device=self.device)
-        runs = self._common_runs(selected)
+        grads = torch.cat(parts, 1, out=self._grads)  # (r, total)
+        reached = self._reached(grads)
+        runs = None if nothing is not None else self._common_runs(reached)
+        if runs is None:
+            selected = self._selected(reached)
+            if nothing is not None:
+                selected &= torch.tensor([p.grad is not None for p in self.params], device=self.device)
+            runs = self._common_runs(selected)
         if runs is None:
             self._step_masked(group, grads, selected)
         for low, high in runs or ():
@@ -94,16 +98,20 @@ class Rows:
         every, some = torch.stack([selected.all(1), selected.any(1)]).tolist()
         return _runs(every) if every == some else None
 
-    def _selected(self, grads: Tensor) -> Tensor:
-        """Which rows of which matrices the gradients reach, shape (r, matrices): the same for lora_A and its lora_B."""
-        reached, start = [], 0
+    def _reached(self, grads: Tensor) -> Tensor:
+        """Which rows of which matrices have a nonzero gradient, shape (r, matrices)."""
+        reached, start, sizes = [], 0, torch.abs(grads, out=self._change)
         for size in dict.fromkeys(self.sizes):
             count = self.sizes.count(size)
-            alike = grads[:, start : start + count * size].unflatten(1, (count, size))
-            reached.append(alike.any(2))  # (r, count)
+            alike = sizes[:, start : start + count * size].unflatten(1, (count, size))
+            reached.append(alike.sum(2))  # (r, count); no sum of absolute values is rounded to zero, and any() is slow
             start += count * size
+        return torch.cat(reached, 1).ne(0)  # also where the sum is infinite or NaN
+
+    def _selected(self, reached: Tensor) -> Tensor:
+        """Which rows are updated, shape (r, matrices): those reached in lora_A or in its lora_B."""
         by_layer = torch.zeros(self.r, self._layers, dtype=torch.int32, device=self.device)
-        by_layer.index_add_(1, self.layer_of, torch.cat(reached, 1).int())
+        by_layer.index_add_(1, self.layer_of, reached.int())
         return by_layer.index_select(1, self.layer_of) > 0
 
     def _step_block(self, group: dict[str, Any], grads: Tensor, low: int, high: int) -> None:
@@ -114,13 +122,12 @@ class Rows:
         count = steps[:, :1] if alike else steps.index_select(1, self._matrix_of)
         mean, square = self.exp_avg[low:high], self.exp_avg_sq[low:high]
         rates = self._rates(group, low, high)
-        change = _update(group, count, rates, mean, square, grads[low:high])
-        rows = [
-            p.detach()[:, low:high].t() if dim else p.detach()[low:high]
-            for p, dim in zip(self.params, self.dims, strict=True)
-        ]
+        change = _update(group, count, rates, mean, square, grads[low:high], self._change[low:high])
+        rows = [p[:, low:high].t() if dim else p[low:high] for p, dim in zip(self.params, self.dims, strict=True)]
         if group["weight_decay"]:
-            torch._foreach_mul_(rows, [_shrinkage(group, rates, self.dtype)] * len(rows))
+            kept = _shrinkage(group, rates, self.dtype)
+            # a tensor, which torch does not convert for each of them
+            torch._foreach_mul_(rows, [kept] * len(rows) if isinstance(kept, Tensor) else torch.tensor(kept, dtype=torch.float64))
         torch._foreach_sub_(rows, change.split(self.sizes, 1))
 
     def _step_masked(self, group: dict[str, Any], grads: Tensor, selected: Tensor) -> None:
@@ -130,7 +137,7 @@ class Rows:
         count = self.steps.index_select(1, self._matrix_of).clamp(min=1)
         mean, square = self.exp_avg.clone(), self.exp_avg_sq.clone()
         rates = self._rates(group, 0, self.r)
-        change = _update(group, count, rates, mean, square, grads)
+        change = _update(group, count, rates, mean, square, grads, self._change)
         rows = [p.detach().t() if dim else p.detach() for p, dim in zip(self.params, self.dims, strict=True)]
         before = torch.cat(rows, 1)  # (r, total)
         after = before * _shrinkage(group, rates, self.dtype) - change
@@ -150,8 +157,10 @@ class Rows:
         return factors[low:high] * group["lr"]
 
 
-def _update(group: dict[str, Any], count: Tensor, rates: Any, mean: Tensor, square: Tensor, grads: Tensor) -> Tensor:
-    """Moves the moments by the gradients, and returns what is then taken off the weights, (rows, total).
+def _update(
+    group: dict[str, Any], count: Tensor, rates: Any, mean: Tensor, square: Tensor, grads: Tensor, change: Tensor
+) -> Tensor:
+    """Moves the moments by the gradients, and returns in `change` what is then taken off the weights, (rows, total).
 
     Arguments:
         count: which step it is, (rows, 1) or (rows, total).
@@ -163,7 +172,7 @@ def _update(group: dict[str, Any], count: Tensor, rates: Any, mean: Tensor, squa
     root = (1 - beta2**count).sqrt_().to(mean.dtype)
     mean.lerp_(grads, 1 - beta1)
     square.mul_(beta2).addcmul_(grads, grads, value=1 - beta2)
-    change = square.sqrt().div_(root).add_(group["eps"])
+    torch.sqrt(square, out=change).div_(root).add_(group["eps"])
     return torch.div(mean, change, out=change).mul_(step_size)
 
 

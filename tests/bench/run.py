@@ -1,4 +1,4 @@
-"""Measures what adapters cost beside PEFT's, and beside none. Run by hand, on a quiet machine; an hour for all of it.
+"""Measures what adapters cost beside PEFT's, and beside none. Run by hand, on a quiet machine; half an hour for all of it.
 
 python tests/bench/run.py                       # all that is not measured yet, then the table in README.md beside it
 python tests/bench/run.py step --threads 1      # one group, measured again
@@ -52,7 +52,7 @@ def step(quick: bool) -> Lines:
     from bench.models import DYLORA, LIMIT, PEFT, SHAPES
     from bench.training import step
 
-    rounds = {"mini": 40, "minilm": 12, "base": 8}
+    rounds = {"mini": 24, "minilm": 8, "base": 6}
     goals = {"mini": "≤ 1.07", "minilm": "≤ 1.02", "base": "≤ 1.02"}
     for name, shape in SHAPES.items():
         costs = step(shape, 3 if quick else rounds[name])
@@ -69,7 +69,7 @@ def dropout(quick: bool) -> Lines:
     from bench.models import DYLORA, LIMIT, PEFT, SHAPES
     from bench.training import step
 
-    costs = step(SHAPES["mini"], 3 if quick else 30, dropout=0.1)
+    costs = step(SHAPES["mini"], 3 if quick else 20, dropout=0.1)
     yield compared("step, mini with dropout", costs, DYLORA, PEFT, "≤ 1.00")
     yield compared("step, mini with dropout", costs, DYLORA, LIMIT)
 
@@ -81,7 +81,7 @@ def tokens(quick: bool) -> Lines:
 
     for width, layers, heads in ((128, 4, 4), (384, 6, 12)):
         for count in (8, 16, 32, 64, 128, 256, 1024, 4096):
-            rounds = 3 if quick else max(4, min(40, 8000 // (count + 200)) * 128 // width)
+            rounds = 3 if quick else max(4, min(30, 4000 // (count + 100)) * 128 // width)
             costs = step(Shape(layers, width, heads, max(count // 32, 1), min(count, 32)), rounds)
             yield compared(f"step, width {width}, {count:,} tokens", costs, DYLORA, PEFT, "≤ 1.00")
             yield compared(f"step, width {width}, {count:,} tokens", costs, DYLORA, LIMIT)
@@ -104,7 +104,7 @@ def layers(quick: bool) -> Lines:
     from bench.training import step
 
     for count in (2, 4, 8, 16):
-        costs = step(Shape(count, 128, 4, 32, 32), 3 if quick else 80 // count)
+        costs = step(Shape(count, 128, 4, 32, 32), 3 if quick else 50 // count)
         yield compared(f"step, {count} layers of width 128", costs, DYLORA, PEFT, "≤ 1.00")
         yield compared(f"step, {count} layers of width 128", costs, DYLORA, LIMIT)
 
@@ -146,7 +146,7 @@ def generation(quick: bool) -> Lines:
     from bench.inference import NONE
     from bench.inference import generation as generate
 
-    for name, rounds in (("world-gpt2", 40), ("smollm2 shape", 10)):
+    for name, rounds in (("world-gpt2", 30), ("smollm2 shape", 6)):
         costs = generate(name, 3 if quick else rounds)
         for above, below, goal in (
             ("rank 8", NONE, "≤ 1.05"),

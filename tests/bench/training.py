@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from bench.models import DYLORA, LIMIT, PEFT, Shape, batch_of, bert, nested, only_biases, stepper, with_peft
+from bench.models import DYLORA, LIMIT, PEFT, Shape, batch_of, bert, filled, nested, only_biases, stepper, with_peft
 from bench.rounds import Cost, Method, take_turns
 from torch import Tensor, nn
 
@@ -47,7 +47,7 @@ def optimizer_step(rounds: int, layers: int = 24, width: int = 768) -> dict[str,
     """Costs of the exact update and of torch's AdamW on the same tensors and gradients."""
     torch.manual_seed(0)
     model = nn.Sequential(*[nn.Linear(width, width) for _ in range(layers)])
-    adapters = dk.attach(model, r=8, target_modules=[str(index) for index in range(layers)])
+    adapters = filled(dk.attach(model, r=8, target_modules=[str(index) for index in range(layers)]))
     exact = dk.NestedAdamW(adapters, lr=1e-3, weight_decay=0.01)
     own = exact.param_groups[0]["params"]
     copies = [p.detach().clone().requires_grad_() for p in own]
@@ -56,7 +56,8 @@ def optimizer_step(rounds: int, layers: int = 24, width: int = 768) -> dict[str,
     for b in RANKS:
         adapters.rank = b
         exact.zero_grad()
-        model(torch.randn(4, width)).square().mean().backward()
+        x = torch.randn(4, width)  # for each layer, since gradients through all of them would be as small as 1e-20
+        torch.stack([layer(x).square().mean() for layer in model]).sum().backward()
         gradients[b] = [p.grad for p in own]
 
     def at_rank(params: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> Method:

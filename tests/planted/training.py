@@ -3,10 +3,10 @@
 from planted import Fault
 
 FAULTS: list[Fault] = [
-    ("every row is selected", "training/row_update", "reached.append(alike.any(2))",
-     "reached.append(alike.any(2) | True)", "training/test_optim"),
+    ("every row is selected", "training/row_update", "reached.append(alike.sum(2))",
+     "reached.append(alike.sum(2) + 1)", "training/test_optim"),
     ("each half of an adapter selects its own rows", "training/row_update",
-     "return by_layer.index_select(1, self.layer_of) > 0", "return torch.cat(reached, 1)", "training/test_optim"),
+     "return by_layer.index_select(1, self.layer_of) > 0", "return reached", "training/test_optim"),
     ("one step count for all rows", "training/row_update", "steps += 1\n", "steps[:] = steps.max() + 1\n",
      "training/test_optim"),
     ("every row by the first matrix's step count", "training/row_update",
