@@ -126,8 +126,8 @@ class Rows:
         rows = [p[:, low:high].t() if dim else p[low:high] for p, dim in zip(self.params, self.dims, strict=True)]
         if group["weight_decay"]:
             kept = _shrinkage(group, rates, self.dtype)
-            # a tensor, which torch does not convert for each of them
-            torch._foreach_mul_(rows, [kept] * len(rows) if isinstance(kept, Tensor) else torch.tensor(kept, dtype=torch.float64))
+            every = [kept] * len(rows) if isinstance(kept, Tensor) else torch.tensor(kept, dtype=torch.float64)
+            torch._foreach_mul_(rows, every)  # a number would be made a tensor for each of them
         torch._foreach_sub_(rows, change.split(self.sizes, 1))
 
     def _step_masked(self, group: dict[str, Any], grads: Tensor, selected: Tensor) -> None:

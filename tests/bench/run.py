@@ -1,4 +1,4 @@
-"""Measures what adapters cost beside PEFT's, and beside none. Run by hand, on a quiet machine; half an hour for all of it.
+"""Measures what adapters cost beside PEFT's, and beside none. Run by hand; half an hour on a quiet machine.
 
 python tests/bench/run.py                       # all that is not measured yet, then the table in README.md beside it
 python tests/bench/run.py step --threads 1      # one group, measured again
