@@ -209,7 +209,7 @@ def settings_of(table: str, **changed: Any) -> dict[str, Any]:
 
 def embedded_study(table: str) -> Study:
     """A table on `world-describe`: greedy, with the steps and the learning rate that suit `world-gpt2`."""
-    settings, seconds = settings_of(table, **DESCRIBE) | BEAMS | {"num_beams": 1}, 0.06 * DESCRIBE["steps"]
+    settings, seconds = settings_of(table, **DESCRIBE) | BEAMS | {"num_beams": 1}, 0.12 * DESCRIBE["steps"]
 
     def of(task: str, seed: int, adapters: Path) -> list[Job]:
         command = f"python -m dylora_kit.paper {table}"
