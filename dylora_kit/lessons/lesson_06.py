@@ -1,12 +1,16 @@
-"""Exercises of lesson 06: a model that writes, its fused projection, and a difference that may be chance."""
+"""Lesson 06: a model that writes, its fused projection, and a difference that may be chance; facts that are counted."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from dylora_kit.evaluation.facts import STATES
 from dylora_kit.lessons.exercise import Exercise, random
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IGNORED = -100  # a label that does not count, as in torch's cross-entropy
 
@@ -151,3 +155,40 @@ DIFFERENCES = Exercise(
     },
     shapes="errors[draws] has a line for each draw, (draws, texts)",
 )
+
+
+def shares_of_states(facts: "pd.DataFrame") -> "pd.DataFrame":
+    """How often each state of a fact occurs at each rank, as a share of the facts that are given there.
+
+    Arguments:
+        facts: with the columns rank and state, one row for each fact that an input gives or a text adds.
+
+    Returns a frame for `plots.rank_curves`, with the states as methods. A state that never occurs is there with 0.
+
+    >>> import pandas as pd
+    >>> facts = pd.DataFrame({"rank": [1, 1, 2, 2], "state": ["said", "missing", "said", "said"]})
+    >>> shares_of_states(facts).query("method == 'missing'").value.tolist()
+    [0.5, 0.0]
+    """
+    import pandas as pd
+
+    counts = pd.crosstab(facts["rank"], facts["state"]).reindex(columns=list(STATES), fill_value=0)
+    shares = counts.div(counts.drop(columns="added").sum(axis=1), axis=0)
+    long = shares.rename_axis(columns="method").unstack().rename("value").reset_index()
+    return long.assign(metric="share of facts", seed=0)
+
+
+def errors_of_texts(facts: "pd.DataFrame", rows: int) -> "pd.DataFrame":
+    """How many facts each text gets wrong, leaves out or adds: ranks down, rows across.
+
+    Arguments:
+        facts: with the columns rank, row (counted from 0) and state.
+        rows: how many inputs there are. A text without an error, or of an input without facts, is there with 0.
+
+    >>> import pandas as pd
+    >>> facts = pd.DataFrame({"rank": [1, 1, 2], "row": [0, 0, 1], "state": ["wrong", "added", "said"]})
+    >>> errors_of_texts(facts, 3).to_numpy().tolist()
+    [[2, 0, 0], [0, 0, 0]]
+    """
+    errors = facts.assign(error=facts["state"] != "said").groupby(["rank", "row"])["error"].sum()
+    return errors.unstack().reindex(columns=range(rows)).fillna(0).astype(int)

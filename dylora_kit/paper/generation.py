@@ -26,7 +26,7 @@ from dylora_kit.evaluation.writing import context_of
 from dylora_kit.paper.compared_methods import DYLORA, FROZEN, HELD, LORA, ONE, SVD
 from dylora_kit.paper.embedded import made_of
 from dylora_kit.paper.runs import Job, Study, keep
-from dylora_kit.paper.settings import GPT2, SEEDS, TABLE2
+from dylora_kit.paper.settings import DESCRIBE, GPT2, SEEDS
 from dylora_kit.synthetic.read import slot_errors as world_errors
 from dylora_kit.tasks import Task, dart, e2e, slots, webnlg, world
 from dylora_kit.training.checkpoint import FILE
@@ -208,13 +208,12 @@ def settings_of(table: str, **changed: Any) -> dict[str, Any]:
 
 
 def embedded_study(table: str) -> Study:
-    """A table on `world-describe`: greedy, with the learning rate that suits `world-gpt2`, and 2 epochs of steps."""
-    rate, steps = TABLE2["world-describe"]["lr"], 1125
-    settings = settings_of(table, lr=rate, steps=steps) | BEAMS | {"num_beams": 1}
+    """A table on `world-describe`: greedy, with the steps and the learning rate that suit `world-gpt2`."""
+    settings, seconds = settings_of(table, **DESCRIBE) | BEAMS | {"num_beams": 1}, 0.12 * DESCRIBE["steps"]
 
     def of(task: str, seed: int, adapters: Path) -> list[Job]:
         command = f"python -m dylora_kit.paper {table}"
-        return jobs(table, embedded, settings, made_of("world-describe"), 0.06 * steps, command, task, seed, adapters)
+        return jobs(table, embedded, settings, made_of("world-describe"), seconds, command, task, seed, adapters)
 
     return Study(table, ("world-describe",), ("world-describe",), lambda task: SEEDS[:3], of, shown=bleu)
 

@@ -106,6 +106,7 @@ def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
         new = job.run().round({"value": 6})
         lacking = {key: value for key, value in job.part.items() if key not in new}
         new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
+        results = _without(results, new, [*job.part, "seed", "method", "rank", "metric"])
         results = new if results.empty else pd.concat([results, new], ignore_index=True)
         write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
         print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
@@ -156,6 +157,16 @@ def _matching(results: "pd.DataFrame", columns: dict[str, Any]) -> "pd.DataFrame
     for key, value in columns.items():
         results = results[results[key] == value] if len(results) else results
     return results
+
+
+def _without(results: "pd.DataFrame", new: "pd.DataFrame", columns: Sequence[str]) -> "pd.DataFrame":
+    """The results that new ones do not replace: a job also gives rows of other methods than its own."""
+    import pandas as pd
+
+    shared = [column for column in dict.fromkeys(columns) if column in results and column in new]
+    if results.empty or not shared:
+        return results
+    return results[~pd.MultiIndex.from_frame(results[shared]).isin(pd.MultiIndex.from_frame(new[shared]))]
 
 
 def _check_columns(results: "pd.DataFrame", columns: list[str], path: Path) -> None:

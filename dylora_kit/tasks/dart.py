@@ -4,29 +4,15 @@ From the hub or from a local folder, which is given or named by `DYLORA_KIT_DATA
 `dart/dart-v1.1.1-full-train.json`, `…-dev.json` and `…-test.json`. Where one is missing, a file such as
 `dart-v1.1.1-train-partial.json` or `dart-v1.1.1-full-dev_subset.json` is read, and the task's name then ends in
 "(subset)".
+
+`load(tokenizer)` gives rows whose `"facts"` are triples. Entries with the same triples in the same order are one input,
+as in the scores of LoRA's authors: 4,159 in test. As they do, the line has the predicates in lower case. Arguments and
+errors are those of `generation.Source.load`.
 """
 
-import os
 from typing import Any
 
-from dylora_kit.tasks import Task, generation
 from dylora_kit.tasks.generation import Entry, Part, Source, read_json_list, triple, triples_line
-
-
-def load(
-    tokenizer: Any,
-    *,
-    source: str | os.PathLike[str] | None = None,
-    max_length: int = 512,
-    limit: int | None = None,
-    seed: int = 0,
-) -> Task:
-    """DART, tokenised. Rows, arguments and errors are those of `e2e.load`; `"facts"` are the triples of an input.
-
-    Entries with the same triples in the same order are one input, as in the scores of LoRA's authors: 4,159 in test. As
-    they do, the line has the predicates in lower case.
-    """
-    return generation.load(DART, tokenizer, folder=source, max_length=max_length, limit=limit, seed=seed)
 
 
 def _triples(parts: Any) -> list[tuple[str, str, str]]:
@@ -57,3 +43,4 @@ DART = Source(
     line=triples_line,
     metrics=("bleu", "meteor", "ter"),
 )
+load = DART.load

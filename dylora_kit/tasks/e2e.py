@@ -3,46 +3,19 @@
 From the hub or from a local folder, which is given or named by `DYLORA_KIT_DATA`, with the official files
 `e2e/trainset.csv`, `devset.csv` and `testset_w_refs.csv`. Where one is missing, a file such as `trainset_subset.csv` is
 read, and the task's name then ends in "(subset)".
+
+`load(tokenizer)` gives 42,061 texts to learn from, 547 inputs to choose settings on and 630 to test on; `"facts"` of a
+row are the value of each slot. Its arguments and errors are those of `generation.Source.load`.
 """
 
 import csv
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from dylora_kit.tasks import Task, generation
 from dylora_kit.tasks.generation import Entry, Part, Source
 
 _FACT = re.compile(r"\s*([^\[\],]+)\[([^\[\]]*)\]\s*(?:,|$)")
-
-
-def load(
-    tokenizer: Any,
-    *,
-    source: str | os.PathLike[str] | None = None,
-    max_length: int = 512,
-    limit: int | None = None,
-    seed: int = 0,
-) -> Task:
-    """E2E, tokenised: 42,061 texts to learn from, 547 inputs to choose settings on and 630 to test on.
-
-    A row has `"first"`, the facts as a line, which is what a model is given; `"references"`, the texts that people
-    wrote of them, one in train and all in the others; `"facts"`, the value of each slot; and ids with labels on the
-    first reference alone. Text and line are joined by a space, and the tokenizer's end token ends the text.
-
-    Arguments:
-        tokenizer: of a causal model.
-        source: a folder that holds `e2e/`; default is the one that `DYLORA_KIT_DATA` names, or else the hub.
-        max_length: training rows with more tokens are left out, with a warning; no more than the model can see.
-        limit: only so many training rows, chosen by the seed.
-
-    The line is that of LoRA's authors, but for its end: they put an end token where `||` stands here.
-
-    Raises `ValueError` for facts that do not parse, which it names with their row, and for data that is not as the
-    official one, `FileNotFoundError` for a missing file, and `ConnectionError` if the hub cannot be reached.
-    """
-    return generation.load(E2E, tokenizer, folder=source, max_length=max_length, limit=limit, seed=seed)
 
 
 def facts_of(meaning: str) -> dict[str, str]:
@@ -107,3 +80,4 @@ E2E = Source(
     line=line_of,
     metrics=("bleu", "nist", "meteor", "rouge-l", "cider"),
 )
+load = E2E.load

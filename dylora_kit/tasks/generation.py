@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """How a data set is laid out, on disk and on the hub.
+    """How a data set is laid out, on disk and on the hub, and how its task is loaded.
 
     Attributes:
         name: of the task, and of its folder.
@@ -59,35 +59,51 @@ class Source:
     line: Callable[[Any], str]
     metrics: tuple[str, ...]
 
+    def load(
+        self,
+        tokenizer: Any,
+        *,
+        source: str | os.PathLike[str] | None = None,
+        max_length: int = 512,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> Task:
+        """The task, tokenised, from the hub or from a local folder.
 
-def load(
-    source: Source,
-    tokenizer: Any,
-    *,
-    folder: str | os.PathLike[str] | None,
-    max_length: int,
-    limit: int | None,
-    seed: int,
-) -> Task:
-    """A task of a source, tokenised; see `e2e.load` for the arguments, of which `source` is called `folder` here."""
-    if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no end token, so that no text would end: set tokenizer.eos_token")
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1: got {limit}")
-    chosen = folder or os.environ.get("DYLORA_KIT_DATA")
-    parts, is_subset = _from_folder(source, Path(chosen).expanduser()) if chosen else (_from_hub(source), False)
-    train, validation, test = parts
-    if limit is not None and limit < len(train):
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:limit]
-        train = [train[index] for index in sorted(order.tolist())]
-    longest = min(max_length, tokenizer.model_max_length)
-    train = _without_long(encoded(train, tokenizer), longest, source.name)
-    validation, test = (encoded(_grouped(rows), tokenizer) for rows in (validation, test))
-    for rows, what in ((validation, "validation"), (test, "test")):
-        _cut(rows, longest, f"the {what} part of {source.name}")
-    name = source.name + (" (subset)" if is_subset else "")
-    metric, *also = source.metrics
-    return Task(name, train, validation, test, metric=metric, collate=collator(tokenizer), also=tuple(also))
+        A row has `"first"`, the facts as a line, which is what a model is given; `"references"`, the texts that people
+        wrote of them, one in train and all in the others; `"facts"`, as the data set has them; and ids with labels on
+        the first reference alone. Text and line are joined by a space, and the tokenizer's end token ends the text.
+
+        Arguments:
+            tokenizer: of a causal model.
+            source: a folder that holds one with the task's name; default is the one that `DYLORA_KIT_DATA` names, or
+                else the hub.
+            max_length: training rows with more tokens are left out, with a warning; no more than the model can see.
+            limit: only so many training rows, chosen by the seed.
+
+        The line is that of LoRA's authors, but for its end: they put an end token where `||` stands here.
+
+        Raises `ValueError` for facts that do not parse, which it names with their row, and for data that is not as the
+        official one, `FileNotFoundError` for a missing file, and `ConnectionError` if the hub cannot be reached.
+        """
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no end token, so that no text would end: set tokenizer.eos_token")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1: got {limit}")
+        chosen = source or os.environ.get("DYLORA_KIT_DATA")
+        parts, is_subset = _from_folder(self, Path(chosen).expanduser()) if chosen else (_from_hub(self), False)
+        train, validation, test = parts
+        if limit is not None and limit < len(train):
+            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:limit]
+            train = [train[index] for index in sorted(order.tolist())]
+        longest = min(max_length, tokenizer.model_max_length)
+        train = _without_long(encoded(train, tokenizer), longest, self.name)
+        validation, test = (encoded(_grouped(rows), tokenizer) for rows in (validation, test))
+        for rows, what in ((validation, "validation"), (test, "test")):
+            _cut(rows, longest, f"the {what} part of {self.name}")
+        name = self.name + (" (subset)" if is_subset else "")
+        metric, *also = self.metrics
+        return Task(name, train, validation, test, metric=metric, collate=collator(tokenizer), also=tuple(also))
 
 
 def encoded(rows: Sequence[Row], tokenizer: Any) -> list[Row]:
@@ -228,7 +244,7 @@ def _without_long(rows: list[Row], longest: int, name: str) -> list[Row]:
         warnings.warn(
             f"{len(rows) - len(kept):,} of {len(rows):,} training rows of {name} are longer than {longest} tokens, and "
             "are left out",
-            stacklevel=4,
+            stacklevel=3,
         )
     return kept
 
@@ -247,5 +263,5 @@ def _cut(rows: list[Row], longest: int, where: str) -> None:
     if long:
         warnings.warn(
             f"{len(long):,} first references in {where} are cut to {longest} tokens with their input, for the loss",
-            stacklevel=4,
+            stacklevel=3,
         )

@@ -3,29 +3,15 @@
 From the hub or from a local folder, which is given or named by `DYLORA_KIT_DATA`, with the files `webnlg/train.json`,
 `dev.json` and `test.json` of the challenge. Where one is missing, a file such as `train_subset.json` is read, and the
 task's name then ends in "(subset)".
+
+`load(tokenizer)` gives rows whose `"facts"` are triples. The line has the modified triples, and only texts that are
+marked as good count, as in LoRA's experiments. The test part has 1,862 inputs, of categories that train has and of five
+that it has not. Arguments and errors are those of `generation.Source.load`.
 """
 
-import os
 from typing import Any
 
-from dylora_kit.tasks import Task, generation
 from dylora_kit.tasks.generation import Entry, Part, Source, read_json_list, triple, triples_line
-
-
-def load(
-    tokenizer: Any,
-    *,
-    source: str | os.PathLike[str] | None = None,
-    max_length: int = 512,
-    limit: int | None = None,
-    seed: int = 0,
-) -> Task:
-    """WebNLG 2017, tokenised. Rows, arguments and errors are those of `e2e.load`; `"facts"` are an input's triples.
-
-    The line has the modified triples, and only texts that are marked as good count, as in LoRA's experiments. The test
-    part has 1,862 inputs, of categories that train has and of five that it has not.
-    """
-    return generation.load(WEBNLG, tokenizer, folder=source, max_length=max_length, limit=limit, seed=seed)
 
 
 def _entry(entry: Any) -> Entry:
@@ -58,3 +44,4 @@ WEBNLG = Source(
     line=triples_line,
     metrics=("bleu", "meteor", "ter"),
 )
+load = WEBNLG.load

@@ -17,6 +17,16 @@ for (const box of view.querySelectorAll('.widget-slider')) box.querySelector('[r
 view.querySelectorAll('.dk-play button').forEach((button, index) =>
 button.setAttribute('aria-label', ['Play the training', 'Stop playing', 'Repeat'][index])); this.remove()">"""
 
+# ipywidgets' arrow of a list is black, also in a dark theme; at its end a slider's handle would touch the number
+_ARROW = (
+    "%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E"
+    "%3Cpath d='M5 7l4 4 4-4' fill='none' stroke='%23888' stroke-width='2'/%3E%3C/svg%3E"
+)
+_CONTROLS = f"""<style>
+.dk-live-view {{ --jp-widgets-dropdown-arrow: url("data:image/svg+xml,{_ARROW}"); }}
+.dk-live-view .dk-number {{ margin-left: 14px; }}
+</style>"""
+
 
 class LiveView(ipywidgets.VBox):
     """A slider with a box for its number, other controls, and below them a picture of what they are set to.
@@ -40,7 +50,7 @@ class LiveView(ipywidgets.VBox):
         self.picture = ipywidgets.HTML(layout={"width": "100%", "max_width": f"{svg_cards.WIDTH}px"})
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"), (rounded, rounded))
-        looks = ipywidgets.HTML(svg_cards.STYLE + style + _NAMES, layout={"height": "0", "margin": "0"})
+        looks = ipywidgets.HTML(svg_cards.STYLE + _CONTROLS + style + _NAMES, layout={"height": "0", "margin": "0"})
         boxes = [ipywidgets.HBox(row, layout=_ROW) for row in rows if row]
         super().__init__([*boxes, self.picture, looks], layout={"max_width": f"{svg_cards.WIDTH}px"})
         self.add_class("dk-live-view")

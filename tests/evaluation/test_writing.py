@@ -97,6 +97,14 @@ def test_no_tokens_are_said_twice_but_the_prompt_may_be_repeated(pair: Any, toke
     assert text.startswith("the Red Fox") and text != "the Red Fox" * 2
 
 
+def test_a_larger_length_penalty_prefers_longer_texts(tokenizer: Any) -> None:
+    model = backbones.load("world-gpt2")
+    short, long = (
+        write(model, tokenizer, PROMPTS, max_new_tokens=30, num_beams=4, length_penalty=power) for power in (-4.0, 4.0)
+    )
+    assert sum(map(len, short)) < sum(map(len, long))
+
+
 class Listener:
     def __init__(self) -> None:
         self.tokens: list[Tensor] = []

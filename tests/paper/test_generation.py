@@ -77,6 +77,9 @@ def test_the_preset_runs_end_to_end_on_twenty_inputs(tiny: str, tmp_path: Path) 
     first, *lines = map(json.loads, path.read_text().splitlines())
     assert "written with" in first and len(lines) == 4 * 20
     assert {line["prompt"] for line in lines} == {row["first"] for row in generation.real(tiny, "e2e", 0).inputs}
+    cuts = sorted((tmp_path / "results").glob("*/e2e-lora-cut-to-b-seed-10/*.jsonl"))
+    written_with = [json.loads(path.read_text().splitlines()[0])["written with"]["weights"] for path in cuts]
+    assert len(cuts) == 3 == len(set(written_with))  # other weights, or the same at another scale
     adapter = tmp_path / "adapters" / "table6-tiny-e2e-dylora"
     assert (
         "trained on e2e" in (adapter / "README.md").read_text()

@@ -53,6 +53,28 @@ def test_a_job_whose_folder_is_missing_is_done_again(tmp_path: Path) -> None:
     assert len(collect(path, [making])) == 1 and folder.is_dir()
 
 
+def test_a_job_that_is_done_again_replaces_the_rows_that_it_gave_of_other_methods(tmp_path: Path) -> None:
+    path, folder, values = tmp_path / "mine.csv", tmp_path / "kept", [0.5, 0.6]
+
+    def run() -> pd.DataFrame:
+        folder.mkdir()
+        rows = [(name, rank, "bleu") for name, rank in (("cut", 1), ("cut", 2), ("by SVD", 1), ("one per rank", 2))]
+        return pd.DataFrame(rows, columns=["method", "rank", "metric"]).assign(value=values.pop(0))
+
+    cut = Job({"task": "toy", "method": "cut"}, 10, {"steps": 3}, run, 1.0, makes=folder)
+    one = pd.DataFrame({"rank": [1], "metric": "bleu", "value": 0.25})
+    alone = Job({"task": "toy", "method": "one per rank", "rank": 1}, 10, {"steps": 3}, lambda: one, 1.0)
+    collect(path, [cut, alone])
+    folder.rmdir()
+    again = collect(path, [cut, alone])
+    assert not again.duplicated(["method", "rank"]).any()
+    by_row = again.set_index(["method", "rank"])["value"].to_dict()
+    assert by_row == {("one per rank", 1): 0.25} | dict.fromkeys(
+        (("cut", 1), ("cut", 2), ("by SVD", 1), ("one per rank", 2)), 0.6
+    )
+    pd.testing.assert_frame_equal(pd.read_csv(path), again)
+
+
 def test_what_a_job_takes_is_what_others_of_its_part_took_and_else_a_guess(tmp_path: Path) -> None:
     results = collect(tmp_path / "mine.csv", [job("a", 0.25)])
     assert expected_seconds(job("a", 0.5, seed=42), [pd.DataFrame(), results]) == 30.0

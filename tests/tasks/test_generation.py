@@ -9,7 +9,7 @@ from generation_files import e2e_rows, write_dart, write_e2e, write_webnlg
 
 from dylora_kit import backbones
 from dylora_kit.evaluation.writing import prompt_ids
-from dylora_kit.tasks import dart, e2e, generation, webnlg
+from dylora_kit.tasks import dart, e2e, webnlg
 
 TWICE = (
     ("name[Cotto], near[The Mill]", "Cotto is near The Mill."),
@@ -196,13 +196,12 @@ def test_official_files_make_no_subset(tmp_path: Path, tokenizer: Any, monkeypat
     for name in ("train", "dev", "test"):
         (tmp_path / "webnlg" / f"{name}_subset.json").rename(tmp_path / "webnlg" / f"{name}.json")
     parts = tuple(dataclasses.replace(part, entries=1) for part in webnlg.WEBNLG.parts)
-    monkeypatch.setattr(webnlg, "WEBNLG", dataclasses.replace(webnlg.WEBNLG, parts=parts))
     monkeypatch.setenv("DYLORA_KIT_DATA", str(tmp_path))
-    assert webnlg.load(tokenizer).name == "webnlg"
+    assert dataclasses.replace(webnlg.WEBNLG, parts=parts).load(tokenizer).name == "webnlg"
 
 
 def test_a_text_needs_an_end(tmp_path: Path) -> None:
     tokenizer = backbones.tokenizer("world-gpt2")
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="the tokenizer has no end token"):
-        generation.load(e2e.E2E, tokenizer, folder=write_e2e(tmp_path), max_length=90, limit=None, seed=0)
+        e2e.load(tokenizer, source=write_e2e(tmp_path), max_length=90)
