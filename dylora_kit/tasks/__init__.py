@@ -1,4 +1,4 @@
-"""Data to adapt to: `load(…)` of `digits`, `glue`, `world`, `e2e`, `dart` and `webnlg` returns a `Task`.
+"""Data to adapt to: `load(…)` of `digits`, `glue`, `world`, `e2e`, `dart`, `webnlg` and `own_data` returns a `Task`.
 
 In reading order:
 
@@ -11,6 +11,7 @@ In reading order:
 - `dart`: triples of tables, Table 9
 - `webnlg`: triples of DBpedia, Table 9
 - `world`: the six tasks of the small English world, read from `data/world/`
+- `own_data`: texts and labels of your own, from a file or a table
 - `describe`: scores the descriptions that a causal model writes of the world's facts
 """
 
