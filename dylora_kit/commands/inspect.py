@@ -14,7 +14,7 @@ from dylora_kit.resizing.singular_values import effective_rank, energy_beyond
 EXAMPLE = """examples:
   python -m dylora_kit inspect my-adapter
   python -m dylora_kit inspect style.safetensors --ranks 2 8 24"""
-NAME, BARS, COLUMNS = 38, 12, 6  # characters of a name, bars of a layer, ranks of a table: 100 characters in all
+NAME, BARS, COLUMNS = 32, 12, 7  # characters of a name, bars of a layer, ranks of a table: 100 characters in all
 HEIGHTS = "▁▂▃▄▅▆▇█"
 
 
@@ -102,11 +102,24 @@ def _row(name: str, rank: str, uses: str, middle: str, lost: Sequence[str]) -> s
     """One line of at most 100 characters.
 
     >>> _row("h.0.attn.c_attn", "8", "3.2", "█▃▁", ["12.0"])
-    'h.0.attn.c_attn                            8   3.2  █▃▁           12.0'
+    'h.0.attn.c_attn                      8   3.2  █▃▁           12.0'
     """
-    shown = name if len(name) <= NAME else f"{name[: NAME // 3]}…{name[len(name) - NAME + NAME // 3 + 1 :]}"
     cells = " ".join(f"{cell:>5}" for cell in lost)
-    return f"{shown:<{NAME}} {rank:>5} {uses:>5}  {middle:<{BARS}} {cells}".rstrip()
+    return f"{_short(name):<{NAME}} {rank:>5} {uses:>5}  {middle:<{BARS}} {cells}".rstrip()
+
+
+def _short(name: str) -> str:
+    """A name of at most `NAME` characters: of its first words one letter, of as many as needed.
+
+    >>> _short("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q")
+    'l_u_d_b_1_a_0_t_b_0_attn1_to_q'
+    """
+    words = re.split(r"([._])", name)
+    for place, word in enumerate(words):
+        if len("".join(words)) <= NAME:
+            break
+        words[place] = word if word.isdigit() else word[:1]
+    return "".join(words)[-NAME:]
 
 
 def _bars(s: Tensor) -> str:
@@ -131,7 +144,7 @@ def _some_ranks(largest: int) -> list[int]:
     """The ranks that are shown if none are named.
 
     >>> _some_ranks(4), _some_ranks(128)
-    ([1, 2, 3], [2, 4, 8, 16, 32, 64])
+    ([1, 2, 3], [1, 2, 4, 8, 16, 32, 64])
     """
     if largest - 1 <= COLUMNS:
         return list(range(1, largest))
