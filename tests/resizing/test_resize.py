@@ -99,10 +99,12 @@ def test_what_peft_opens_is_the_closest_cut_of_every_layer(
     assert deltas(after).keys() == deltas(before).keys()
     for layer, delta in deltas(before).items():
         torch.testing.assert_close(deltas(after)[layer], closest(delta, b), **EXACT)
-        assert layers(after)[layer].r["default"] == min(b, ranks[layer])
+        assert layers(after)[layer].r["default"] == min(b, ranks[layer], *delta.shape)
         assert layers(after)[layer].scaling["default"] == pytest.approx(layers(before)[layer].scaling["default"])
     assert list(done.before.values()) == [ranks[f"base_model.model.{layer}"] for layer in done.before]
-    assert set(done.after.values()) == {min(b, rank) for rank in ranks.values()}
+    assert list(done.after.values()) == [
+        layers(after)[f"base_model.model.{layer}"].r["default"] for layer in done.after
+    ]
 
 
 @pytest.mark.parametrize(("name", "options"), ADAPTERS.values(), ids=ADAPTERS)
@@ -129,13 +131,14 @@ def test_the_whole_model_does_what_the_base_with_the_cut_added_does(
     assert (wanted - logits(build(name), inputs(name))).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("how", [1, 3, 0.5, 0.9, 1.0], ids=lambda how: f"{how}")
-@pytest.mark.parametrize("kind", ["roberta", "gpt2", "rslora", "patterns"])
+BY_RANK = [(kind, how) for kind in ("roberta", "gpt2", "rslora") for how in (1, 3)]
+BY_ENERGY = [(kind, how) for kind in ("roberta", "gpt2", "rslora", "patterns") for how in (0.5, 0.9, 1.0)]
+
+
+@pytest.mark.parametrize(("kind", "how"), BY_RANK + BY_ENERGY)
 def test_pefts_own_conversion_gives_the_same_matrices(tmp_path: Path, kind: str, how: float) -> None:
     name, options = ADAPTERS[kind]
     model = trained(name, tmp_path / "whole", **options)
-    if kind == "patterns" and how == 3:  # PEFT gives rank 3 also to layers of rank 2
-        return
     with calm():
         peft.save_as_lora(tmp_path / "theirs", model, rank=how)
     resize(tmp_path / "whole", tmp_path / "ours", **({"rank": how} if isinstance(how, int) else {"energy": how}))
@@ -355,7 +358,9 @@ def test_parts_of_a_fused_projection_are_refused_with_the_way_that_works(tmp_pat
     model = build("gpt2")
     adapters = dk.attach(model, r=4, target_modules="attention")
     adapters.save(tmp_path / "parts")
-    with pytest.raises(ValueError, match=r"c_attn.q', a part of a fused projection, .* write it with export_peft first"):
+    with pytest.raises(
+        ValueError, match=r"c_attn.q', a part of a fused projection, .* write it with export_peft first"
+    ):
         resize(tmp_path / "parts", tmp_path / "cut", rank=2)
     adapters.export_peft(tmp_path / "exported")
     resize(tmp_path / "exported", tmp_path / "cut", rank=2)
