@@ -64,7 +64,7 @@ def described(adapter: AdapterFile, ranks: Sequence[int] | None = None) -> list[
         "uses: the effective rank, exp of the entropy of σ / Σ σ (Roy and Vetterli, 2007)",
         f"σ: the singular values of ΔW, the largest on the left; at most {BARS} of them, evenly chosen",
     ]
-    if "this kit" in adapter.kind:
+    if adapter.nested:
         lines.append("At rank b this kit's adapters use their first b rows, which dylora_kit.ordering measures.")
     return lines
 

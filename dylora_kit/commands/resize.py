@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
         "--energy", type=float, metavar="SHARE", help="the smallest rank of each layer that keeps this share, as 0.9"
     )
     how.add_argument(
-        "--budget", type=int, metavar="N", help="a rank for each layer, with at most N parameters in all layers"
+        "--budget", type=int, metavar="N", help="a rank for each layer, with at most N parameters in all that are cut"
     )
     command.add_argument(
         "--out",

@@ -68,12 +68,14 @@ class AdapterFile(ABC):
     Attributes:
         path: the file or folder.
         kind: what it is, in words.
+        nested: whether this kit wrote it, so that the first b rows of each layer are an adapter too.
         tensors: all its tensors.
         layers: those that can be cut, by name.
         fixed: layers that stay as they are, such as convolutions with groups, by name.
     """
 
     kind: str
+    nested = False
 
     def __init__(self, path: Path, tensors: TensorFile) -> None:
         self.path, self.tensors = path, tensors

@@ -14,8 +14,9 @@ from dylora_kit.resizing.adapter_file import AdapterFile, Layer, Matrices
 from dylora_kit.storage.files import TensorFile, tensors_as_bytes, write_files
 
 DOWN, UP, MID, ALPHA = ".lora_down.weight", ".lora_up.weight", ".lora_mid.weight", ".alpha"
+ELSEWHERE = "PEFT and diffusers"
 # how the tensors of other kinds of adapters are called
-OTHERS = {"dora_scale": "DoRA", "hada_w1": "LoHa", "lokr_w1": "LoKr", "oft_": "OFT", ".lora_A.": "PEFT"}
+OTHERS = {".dora_scale": "DoRA", ".hada_w1": "LoHa", ".lokr_w1": "LoKr", ".oft_": "OFT", ".lora_A.": ELSEWHERE}
 HASHES = ("sshs_model_hash", "sshs_legacy_hash", "modelspec.hash_sha256")  # of the weights that were there
 SEVERAL = "Dynamic"  # what kohya's scripts write where layers differ
 
@@ -36,8 +37,8 @@ class KohyaFile(AdapterFile):
             key = next((key for key in self.tensors.shapes if mark in key), None)
             if key is not None:
                 remedy = (
-                    "pass the folder that it is in, with its adapter_config.json"
-                    if other == "PEFT"
+                    f"pass a folder with adapter_config.json, or a file whose tensors end with {DOWN!r}"
+                    if other == ELSEWHERE
                     else "only plain LoRA can be cut to a lower rank"
                 )
                 raise ValueError(f"{path} holds {key!r}, as files of {other} do: {remedy}")

@@ -43,7 +43,8 @@ class PeftFolder(AdapterFile):
             )
         super().__init__(path, TensorFile(path / WEIGHTS))
         self._base = check_same_save(path, written, self.tensors.metadata)
-        self.kind = "an adapter of this kit" if "dylora" in self.config else "a LoRA of PEFT"
+        self.nested = "dylora" in self.config
+        self.kind = "an adapter of this kit" if self.nested else "a LoRA of PEFT"
         self._find_layers()
 
     def check_out(self, out: Path) -> None:
@@ -52,7 +53,7 @@ class PeftFolder(AdapterFile):
         if out.resolve() == self.path.resolve():
             raise ValueError(f"{out} is the adapter itself: name another folder for the result")
         split = [name for name in self.layers if _is_part(name)]
-        if "dylora" in self.config and split:
+        if self.nested and split:
             raise ValueError(
                 f"{self.path} adapts {split[0]!r}, a part of a fused projection, which PEFT cannot open: load it with "
                 "dylora_kit.load and write it with export_peft first"
