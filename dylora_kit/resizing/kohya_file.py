@@ -79,8 +79,9 @@ class KohyaFile(AdapterFile):
         """The header's texts, with new ranks and alphas, and without the hashes of the old weights."""
         texts = {key: text for key, text in self.tensors.texts.items() if key not in HASHES}
         layers = self.layers | self.fixed
-        linear = {name: layer for name, layer in layers.items() if not layer.is_convolution}
-        convolutions = {name: layer for name, layer in layers.items() if layer.is_convolution}
+        # a convolution of 1 × 1 has the rank of linear layers there
+        linear = {name: layer for name, layer in layers.items() if not self._has_window(name, layer)}
+        convolutions = {name: layer for name, layer in layers.items() if name not in linear}
         own = _dim_and_alpha(linear, ranks)
         texts |= {key: own[key.removeprefix("ss_network_")] for key in ("ss_network_dim", "ss_network_alpha")
                   if linear and key in texts}  # fmt: skip
@@ -94,6 +95,9 @@ class KohyaFile(AdapterFile):
                           if key in arguments}  # fmt: skip
             texts["ss_network_args"] = json.dumps(arguments)
         return texts
+
+    def _has_window(self, name: str, layer: Layer) -> bool:
+        return name + MID in self.tensors.shapes or any(size > 1 for size in layer.shape_A[2:])
 
 
 def _dim_and_alpha(layers: Mapping[str, Layer], ranks: Mapping[str, int]) -> dict[str, str]:
