@@ -53,6 +53,12 @@ def test_layers_of_other_sizes_share_a_budget_by_energy_per_parameter(budget: in
     assert all(rank == 4 or spent + costs[name] > budget for name, rank in ranks.items())  # nothing more fits
 
 
+def test_many_cheap_ranks_go_before_a_dear_one_of_more_energy() -> None:
+    values = {name: torch.tensor([1.0, 0.8]) for name in "abc"} | {"dear": torch.tensor([1.0, 0.9])}
+    costs = dict.fromkeys("abc", 10) | {"dear": 30}
+    assert ranks_under_budget(90, values, costs) == {"a": 2, "b": 2, "c": 2, "dear": 1}
+
+
 def test_a_layer_with_a_larger_scale_gets_more() -> None:
     values = {"small": torch.tensor([1.0, 0.9, 0.8]), "large": 3 * torch.tensor([1.0, 0.9, 0.8])}
     assert ranks_under_budget(40, values, {"small": 10, "large": 10}) == {"small": 1, "large": 3}

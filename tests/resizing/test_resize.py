@@ -17,6 +17,7 @@ from toys import adapted, assert_same, examples, toy
 import dylora_kit as dk
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.resizing.opening import open_adapter
+from dylora_kit.resizing.rank_choice import ranks_under_budget
 from dylora_kit.resizing.resize import resize
 from dylora_kit.storage.adapter_files import CONFIG, WEIGHTS
 
@@ -178,13 +179,18 @@ def test_a_warning_of_another_base_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_budget_is_kept_and_spent_where_the_energy_is(tmp_path: Path) -> None:
-    before = trained("roberta", tmp_path / "whole", target_modules=["query", "dense"])
+    options = {"target_modules": ["query", "dense"], "alpha_pattern": {"query": 28, "intermediate.dense": 2}}
+    before = trained("roberta", tmp_path / "whole", **options)
     budget = 2000
     done = resize(tmp_path / "whole", tmp_path / "cut", budget=budget)
     after = in_peft("roberta", tmp_path / "cut")
     pairs = [(layer.lora_A["default"].weight, layer.lora_B["default"].weight) for layer in layers(after).values()]
     written = sum(A.numel() + B.numel() for A, B in pairs)
     assert budget - 80 < written == done.parameters_after <= budget < done.parameters_before
+    values = {name.removeprefix("base_model.model."): torch.linalg.svdvals(delta)[:R].double()
+              for name, delta in deltas(before).items()}  # fmt: skip
+    costs = {name.removeprefix("base_model.model."): sum(delta.shape) for name, delta in deltas(before).items()}
+    assert done.after == ranks_under_budget(budget, values, costs)
     assert len(set(done.after.values())) > 1
     lost = sum((deltas(before)[name] - delta).square().sum() for name, delta in deltas(after).items())
     total = sum(delta.square().sum() for delta in deltas(before).values())
