@@ -10,6 +10,7 @@ From the ground up; each part imports only from those above it:
 - `training`: sampling, objectives, the exact optimizer, the loop
 - `evaluation`: rank sweep, metrics, ordering, choice of a rank
 - `integrations`: PEFT and transformers' Trainer
+- `resizing`: a trained LoRA made smaller, from its files alone
 - `plots`: static figures
 - `widgets`: live views: the rank slider
 - `lessons`: claims and exercises of the notebooks
@@ -18,6 +19,7 @@ From the ground up; each part imports only from those above it:
 - `tasks`: data to adapt to
 - `backbones`: small pretrained models
 - `paper`: the paper's tables, measured again
+- `commands`: what `python -m dylora_kit` does
 """
 
 import importlib

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from dylora_kit.storage.temporary_files import TemporaryFile, clear_left_over
 RECORD = "dylora_kit"  # the key of a safetensors header under which checksum and metadata stand
 MOST_NESTED = 100  # levels of a JSON object: far below where Python's recursion ends
 RECORD_WITHOUT_CHECKSUM = "metadata"  # where files of before the checksum have their metadata
+CHUNK = 1 << 20  # bytes of a file that are read at a time
 
 
 def data_folder() -> Path:
@@ -56,12 +58,18 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
             file.close()
 
 
-def tensors_as_bytes(tensors: Mapping[str, Tensor], metadata: Any = None) -> bytes:
-    """A safetensors file with a checksum of its tensors; `metadata` is any JSON value, kept in its header."""
+def tensors_as_bytes(
+    tensors: Mapping[str, Tensor], metadata: Any = None, texts: Mapping[str, str] | None = None
+) -> bytes:
+    """A safetensors file with a checksum of its tensors; `metadata` is any JSON value, kept in its header.
+
+    Arguments:
+        texts: what else goes into the header, as other software writes it there.
+    """
     on_cpu = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
     header, data = _split(save(on_cpu))
-    beside = {"format": "pt"}
-    record = {"sha256": _checksum([header, beside, metadata], data), "metadata": metadata}
+    beside = {"format": "pt", **(texts or {})}
+    record = {"sha256": _checksum([header, beside, metadata], [data]), "metadata": metadata}
     # safetensors would write the keys of the metadata in any order, and equal contents are to give equal bytes
     text = json.dumps({"__metadata__": {**beside, RECORD: json.dumps(record)}, **header}).encode()
     text += b" " * (-len(text) % 8)
@@ -77,30 +85,77 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """
     if not path.is_file():
         raise _missing(path)
-    content = path.read_bytes()
-    try:
+    with _told_as_damage(path):
+        content = path.read_bytes()
         views = load(content)
         header, data = _split(content)
-        written = header.pop("__metadata__", {})
-        ours = next((key for key, text in written.items() if key == RECORD or text.startswith('{"sha256"')), None)
+        metadata, _ = _checked_metadata(header, [data])
         tensors = {name: views[name].clone() for name in header}
-        if ours is not None:  # also where the key is damaged
-            record = json.loads(written.pop(ours))
-            metadata = record["metadata"]
-            if ours != RECORD or record["sha256"] != _checksum([header, written, metadata], data):
-                raise ValueError("its checksum is not that of its contents")
-        else:
-            metadata = json.loads(written.get(RECORD_WITHOUT_CHECKSUM, "null"))
-        if _is_deep(metadata):
-            raise ValueError("its metadata is nested too deeply")
+    for name, tensor in tensors.items():
+        _check_finite(tensor, name, path)
+    return tensors, metadata
+
+
+class TensorFile:
+    """A safetensors file that is read one tensor at a time, so that no more than one is in memory.
+
+    Attributes:
+        shapes: the shape of each tensor, by name.
+        metadata: what `tensors_as_bytes` put into the header as `metadata`, else None.
+        texts: what other software put there, by key.
+
+    A file with a checksum is read through once, to compare it. Raises `FileNotFoundError`, or `ValueError` for a file
+    that is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise _missing(path)
+        self.path = path
+        with _told_as_damage(path), path.open("rb") as file:
+            self._file = safe_open(path, framework="pt")
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            self.metadata, self.texts = _checked_metadata(header, iter(lambda: file.read(CHUNK), b""))
+            self.shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor. Raises `ValueError` for values that are not finite."""
+        with _told_as_damage(self.path):
+            tensor: Tensor = self._file.get_tensor(name)
+        _check_finite(tensor, name, self.path)
+        return tensor
+
+
+def _checked_metadata(header: dict[str, Any], data: Iterable[bytes]) -> tuple[Any, dict[str, str]]:
+    """The metadata in a header, of this kit and of others, which is taken out of it; `ValueError` if damaged."""
+    written = header.pop("__metadata__", {})
+    ours = next((key for key, text in written.items() if key == RECORD or text.startswith('{"sha256"')), None)
+    if ours is not None:  # also where the key is damaged
+        record = json.loads(written.pop(ours))
+        metadata = record["metadata"]
+        if ours != RECORD or record["sha256"] != _checksum([header, written, metadata], data):
+            raise ValueError("its checksum is not that of its contents")
+    else:
+        metadata = json.loads(written.get(RECORD_WITHOUT_CHECKSUM, "null"))
+    if _is_deep(metadata):
+        raise ValueError("its metadata is nested too deeply")
+    return metadata, written
+
+
+@contextmanager
+def _told_as_damage(path: Path) -> Iterator[None]:
+    """Turns whatever reading a safetensors file raises into a `ValueError` that says that it is damaged."""
+    try:
+        yield
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         unreadable = isinstance(error, TypeError | KeyError | RecursionError)
         problem = "its metadata is not what this kit writes" if unreadable else str(error)
         raise ValueError(f"{path} is damaged or no safetensors file: {problem}") from None
-    for name, tensor in tensors.items():
-        if not is_finite(tensor):
-            raise ValueError(f"{path.name} holds values that are not finite in {name!r}: the file cannot be used")
-    return tensors, metadata
+
+
+def _check_finite(tensor: Tensor, name: str, path: Path) -> None:
+    if not is_finite(tensor):
+        raise ValueError(f"{path.name} holds values that are not finite in {name!r}: the file cannot be used")
 
 
 def is_finite(tensor: Tensor) -> bool:
@@ -119,10 +174,11 @@ def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(content[8:start]), content[start:]
 
 
-def _checksum(header: list[Any], data: bytes) -> str:
+def _checksum(header: list[Any], data: Iterable[bytes]) -> str:
     """The SHA-256 of all that stands in a header, names, types and shapes of tensors among it, and of the data."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
-    digest.update(data)
+    for part in data:
+        digest.update(part)
     return digest.hexdigest()
 
 

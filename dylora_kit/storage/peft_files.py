@@ -171,7 +171,7 @@ def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[s
     if not layers:
         raise ValueError(f"{folder / WEIGHTS} holds no adapter of a linear layer")
     for name in layers:
-        r, rows = _of_pattern(config, "rank_pattern", "r", name, folder), len(tensors[f"{name}.lora_A.weight"])
+        r, rows = of_pattern(config, "rank_pattern", "r", name, folder), len(tensors[f"{name}.lora_A.weight"])
         if r != rows:
             raise ValueError(f"{folder / CONFIG} gives {name!r} rank {r!r}, but {WEIGHTS} holds {rows} rows for it")
     return config, tensors, base
@@ -186,15 +186,21 @@ def alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:
     >>> alpha_of({"lora_alpha": 16, "alpha_pattern": {"value": 8}}, "layer.0.value", Path("adapter"))
     8
     """
-    alpha = _of_pattern(config, "alpha_pattern", "lora_alpha", name, folder)
+    alpha = of_pattern(config, "alpha_pattern", "lora_alpha", name, folder)
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha <= LARGEST:
         where = f"{folder / CONFIG} gives {name!r}"
         raise ValueError(f"{where} lora_alpha = {shown(alpha)}: expected a number greater than 0, and finite")
     return alpha
 
 
-def _of_pattern(config: Mapping[str, Any], pattern: str, default: str, name: str, folder: Path) -> Any:
-    """What PEFT takes for a module: the first value of a pattern whose key ends its name, or a default."""
+def of_pattern(config: Mapping[str, Any], pattern: str, default: str, name: str, folder: Path) -> Any:
+    """What PEFT takes for a module: the first value of a pattern whose key ends its name, or a default.
+
+    Raises `ValueError`, which names the folder, for a pattern that is none.
+
+    >>> of_pattern({"r": 8, "rank_pattern": {"up": 4}}, "rank_pattern", "r", "mlp.up", Path("adapter"))
+    4
+    """
     values = config.get(pattern) or {}
     try:
         matching = [value for key, value in values.items() if re.match(rf"(.*\.)?({key})$", name)]
@@ -215,10 +221,24 @@ def _check_carried(config: Mapping[str, Any], folder: Path) -> None:
         raise ValueError(
             f"{folder / CONFIG} is of type {config.get('peft_type')!r}: only LORA adapters can be imported"
         )
-    for field, value in config.items():
-        if field not in KNOWN and value not in (None, *NOT_CARRIED.get(field, NOT_USED)):
-            known = UNSUPPORTED if field in NOT_CARRIED else "which this kit does not know"
-            raise ValueError(f"{folder / CONFIG} uses {field} = {value!r}, {known}: use it with PEFT")
+    for field in not_carried(config):
+        known = UNSUPPORTED if field in NOT_CARRIED else "which this kit does not know"
+        raise ValueError(f"{folder / CONFIG} uses {field} = {config[field]!r}, {known}: use it with PEFT")
+    check_values(config, folder)
+
+
+def not_carried(config: Mapping[str, Any]) -> list[str]:
+    """The fields of a PEFT LoRA config that ask for what these adapters do not carry, or that are not known here.
+
+    >>> not_carried({"r": 4, "use_dora": True, "bias": "none"})
+    ['use_dora']
+    """
+    unused = {field: (None, *NOT_CARRIED.get(field, NOT_USED)) for field in config}
+    return [field for field, value in config.items() if field not in KNOWN and value not in unused[field]]
+
+
+def check_values(config: Mapping[str, Any], folder: Path) -> None:
+    """Raises `ValueError` for a field of a PEFT LoRA config whose value is of another type, or no pattern."""
     for field, types in TYPES.items():
         if field in config:
             check_type(config[field], types, f"{folder / CONFIG} gives {field}")

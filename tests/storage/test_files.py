@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from toys import assert_same
 
-from dylora_kit.storage.files import read_json, read_tensors, tensors_as_bytes, write_files
+from dylora_kit.storage.files import TensorFile, read_json, read_tensors, tensors_as_bytes, write_files
 from dylora_kit.storage.temporary_files import SUFFIX, TemporaryFile
 
 OLD = {"a.json": b"old a", "b.json": b"old b"}
@@ -282,3 +283,35 @@ for number in range(60):
     writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]
     assert {name: len(set(content)) for name, content in contents(tmp_path).items()} == {"a.json": 1, "b.json": 1}
+
+
+def test_a_file_that_is_read_one_tensor_at_a_time_gives_what_it_gives_at_once(tmp_path):
+    path, tensors = tmp_path / "x.safetensors", {"up": torch.randn(3, 4), "count": torch.tensor(7)}
+    path.write_bytes(tensors_as_bytes(tensors, {"r": 4}, {"author": "me"}))
+    file = TensorFile(path)
+    assert (file.shapes, file.metadata) == ({"up": (3, 4), "count": ()}, {"r": 4})
+    assert file.texts == {"format": "pt", "author": "me"}
+    assert_same({name: file.read(name) for name in file.shapes}, read_tensors(path)[0])
+
+
+def test_a_file_that_is_read_one_tensor_at_a_time_is_refused_as_it_is_at_once(tmp_path):
+    path = tmp_path / "x.safetensors"
+    whole = tensors_as_bytes({"up": torch.randn(3, 4)}, texts={"author": "me"})
+    flipped = whole.replace(b'"author": "me"', b'"author": "we"')
+    for content in (whole[:-1], whole + b"0", whole[:-1] + bytes([whole[-1] ^ 1]), flipped, b"", b"text", whole[:20]):
+        path.write_bytes(content)
+        for read in (read_tensors, TensorFile):
+            with pytest.raises(ValueError, match=r"x.safetensors is damaged or no safetensors file"):
+                read(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        TensorFile(path)
+
+
+def test_a_tensor_that_is_not_finite_is_refused_when_it_is_read(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"up": torch.ones(3), "down": torch.tensor([1.0, torch.inf])}, path)
+    file = TensorFile(path)
+    assert file.read("up").sum() == 3
+    with pytest.raises(ValueError, match="holds values that are not finite in 'down'"):
+        file.read("down")

@@ -1,0 +1,27 @@
+"""Commands for LoRA adapters on disk: python -m dylora_kit resize --help"""
+
+import argparse
+import io
+import sys
+from collections.abc import Sequence
+
+from dylora_kit.commands import inspect, resize
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line; what cannot be done ends it with one sentence."""
+    parser = argparse.ArgumentParser(prog="python -m dylora_kit", description="Commands for LoRA adapters on disk.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for command in (resize, inspect):
+        command.add_to(commands)
+    given = parser.parse_args(arguments)
+    try:
+        given.run(given)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file on Windows may have no bars and no arrows
+        sys.stdout.reconfigure(errors="replace")
+    main()

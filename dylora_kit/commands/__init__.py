@@ -1,0 +1,7 @@
+"""The commands of `python -m dylora_kit`: each adds its arguments to the parser, and does what they ask for.
+
+In reading order:
+
+- `resize`: a trained LoRA made smaller
+- `inspect`: what ranks a trained LoRA uses
+"""
