@@ -17,6 +17,7 @@ from dylora_kit.core.rotation import balanced
 from dylora_kit.core.saving import check_readable
 
 SPARE = 10  # how many directions beyond r an approximate decomposition looks for
+LEFT = "the tuned model also differs from the base in"
 
 
 def extract(
@@ -76,8 +77,8 @@ def extract(
         left = _left_behind(adapters, weights, tuned_weights)
         if left and others == "refuse":
             raise ValueError(
-                f"{_listed(left)} of the tuned model differ from the base too, and the adapters would not hold that: "
-                "name their modules in target_modules or modules_to_save, or pass others='leave' to keep the base's"
+                f"{LEFT} {_listed(left)}, which the adapters would not hold: name "
+                "these modules in target_modules or modules_to_save, or pass others='leave' to keep the base's"
             )
         _fill(adapters, weights, tuned_weights, power_iterations)
     except BaseException:
@@ -90,7 +91,7 @@ def extract(
         for name, buffer in saved_buffers(adapters.model).items():
             buffer.copy_(moved[name])
     if left:
-        warnings.warn(f"{_listed(left)} of the tuned model differ from the base, and stay the base's", stacklevel=2)
+        warnings.warn(f"{LEFT} {_listed(left)}, which stay the base's", stacklevel=2)
     return base, adapters
 
 
