@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from planted import Fault, evaluation, files, integrations, layers, live_views, models, training
+from planted import Fault, evaluation, files, integrations, layers, live_views, models, nesting, training
 
 ROOT = Path(__file__).parent.parent
-LISTS = (layers, models, training, evaluation, files, integrations, live_views)
+LISTS = (layers, models, training, nesting, evaluation, files, integrations, live_views)
 FAULTS: list[Fault] = [fault for faults in LISTS for fault in faults.FAULTS]
 
 

@@ -56,7 +56,7 @@ def nest(
     steps: int = 200,
     objective: Objective = sandwich_loss,
     distribution: RankDistribution | None = None,
-    lr: float | Sequence[float] = (3e-4, 1e-3, 3e-3),
+    lr: float | Sequence[float] = (3e-4, 1e-3, 3e-3, 1e-2),
     batch_size: int = 32,
     gradient_accumulation: int = 1,
     max_grad_norm: float | None = None,
@@ -73,11 +73,11 @@ def nest(
 
     First its rows are ordered by singular value (`adapters.order`). Then each rank learns, by `train`, what the model
     answers at rank r: the mean divergence KL(answers ‖ outputs) is minimised. The answers are those of the model as it
-    is given; they do not move while it learns. No labels are needed, and there
-    is no dropout.
+    is given, and do not move while it learns. No labels are needed, and no dropout is applied.
 
-    This is done at each learning rate, and what has the lowest divergence on examples held out, on average over the
-    ranks 1, 2, 4, … and r, is kept; the ordered adapter itself is compared too.
+    This is done at one learning rate after another, the lowest first, until the divergence on examples held out, on
+    average over the ranks 1, 2, 4, … and r, is larger than at the rate before. The adapter with the smallest is kept,
+    be it the ordered one without training.
 
     Arguments:
         adapters: a handle from `attach`, `load`, `import_peft` or `nest_peft`.
@@ -87,7 +87,7 @@ def nest(
         objective: `sandwich_loss` runs each batch at the lowest, the drawn and the highest rank; any of `train` does.
         distribution: of the rank b; default is uniform on 1 … r.
         lr: one learning rate, or several to choose from.
-        train_heads: whether modules in `modules_to_save` learn too. All ranks share them.
+        train_heads: whether modules in `modules_to_save` learn too, which all ranks share. Nothing else learns.
         held_out: the share of the data on which learning rates are compared, at most 256 examples.
         seed: of the examples held out, the order of the others, and the ranks.
         batch_size, gradient_accumulation, max_grad_norm, collate, progress: as in `train`.
@@ -121,15 +121,18 @@ def nest(
     rates = _checked_rates(lr)
     taught, held = _split(data, held_out, seed)
     _check_texts(adapters.model, data)
-    heads = {p: p.requires_grad for module in adapters.saved_modules.values() for p in module.parameters()}
+    flags = {parameter: parameter.requires_grad for parameter in adapters.model.parameters()}
+    learning = set(adapters.nested_parameters())
+    if train_heads:
+        learning |= {p for module in adapters.saved_modules.values() for p in module.parameters()}
     before = KeptAdapters(adapters)
     try:
         adapters.order()
         teacher = Teacher(adapters, before.digest)
         trials = _Trials(teacher, model, held, _some_ranks(distribution), batch_size, collate)
         trials.add(0.0, None)
-        for parameter, flag in heads.items():
-            parameter.requires_grad_(flag and train_heads)
+        for parameter, flag in flags.items():  # what else was trained, such as norms, is the teacher's too
+            parameter.requires_grad_(flag and parameter in learning)
         for rate in rates:
             teacher.kept.put_back()
             folder = None if checkpoint is None else Path(checkpoint) / f"lr-{rate:g}"
@@ -146,12 +149,14 @@ def nest(
                 trials.add_failed(rate)
             else:
                 trials.add(rate, history)
+            if trials.lr != rate:  # a higher rate would be worse still
+                break
         trials.best.put_back()
     except BaseException:
         before.put_back()
         raise
     finally:
-        for parameter, flag in heads.items():
+        for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
     return Nesting(trials.lr, trials.frame(), trials.history, before)
 
@@ -203,11 +208,11 @@ class _Trials:
 
 
 def _checked_rates(lr: float | Sequence[float]) -> list[float]:
-    """The learning rates to try; `ValueError` if there are none, or one is not a finite number above 0."""
+    """The learning rates to try, the lowest first; `ValueError` if there are none, or one is not a finite number above 0."""
     rates = [float(rate) for rate in (lr if isinstance(lr, Sequence) else [lr])]
     if not rates or not all(0 < rate < math.inf for rate in rates):
         raise ValueError(f"lr must be one learning rate, or several, above 0: got {lr!r}")
-    return list(dict.fromkeys(rates))
+    return sorted(set(rates))
 
 
 def _split(data: Any, held_out: float, seed: int) -> tuple[Any, Any]:
