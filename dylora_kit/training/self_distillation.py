@@ -208,7 +208,7 @@ class _Trials:
 
 
 def _checked_rates(lr: float | Sequence[float]) -> list[float]:
-    """The learning rates to try, the lowest first; `ValueError` if there are none, or one is not a finite number above 0."""
+    """The learning rates to try, the lowest first; `ValueError` if there are none, or one is not finite and above 0."""
     rates = [float(rate) for rate in (lr if isinstance(lr, Sequence) else [lr])]
     if not rates or not all(0 < rate < math.inf for rate in rates):
         raise ValueError(f"lr must be one learning rate, or several, above 0: got {lr!r}")

@@ -77,7 +77,7 @@ class Teacher:
         self.__name__ = f"divergence from the answers of {start or self.kept.digest}"
         self._causal = named_causal(adapters.model)
         self._makes_inputs = bool(getattr(getattr(adapters.model, "config", None), "is_encoder_decoder", False))
-        self._batch, self._answers = Batch(), torch.empty(0)
+        self._batch, self._counted, self._answers = Batch(), torch.empty(0), torch.empty(0)
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """The mean divergence of a batch."""
@@ -92,19 +92,23 @@ class Teacher:
         Raises `ValueError` for outputs without logits over classes, and for answers that are not finite.
         """
         if self._batch is not batch:  # the terms of an objective share the answers
-            with self.kept.in_place(), self.adapters.at(self.adapters.r), evaluating(self.adapters.model):
-                self._answers = self._logits(self.adapters.model, batch)
-            self._batch = batch
-        logits = self._logits(model, batch)
-        counts = self._counts(batch, logits)
-        answers = self._answers[counts]  # (m, classes)
-        if not bool(answers.isfinite().all()):
-            raise ValueError(
-                f"the model's answers at rank {self.adapters.r}, which all ranks are to learn, are not finite: look at "
-                "the adapter and the data"
-            )
-        log_p, log_q = (rows.float().log_softmax(-1) for rows in (answers, logits[counts]))
-        return F.kl_div(log_q, log_p, reduction="sum", log_target=True), len(answers)
+            self._answer(batch)
+        log_q = self._logits(model, batch)[self._counted].float().log_softmax(-1)  # (m, classes)
+        return F.kl_div(log_q, self._answers, reduction="sum", log_target=True), len(log_q)
+
+    def _answer(self, batch: Batch) -> None:
+        """Computes the answers for a batch: logarithms of probabilities (m, classes), for the m rows that count."""
+        with self.kept.in_place(), self.adapters.at(self.adapters.r), evaluating(self.adapters.model):
+            logits = self._logits(self.adapters.model, batch)
+            self._counted = self._counts(batch, logits)
+            answers = logits[self._counted]
+            if not bool(answers.isfinite().all()):
+                raise ValueError(
+                    f"the model's answers at rank {self.adapters.r}, which all ranks are to learn, are not finite: "
+                    "look at the adapter and the data"
+                )
+            self._answers = answers.float().log_softmax(-1)
+        self._batch = batch
 
     def divergences(
         self, model: nn.Module, data: Any, ranks: Sequence[int], *, batch_size: int, collate: Collate | None
