@@ -54,7 +54,7 @@ def test_every_rank_comes_closer_to_the_answers_of_rank_r_than_the_closest_cut_a
     cut = [distance(wanted, answers(twin.model, twin, b)) for b in range(1, R)]
     taught = [distance(wanted, answers(model, adapters, b)) for b in range(1, R)]
     assert all(one < other for one, other in zip(taught, cut, strict=True))
-    assert sum(taught) < 0.7 * sum(cut)
+    assert sum(taught) < 0.8 * sum(cut)
     assert distance(wanted, answers(model, adapters, R)) < 0.1 * cut[0]
     assert_same(state_of(model.classifier), head)
     assert nesting.lr in (3e-3, 1e-2)
