@@ -87,8 +87,8 @@ def nest(
         objective: `sandwich_loss` runs each batch at the lowest, the drawn and the highest rank; any of `train` does.
         distribution: of the rank b; default is uniform on 1 … r.
         lr: one learning rate, or several to choose from.
-        train_heads: whether modules in `modules_to_save`, which all ranks share, learn too; the low ranks are better for
-            it. Nothing else learns.
+        train_heads: whether modules in `modules_to_save` learn too. All ranks share them, and the low ones gain by it.
+            Nothing else learns.
         held_out: the share of the data on which learning rates are compared, at most 256 examples.
         seed: of the examples held out, the order of the others, and the ranks.
         batch_size, gradient_accumulation, max_grad_norm, collate, progress: as in `train`.
