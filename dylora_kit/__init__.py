@@ -26,14 +26,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dylora_kit.core.adapters import Adapters, attach, load
+from dylora_kit.core.extraction import extract
 from dylora_kit.core.handle import handle_of
 from dylora_kit.core.layer import DyLoRALinear
 from dylora_kit.core.rank import ActiveRank
 from dylora_kit.evaluation.ordering import ordering
 from dylora_kit.training.loop import train
-from dylora_kit.training.objectives import individual_loss, mixed_loss, summation_in_one, summation_loss
+from dylora_kit.training.objectives import (
+    individual_loss,
+    mixed_loss,
+    sandwich_loss,
+    summation_in_one,
+    summation_loss,
+)
 from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform
+from dylora_kit.training.self_distillation import nest
 
 if TYPE_CHECKING:
     from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
@@ -80,15 +88,18 @@ __all__ = [
     "RankSampler",
     "Uniform",
     "attach",
+    "extract",
     "handle_of",
     "import_peft",
     "individual_loss",
     "load",
     "mixed_loss",
+    "nest",
     "nest_peft",
     "ordering",
     "predict",
     "ranks_per_layer",
+    "sandwich_loss",
     "smallest_rank",
     "summation_in_one",
     "summation_loss",

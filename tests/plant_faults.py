@@ -15,7 +15,7 @@ from pathlib import Path
 from planted import Fault, evaluation, files, generation, integrations, layers, live_views, models, resizing, training
 
 ROOT = Path(__file__).parent.parent
-LISTS = (layers, models, training, evaluation, generation, files, integrations, resizing, live_views)
+LISTS = (layers, models, training, evaluation, generation, files, integrations, resizing, nesting, live_views)
 FAULTS: list[Fault] = [fault for faults in LISTS for fault in faults.FAULTS]
 
 

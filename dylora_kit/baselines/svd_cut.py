@@ -16,7 +16,8 @@ def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
 
     ΔW at rank b is the singular value decomposition of ΔW at rank r, cut to b. By the Eckart-Young theorem no matrix
     of rank b is closer to ΔW; what is closest need not be best for the task. At rank r the copy does what the original
-    does. Its scaling is `"alpha/r"`, since a singular value must not grow when others are cut away.
+    does. Its scaling is `"alpha/r"`, since a singular value must not grow when others are cut away. `adapters.order()`
+    does the same to the adapters themselves.
 
     Returns the copied model, its frozen weights included, and its handle. The original is not touched. Raises
     `ValueError` while merged, and for an adapter that is not finite.
@@ -28,20 +29,8 @@ def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
     """
     adapters.check_usable()
     adapters.check_unmerged("cutting")
-    for layer in adapters.layers.values():
-        layer.check_finite("it cannot be cut")
     model, cut = copy.deepcopy((adapters.model, adapters))
-    cut.scaling = "alpha/r"
-    with torch.no_grad():
-        for name, layer in cut.layers.items():
-            old = adapters.layers[name]
-            # B·A = q_b · (r_b · r_aᵀ) · q_aᵀ: the small matrix in the middle has the same singular values
-            q_b, r_b = torch.linalg.qr(old.lora_B.cpu().double())  # (d_out, r), (r, r)
-            q_a, r_a = torch.linalg.qr(old.lora_A.cpu().double().T)  # (d_in, r), (r, r)
-            u, s, vh = torch.linalg.svd(r_b @ r_a.T)  # (r, r) · (r, r) → (r, r)
-            root = (s * old.scale(old.r) / layer.scale(layer.r)).sqrt()
-            layer.lora_B.copy_(q_b @ u * root)  # (d_out, r) · (r, r)
-            layer.lora_A.copy_(root[:, None] * (vh @ q_a.T))  # (r, r) · (r, d_in)
+    cut.order()
     return model, cut
 
 

@@ -30,6 +30,9 @@ In reading order:
 - `saved_states`: what a model with adapters writes and reads by itself
 - `merging`: the handle's part that puts layers into a model and takes them out: merge, unload, detach
 - `writing`: the handle's part that fills adapters from files and writes them: save, export
+- `rotation`: A and B rotated, so that every prefix is the closest cut
+- `growing`: matrices of a larger maximum rank
 - `handle`: the handle on all adapters of a model
 - `adapters`: attach and load, which return that handle
+- `extraction`: the adapters in a model that was fully fine-tuned
 """

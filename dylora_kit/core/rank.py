@@ -104,6 +104,11 @@ class ActiveRank:
         """What a copy gets: without what a block, such as `switched_off`, sets and takes back on the original alone."""
         return self.__dict__ | {"disabled": 0, "copies": 1, "gates": {}}
 
+    def grow(self, limits: Mapping[str, int]) -> None:
+        """Gives layers larger maximum ranks. The rank stays."""
+        self.limits = dict(limits)
+        self.r, self.gates = max(self.limits.values()), {}
+
     @contextmanager
     def switched_off(self, also: Callable[[bool], None]) -> Iterator[None]:
         """A block without adapters. Blocks may be nested, and overlap in threads: the last one to end switches on.

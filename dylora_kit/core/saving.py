@@ -57,13 +57,14 @@ def check_all_saved(
         )
 
 
-def check_readable(saved: Mapping[str, Tensor]) -> None:
-    """Raises `ValueError` that names the first tensor to be saved of which this process has no values, or a part."""
-    for name, tensor in saved.items():
+def check_readable(tensors: Mapping[str, Tensor], purpose: str = "save") -> None:
+    """Raises `ValueError` that names the first of these tensors of which this process has no values, or a part."""
+    for name, tensor in tensors.items():
         kind = unreadable(tensor)
         if kind is not None:
             raise ValueError(
-                f"cannot save {name!r}: it {kind}: bring its whole values back first, onto one device and unsharded"
+                f"cannot {purpose} {name!r}: it {kind}: bring its whole values back first, onto one device and "
+                "unsharded"
             )
 
 

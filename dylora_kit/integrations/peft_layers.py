@@ -144,6 +144,14 @@ class PeftAdapters(Adapters):
     def _saved_for_peft(self) -> dict[str, nn.Module]:
         return self.saved_modules
 
+    def _scale_by_r(self) -> None:
+        """Makes the scale the same at every rank: PEFT's own, at which it saves these matrices."""
+        if self.scaling == "alpha/sqrt(b)":
+            for layer in self.layers.values():
+                layer._lora_alpha = layer.scale(layer.r) * layer.r
+            self.config["lora_alpha"] = next(iter(self.layers.values())).lora_alpha
+        super()._scale_by_r()
+
     def _check_exportable(self) -> None:
         """Raises `ValueError` if PEFT changed the model itself, so that the adapter alone would not bring it back."""
         config = getattr(self.model, "peft_config", {}).get(self._adapter)
@@ -178,6 +186,13 @@ class PeftAdapters(Adapters):
         """Raises `ValueError`, as `merge` does."""
         self.merge(rank)
         raise AssertionError
+
+    def grow(self, r: int, *, seed: int = 0) -> None:
+        """Raises `ValueError`: PEFT keeps the sizes of its layers in several places."""
+        raise ValueError(
+            "PEFT's layers keep their rank: write the adapter with export_peft(path), open it with import_peft, and "
+            "grow that"
+        )
 
     def _switch_also(self, off: bool) -> None:
         """Switches PEFT's copies of modules trained along, so that without adapters the model is the base."""

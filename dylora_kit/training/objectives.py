@@ -66,6 +66,17 @@ def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[floa
     return [(1.0, sampler.draw_many(batch_size))]
 
 
+def sandwich_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
+    """The batch at the lowest rank, at b and at the highest rank, a third each (Yu and Huang, arXiv 1903.05134).
+
+    >>> from dylora_kit.training.sampling import Uniform
+    >>> sandwich_loss(3, RankSampler(Uniform(1, 8), seed=0), batch_size=32)
+    [(0.3333333333333333, 1), (0.3333333333333333, 3), (0.3333333333333333, 8)]
+    """
+    ranks = (sampler.distribution.lo, b, sampler.distribution.hi)
+    return [(ranks.count(rank) / 3, rank) for rank in dict.fromkeys(ranks)]
+
+
 def size_of(batch: Mapping[str, Any]) -> int:
     """How many examples a batch has: the length of its first column that has one.
 

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
 from dylora_kit.core.base_weights import check_unsharded
+from dylora_kit.core.growing import padded
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.training.row_update import Rows
@@ -87,7 +88,7 @@ class NestedAdamW(Optimizer):
         elif head_lr is not None:
             raise ValueError("head_lr is given, but nothing beside the adapters is trained: see modules_to_save")
         self.update = update
-        self._adapters = adapters
+        self._adapters, self._orderings = adapters, adapters.orderings
         self._rows_along = rows_along  # the dimension along which a parameter's rows or columns are counted
         self._rows: list[Rows] | None = None
         super().__init__(
@@ -113,6 +114,7 @@ class NestedAdamW(Optimizer):
         self._adapters.check_usable()
         self._adapters.check_unmerged("training")
         self._check_own()
+        self._grow_state()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -124,6 +126,11 @@ class NestedAdamW(Optimizer):
             else:
                 self._plain_step(group)
         return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of any optimizer; after `adapters.grow` with the new rows."""
+        self._grow_state()
+        return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a saved state.
@@ -158,7 +165,13 @@ class NestedAdamW(Optimizer):
         self._rows = None
 
     def _check_own(self) -> None:
-        """Raises `RuntimeError` if the adapters have other matrices by now, which no step would move."""
+        """Raises `RuntimeError` if the adapters have other matrices by now, which no step would move, or other rows."""
+        if self.state and self._orderings != self._adapters.orderings:
+            raise RuntimeError(
+                "the adapters' rows were rotated by order() since this optimizer began, and its moments are those of "
+                "the rows before: make the optimizer anew"
+            )
+        self._orderings = self._adapters.orderings
         for layer in self._adapters.layers.values():
             own = layer._parameters  # a module's own lookup is slow
             for p in (own["lora_A"], own["lora_B"]):
@@ -167,6 +180,15 @@ class NestedAdamW(Optimizer):
                         f"the adapter of {layer.name!r} has other matrices than when this optimizer was made (as after "
                         "fully_shard, load_state_dict(assign=True), or when more is trained): make the optimizer anew"
                     )
+
+    def _grow_state(self) -> None:
+        """Gives new rows, which `adapters.grow` made, moments and step counts: zero."""
+        for p, dim in self._rows_along.items():
+            state, r = self.state.get(p), p.shape[dim]
+            if state and state["exp_avg"].shape != p.shape:
+                grown = {key: padded(state[key], r, dim) for key in ("exp_avg", "exp_avg_sq")}
+                self.state[p] |= grown | ({"step": padded(state["step"], r)} if state["step"].dim() else {})
+                self._rows = None
 
     def _ready_rows(self, group: dict[str, Any]) -> list[Rows]:
         """The adapters by maximum rank, device and type."""

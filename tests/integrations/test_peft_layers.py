@@ -563,6 +563,49 @@ def test_the_svd_cut_of_a_nested_model():
     assert frames[1]["score"].min() > 0.999 > frames[0]["score"].min()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"rank_pattern": {"layer.1.attention.self.value": 3}},
+        {"modules_to_save": ["classifier"]},
+    ],
+    ids=lambda options: next(iter(options), "plain"),
+)
+def test_a_nested_model_is_ordered_in_place_and_peft_computes_and_saves_the_same(options, tmp_path):
+    model, batch = in_peft(**options), inputs("roberta")
+    wanted, before = logits(model, batch), {name: id(p) for name, p in model.named_parameters()}
+    nested = dk.nest_peft(model)
+    whole = {name: nested.delta(name, layer.r) for name, layer in nested.layers.items()}
+    nested.order()
+    torch.testing.assert_close(logits(model, batch), wanted, **CLOSE)
+    assert {name: id(p) for name, p in model.named_parameters()} == before
+    assert dk.ordering(nested)["score"].min() > 1 - 1e-5
+    for name, layer in nested.layers.items():
+        u, s, vh = torch.linalg.svd(whole[name])
+        for b in range(1, layer.r + 1):
+            torch.testing.assert_close(nested.delta(name, b), u[:, :b] * s[:b] @ vh[:b], **CLOSE)
+    nested.rank = 2
+    cut = logits(model, batch)
+    nested.export_peft(tmp_path / "two", rank=2)
+    torch.testing.assert_close(
+        logits(PeftModel.from_pretrained(build("roberta"), tmp_path / "two"), batch), cut, **CLOSE
+    )
+    nested.detach()
+    torch.testing.assert_close(logits(model, batch), wanted, **CLOSE)
+    model.save_pretrained(tmp_path / "whole")
+    torch.testing.assert_close(
+        logits(PeftModel.from_pretrained(build("roberta"), tmp_path / "whole"), batch), wanted, **CLOSE
+    )
+
+
+def test_a_nested_model_does_not_grow():
+    nested = dk.nest_peft(in_peft())
+    with pytest.raises(ValueError, match="PEFT's layers keep their rank"):
+        nested.grow(R + 2)
+
+
 def test_the_explorer_turns_a_nested_model():
     widgets = importlib.import_module("dylora_kit.widgets.rank_explorer")
     model = in_peft(modules_to_save=["classifier"])

@@ -31,7 +31,9 @@ def test_the_summation_loss_weighs_each_rank_by_its_probability(distribution):
 
 
 @EACH_DISTRIBUTION
-@pytest.mark.parametrize("objective", [dk.individual_loss, dk.summation_loss, dk.mixed_loss], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "objective", [dk.individual_loss, dk.summation_loss, dk.mixed_loss, dk.sandwich_loss], ids=lambda f: f.__name__
+)
 def test_weights_sum_to_one(distribution, objective):
     terms = objective(distribution.hi, dk.RankSampler(distribution, seed=0), 6)
     assert math.fsum(weight for weight, _ in terms) == pytest.approx(1)
