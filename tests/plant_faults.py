@@ -12,7 +12,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from planted import Fault, evaluation, files, generation, integrations, layers, live_views, models, resizing, training
+from planted import (
+    Fault,
+    evaluation,
+    files,
+    generation,
+    integrations,
+    layers,
+    live_views,
+    models,
+    nesting,
+    resizing,
+    training,
+)
 
 ROOT = Path(__file__).parent.parent
 LISTS = (layers, models, training, evaluation, generation, files, integrations, resizing, nesting, live_views)
