@@ -5,14 +5,14 @@ import io
 import sys
 from collections.abc import Sequence
 
-from dylora_kit.commands import inspect, resize
+from dylora_kit.commands import inspect, nest, resize
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line; what cannot be done ends it with one sentence."""
     parser = argparse.ArgumentParser(prog="python -m dylora_kit", description="Commands for LoRA adapters on disk.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for command in (resize, inspect):
+    for command in (resize, inspect, nest):
         command.add_to(commands)
     given = parser.parse_args(arguments)
     try:

@@ -4,4 +4,5 @@ In reading order:
 
 - `resize`: a trained LoRA made smaller
 - `inspect`: what ranks a trained LoRA uses
+- `nest`: a trained LoRA gets all its ranks
 """

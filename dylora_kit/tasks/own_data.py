@@ -1,7 +1,7 @@
 """Your own texts and labels: a CSV or JSON file, a table in memory or a `Dataset`, tokenised.
 
 `load("reviews.csv", tokenizer, text="review", label="stars")` gives a `Task` like those of GLUE. `num_labels(task)`
-says how many outputs its model needs.
+says how many outputs its model needs. `read_texts` reads texts without labels.
 """
 
 import os
@@ -94,6 +94,31 @@ def load(
 def num_labels(task: OwnTask) -> int:
     """How many outputs a model for a task needs: its classes, or 1 for a score."""
     return len(task.classes) or 1
+
+
+def read_texts(path: str | os.PathLike[str], column: str | None = None, *, encoding: str = "utf-8") -> list[str]:
+    """The texts of a file, without labels: each line of a text file, or a column of a CSV or JSON file.
+
+    Empty lines of a text file are left out. Raises `FileNotFoundError` for a missing file, and `ValueError` for one
+    without texts, for a column that is not there or not named, and for another encoding.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() in KINDS:
+        frame = _frame(path, str(path), encoding)
+        if column not in frame.columns:
+            there = ", ".join(map(repr, frame.columns))
+            raise ValueError(f"name the column of {path} in which the texts are: its columns are {there}")
+        texts = frame[column].astype("string").fillna("").tolist()
+    elif not file.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    else:
+        try:
+            texts = [line for line in file.read_text(encoding).splitlines() if line.strip()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file.name!r} is not in {encoding}: save it in this encoding") from error
+    if not texts:
+        raise ValueError(f"there is no text in {path}")
+    return texts
 
 
 def _rows(data: Any, what: str, *, columns: list[str], label: str, scores: bool, encoding: str) -> "pd.DataFrame":

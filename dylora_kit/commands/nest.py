@@ -1,0 +1,121 @@
+"""python -m dylora_kit nest: a trained LoRA gets all its ranks, from texts without labels."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dylora_kit.core.rank import check_rank
+from dylora_kit.integrations.peft_import import import_peft
+from dylora_kit.storage.peft_files import read_peft_adapter
+from dylora_kit.tasks.own_data import read_texts
+from dylora_kit.training.self_distillation import Nesting, nest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EXAMPLE = """examples:
+  python -m dylora_kit nest base-model my-lora --texts texts.txt --out nested
+  python -m dylora_kit nest base-model my-lora --texts texts.csv --column review --ranks 1 2 --steps 100 --out nested"""
+HEADS = ("classifier.weight", "score.weight", "classifier.out_proj.weight")  # their rows are the classes
+
+
+def add_to(commands: Any) -> None:
+    """Adds the command to the subparsers of a command line."""
+    command = commands.add_parser(
+        "nest",
+        help="give a trained LoRA all its ranks",
+        description="Orders the rows of a trained LoRA, and teaches each lower rank what the model answers at the full "
+        "one. Texts like those that it is for are enough; labels are not needed. OUT is then an adapter of this kit, "
+        "whose rank you choose when you run it (dylora_kit.load), and has a folder of PEFT for each of --ranks.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "base", metavar="BASE", help="the model of transformers it was trained on: a folder, or its name"
+    )
+    command.add_argument("adapter", metavar="ADAPTER", help="a folder of PEFT")
+    command.add_argument("--texts", required=True, metavar="FILE", help="one text a line, or a CSV or JSON file")
+    command.add_argument("--column", help="of a CSV or JSON file: where its texts are")
+    command.add_argument("--out", required=True, metavar="OUT", help="a folder")
+    command.add_argument(
+        "--ranks", type=int, nargs="+", metavar="B", help="also write these as folders of PEFT; default 1, 2, 4, …"
+    )
+    command.add_argument("--steps", type=int, default=200, help="of each training; default 200")
+    command.add_argument("--batch-size", type=int, default=8, help="texts in a step; default 8")
+    command.add_argument("--max-length", type=int, default=256, help="tokens of a text, at most; default 256")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Does what the command line asks for, and prints what was done."""
+    from transformers import AutoTokenizer, DataCollatorWithPadding
+
+    texts = read_texts(arguments.texts, arguments.column)
+    model = _model(arguments.base, arguments.adapter)
+    adapters = import_peft(model, arguments.adapter)
+    ranks = [check_rank(b, adapters.r) for b in arguments.ranks or _powers(adapters.r)]
+    tokenizer = AutoTokenizer.from_pretrained(arguments.base)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    length = min(arguments.max_length, tokenizer.model_max_length)
+    rows = [dict(tokenizer(text, truncation=True, max_length=length)) for text in texts]
+    nesting = nest(
+        model,
+        adapters,
+        rows,
+        steps=arguments.steps,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        collate=DataCollatorWithPadding(tokenizer),
+    )
+    out = Path(arguments.out)
+    adapters.save(out)
+    for b in ranks:
+        adapters.export_peft(out / f"rank-{b}", rank=b)
+    print("\n".join(_lines(nesting)))
+    print(f"written: {out}, and for PEFT {', '.join(f'rank-{b}' for b in ranks)} in it")
+
+
+def _model(base: str, adapter: str) -> "nn.Module":
+    """The base model, with the head that the adapter was trained with.
+
+    Raises `OSError` if there is no such model, `ValueError` if it is not said what kind of model it is.
+    """
+    import transformers
+
+    config, tensors, _ = read_peft_adapter(Path(adapter))
+    kind = config.get("task_type")
+    if kind == "CAUSAL_LM":
+        return transformers.AutoModelForCausalLM.from_pretrained(base)
+    if kind == "SEQ_CLS":
+        classes = [len(tensor) for name, tensor in tensors.items() if name.endswith(HEADS)]
+        sizes = {"num_labels": classes[-1]} if classes else {}
+        return transformers.AutoModelForSequenceClassification.from_pretrained(base, **sizes)
+    names = transformers.AutoConfig.from_pretrained(base).architectures or []
+    if not names or not hasattr(transformers, names[0]):
+        raise ValueError(
+            f"{adapter} has the task_type {kind!r} and {base} names no architecture, so it is not clear which kind of "
+            "model this is: set task_type in adapter_config.json to CAUSAL_LM or SEQ_CLS"
+        )
+    return getattr(transformers, names[0]).from_pretrained(base)
+
+
+def _powers(r: int) -> list[int]:
+    """
+    >>> _powers(12)
+    [1, 2, 4, 8, 12]
+    """
+    return sorted({1 << exponent for exponent in range(r.bit_length())} | {r})
+
+
+def _lines(nesting: Nesting) -> Sequence[str]:
+    """How far each rank is from the full one, before and after."""
+    frame = nesting.divergences.set_index(["lr", "rank"])["divergence"]
+    if nesting.lr == 0:
+        first = "no training was better than ordering alone, so the rows are ordered and no more"
+    else:
+        first = f"learning rate {nesting.lr:g}, chosen on texts held out"
+    lines = [first, "rank   divergence from the full rank: ordered → nested"]
+    return lines + [f"{rank:>4}   {frame[0.0, rank]:.4f} → {frame[nesting.lr, rank]:.4f}" for rank in frame[0.0].index]
