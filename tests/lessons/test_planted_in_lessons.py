@@ -29,14 +29,13 @@ print(json.dumps(stopped))
 """
 # file, the code as it is, the code with the fault
 REVERSED = [
-    ("core/low_rank_product.py", "h.addmm_(z.t(), B[:, :b].t(), alpha=scale)  # (n, b) · (b, d_out), added",
-     "h.addmm_(z.t(), B[:, -b:].t(), alpha=scale)  # (n, b) · (b, d_out), added"),
-    ("core/low_rank_product.py", "z = A[:b] @ inputs.t()  #", "z = A[-b:] @ inputs.t()  #"),
+    ("core/low_rank_product.py", "addmm_(z.t(), B[:, :b].t()", "addmm_(z.t(), B[:, -b:].t()"),
+    ("core/low_rank_product.py", "z = A[:b] @ _flat(x)", "z = A[-b:] @ _flat(x)"),
     ("core/low_rank_product.py", "torch.addmm(weight, B[:, :b], A[:b]", "torch.addmm(weight, B[:, -b:], A[-b:]"),
     ("core/low_rank.py", "(self.lora_B[:, :b] @ self.lora_A[:b])", "(self.lora_B[:, -b:] @ self.lora_A[-b:])"),
     ("baselines/autoencoder.py", "self.model.encoder)[: self._active.b]", "self.model.encoder)[-self._active.b :]"),
     ("baselines/autoencoder.py", "self.decoder.T)[: units.shape[1]]", "self.decoder.T)[-units.shape[1] :]"),
-]  # fmt: skip
+]
 OVER_R = [("core/low_rank.py", "alpha, b, r: alpha / b", "alpha, b, r: alpha / r")]
 WRONG_MERGE = [("core/layer.py", "(weight.to(delta.dtype) + delta)", "(weight.to(delta.dtype) + 2 * delta)")]
 UNMERGED_BY_SUBTRACTION = [
