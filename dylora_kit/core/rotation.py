@@ -14,18 +14,38 @@ def ordered(lora_A: Tensor, lora_B: Tensor) -> tuple[Tensor, Tensor]:
     Where sᵢ is zero, as where B starts at zero, column i of B is zero and row i of A has length 1, so that it can still
     be trained. Rows beyond min(r, d_in) are zero.
 
-    Computed in float64 on the CPU, which is where the result is: QR of both, then the decomposition of an r × r matrix.
+    Computed in float64 on the CPU, which is where the result is.
 
     >>> A, B = ordered(torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]), torch.eye(2))
     >>> (B @ A).round(), A.norm(dim=1).square()
     (tensor([[1., 0., 0.],
             [0., 2., 0.]], dtype=torch.float64), tensor([2.0000, 1.0000], dtype=torch.float64))
     """
-    # B·A = q_b · (r_b · r_aᵀ) · q_aᵀ: the small matrix in the middle has the same singular values
-    q_b, r_b = torch.linalg.qr(lora_B.detach().cpu().double())  # (d_out, r) → (d_out, m), (m, r)
-    q_a, r_a = torch.linalg.qr(lora_A.detach().cpu().double().T)  # (d_in, r) → (d_in, n), (n, r)
+    u, s, vh = svd_of_product(lora_A.detach().cpu(), lora_B.detach().cpu())
+    return balanced(u, s, vh, len(lora_A))
+
+
+def svd_of_product(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The singular value decomposition of B·A, without B·A, in float64.
+
+    The QR decompositions of both leave a matrix of at most (r, r), which has the same singular values. All three steps
+    are exact but for rounding.
+
+    Arguments:
+        A: (r, d_in).
+        B: (d_out, r).
+
+    Returns u (d_out, m), s (k,) with the largest first, and vh (n, d_in), where m = min(d_out, r), n = min(d_in, r)
+    and k = min(m, n).
+
+    >>> _, s, _ = svd_of_product(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.eye(2))
+    >>> s
+    tensor([4., 3.], dtype=torch.float64)
+    """
+    q_b, r_b = torch.linalg.qr(B.double())  # (d_out, r) → (d_out, m), (m, r)
+    q_a, r_a = torch.linalg.qr(A.double().T)  # (d_in, r) → (d_in, n), (n, r)
     u, s, vh = torch.linalg.svd(r_b @ r_a.T)  # (m, r) · (r, n) → (m, n)
-    return balanced(q_b @ u, s, vh @ q_a.T, len(lora_A))  # (d_out, m) · (m, m), (n, n) · (n, d_in)
+    return q_b @ u, s, vh @ q_a.T  # (d_out, m) · (m, m), (n, n) · (n, d_in)
 
 
 def balanced(u: Tensor, s: Tensor, vh: Tensor, r: int) -> tuple[Tensor, Tensor]:

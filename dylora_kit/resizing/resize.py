@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dylora_kit.core.rotation import balanced, svd_of_product
 from dylora_kit.resizing.adapter_file import AdapterFile, Matrices
 from dylora_kit.resizing.opening import open_adapter
 from dylora_kit.resizing.rank_choice import ranks_under_budget, smallest_rank_keeping
-from dylora_kit.resizing.singular_values import cut_to, energy_beyond, svd_of_product
+from dylora_kit.resizing.singular_values import energy_beyond
 from dylora_kit.storage.files import is_finite
 
 Choice = Callable[[str, Tensor], int]  # a layer's name and singular values → its new rank
@@ -74,7 +75,7 @@ def resize(
         A, B = adapter.matrices(name)
         u, s, vh = svd_of_product(A, B)
         b = choice(name, s)
-        new_A, new_B = cut_to(b, u, s, vh)
+        new_A, new_B = balanced(u, s, vh, b)
         cut[name] = new_A.to(A.dtype), new_B.to(B.dtype)
         if not all(map(is_finite, cut[name])):
             raise ValueError(f"the matrices of {name!r}, once cut, have values too large for {A.dtype}")

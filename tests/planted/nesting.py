@@ -3,8 +3,8 @@
 from planted import Fault
 
 FAULTS: list[Fault] = [
-    ("singular values smallest first", "core/rotation", "return balanced(q_b @ u, s, vh @ q_a.T, len(lora_A))",
-     "return balanced((q_b @ u).flip(1), s.flip(0), (vh @ q_a.T).flip(0), len(lora_A))", "core/test_rotation"),
+    ("singular values smallest first", "core/rotation", "return balanced(u, s, vh, len(lora_A))",
+     "return balanced(u.flip(1), s.flip(0), vh.flip(0), len(lora_A))", "core/test_rotation"),
     ("rows without a singular value are zero", "core/rotation", "torch.where(root > 0, root, 1.0)", "root",
      "core/test_rotation"),
     ("the whole singular value in both matrices", "core/rotation", "root = s[:k].sqrt()", "root = s[:k]",
