@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from dylora_kit.commands import inspect, nest, resize
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command line; what cannot be done ends it with one sentence."""
-    parser = argparse.ArgumentParser(prog="python -m dylora_kit", description="Commands for LoRA adapters on disk.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    whole = argparse.ArgumentParser(prog="python -m dylora_kit", description="Commands for LoRA adapters on disk.")
+    commands = whole.add_subparsers(required=True, metavar="command")
     for command in (resize, inspect, nest):
         command.add_to(commands)
-    given = parser.parse_args(arguments)
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line; what cannot be done ends it with one sentence."""
+    given = parser().parse_args(arguments)
     try:
         given.run(given)
     except (ValueError, OSError) as error:

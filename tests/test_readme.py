@@ -9,6 +9,7 @@ import torch
 
 import dylora_kit
 from dylora_kit import backbones
+from dylora_kit.__main__ import parser as command_line
 from dylora_kit.lessons.repository_address import checked_address
 from dylora_kit.paper.__main__ import STUDIES, parser
 from dylora_kit.paper.runs import table
@@ -133,14 +134,16 @@ def test_contributing_lists_the_wings_from_the_ground_up() -> None:
 def named_commands() -> list[tuple[str, str, str]]:
     """Where a command of the package stands, its module and its arguments."""
     pages = [*ROOT.glob("*.md"), *(ROOT / "notebooks").glob("*.*"), *(ROOT / "data").rglob("README.md")]
-    commands = r"python -m (dylora_kit(?:\.\w+)+)((?: +[\w./:=-]+)*)"
+    commands = r"python -m (dylora_kit(?:\.\w+)*)((?: +[\w./:=-]+)*)"
     return [(str(page.relative_to(ROOT)), *found) for page in pages for found in re.findall(commands, page.read_text())]
 
 
 @pytest.mark.parametrize(("page", "module", "arguments"), sorted(set(named_commands())))
 def test_every_command_that_is_named_is_one(page: str, module: str, arguments: str) -> None:
     words = arguments.split()
-    if module == "dylora_kit.paper":
+    if module == "dylora_kit":
+        assert command_line().parse_args(words)
+    elif module == "dylora_kit.paper":
         understood = parser().parse_args(words)
         assert words, "which table?"
         tasks = glue.SPECS if understood.tier == "real" else STUDIES[understood.table].tasks if understood.tasks else ()
