@@ -34,6 +34,7 @@ from dylora_kit.training.optim import NestedAdamW
 from dylora_kit.training.sampling import Categorical, Fixed, Geometric, RankDistribution, RankSampler, Uniform
 
 if TYPE_CHECKING:
+    from dylora_kit.evaluation.advisor import advise
     from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
     from dylora_kit.evaluation.select_rank import smallest_rank
     from dylora_kit.evaluation.sweep import predict, sweep
@@ -55,6 +56,7 @@ _LAZY = {
     "import_peft": "integrations.peft_import",
     "nest_peft": "integrations.peft_layers",
     "smallest_rank": "evaluation.select_rank",
+    "advise": "evaluation.advisor",
     "ranks_per_layer": "evaluation.rank_per_layer",
     "RankExplorer": "widgets.rank_explorer",
     "LanguageExplorer": "widgets.language_explorer",
@@ -77,6 +79,7 @@ __all__ = [
     "RankExplorer",
     "RankSampler",
     "Uniform",
+    "advise",
     "attach",
     "handle_of",
     "import_peft",
