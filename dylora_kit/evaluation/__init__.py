@@ -15,7 +15,7 @@ In reading order:
 - `ordering`: how much of ΔW its first b rows and columns span
 - `select_rank`: the smallest rank that is good enough, one for all layers
 - `serving_limits`: which ranks vLLM and SGLang serve
-- `one_lora`: by how much a LoRA of one rank was better, where both were trained
+- `measured_before`: LoRAs of one rank beside DyLoRAs, and how often advice was right
 - `advice`: what the rank advisor found, to read and to paste
 - `advisor`: which rank to take, how sure that is, and what each rank costs
 - `rank_per_layer`: a rank for each layer, within a budget

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from dylora_kit.evaluation.one_lora import would_one_lora_do_better
+from dylora_kit.evaluation.measured_before import how_often_right, would_one_lora_do_better
 from dylora_kit.evaluation.select_rank import Choice
 from dylora_kit.evaluation.serving_limits import serving
 
@@ -64,6 +64,7 @@ class Advice:
         return [
             self._which(),
             self._how_sure(),
+            how_often_right(self.r),
             *self._costs(),
             would_one_lora_do_better(self.rank, self.r),
             self._worth(),
@@ -83,7 +84,7 @@ class Advice:
             return "How sure this is cannot be said from one sweep: pass data instead, or sweeps of several seeds."
         share, (low, high) = self.shares.get(self.rank, 0.0), self.interval
         spread = f", and the middle 95% choose ranks {low} to {high}" if low < high else ""
-        doubt = " So other ranks are as likely: look at their values." if share < 0.5 else ""
+        doubt = " So this is far from sure: look at the values of the others." if share < 0.5 else ""
         return f"Of {self.resampled} {share:.0%} choose rank {self.rank}{spread}.{doubt}"
 
     def _costs(self) -> list[str]:

@@ -78,8 +78,9 @@ def advise(
         seeds = int(values["seed"].nunique())
         resampled, drawn = (f"{seeds} seeds", values) if seeds > 1 else ("", None)
     else:
-        compared = _at_least_two(chosen or range(1, adapters.r + 1))
-        how = {"batch_size": batch_size, "collate": collate, "forward": forward, "shift": shift, "progress": progress}
+        compared = _at_least_two(range(1, adapters.r + 1) if chosen is None else chosen)
+        how: dict[str, Any] = {"batch_size": batch_size, "collate": collate, "forward": forward, "shift": shift,
+                               "progress": progress}  # fmt: skip
         if metric in METRICS:
             outputs, labels = _outputs(model, adapters, data, compared, **how)
             values = _values(outputs, labels, metric)
@@ -138,7 +139,8 @@ def _rows_of(frame: "pd.DataFrame", metric: str, adapters: Adapters, ranks: list
 def _at_least_two(ranks: Iterable[int]) -> list[int]:
     ranks = sorted(set(ranks))
     if len(ranks) < 2:
-        raise ValueError(f"there is only rank {ranks[0]}, so nothing to choose: compare at least two ranks")
+        there = f"only rank {ranks[0]}" if ranks else "no rank"
+        raise ValueError(f"there is {there}, so nothing to choose: compare at least two ranks")
     return ranks
 
 
