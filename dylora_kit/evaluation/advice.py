@@ -23,7 +23,7 @@ class Advice:
         metric: its name.
         r: the maximum rank of the adapters.
         resampled: what was drawn to say how sure the choice is, such as "200 resamples of the 597 examples"; "" if
-            nothing could be.
+            nothing could be. Resamples say what the choice owes to the examples, not to the training.
         shares: the share of these that, each by itself, would choose a rank: `{rank: share}`; they add up to 1.
         interval: the lowest and highest rank between which the middle 95% of these choose; None if there are none.
         ranks: a frame with one row for each rank: rank, metric, value; low and high, between which the middle 95% of
@@ -92,13 +92,13 @@ class Advice:
         row, last = rows.loc[self.rank], rows.iloc[-1]
         size = f"{_bytes(row['bytes_float16'])} in float16, {_bytes(row['bytes_float32'])} in float32"
         share = f": {row['parameters'] / last['parameters']:.0%} of rank {rows.index[-1]}"
-        said = [f"It has {row['parameters']:,} parameters ({size}){share if self.rank < rows.index[-1] else ''}."]
+        sentences = [f"It has {row['parameters']:,} parameters ({size}){share if self.rank < rows.index[-1] else ''}."]
         if row["milliseconds"] == row["milliseconds"]:
-            said.append(
+            sentences.append(
                 f"A forward pass of your batch takes {row['milliseconds']:.3g} ms, at rank {rows.index[-1]} "
                 f"{last['milliseconds']:.3g} ms."
             )
-        return [*said, serving(int(row["exported_rank"]))]
+        return [*sentences, serving(int(row["exported_rank"]))]
 
     def _worth(self) -> str:
         if self.rank == self.ranks["rank"].min():

@@ -93,10 +93,17 @@ def advise(
     shares = {} if drawn is None else smallest_rank(drawn, tolerance=tolerance).shares
     spread = _spread(values, drawn, shares)
     return Advice(
-        choice.rank, choice, tolerance, metric, adapters.r, resampled, shares, _interval(shares),
-        spread.merge(_costs(model, adapters, spread["rank"], batch, forward), on="rank"),
-        _config(adapters, choice.rank),
-    )  # fmt: skip
+        rank=choice.rank,
+        choice=choice,
+        tolerance=tolerance,
+        metric=metric,
+        r=adapters.r,
+        resampled=resampled,
+        shares=shares,
+        interval=_interval(shares),
+        ranks=spread.merge(_costs(model, adapters, spread["rank"], batch, forward), on="rank"),
+        config=_config(adapters, choice.rank),
+    )
 
 
 def _check(

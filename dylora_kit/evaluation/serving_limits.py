@@ -29,7 +29,8 @@ def serving(rank: int) -> str:
     if limit is None:
         vllm = f"vLLM does not serve rank {rank}: its largest max_lora_rank is {VLLM[-1]}."
     elif rank <= VLLM_DEFAULT:
-        vllm = f"vLLM serves it as it is: its default, max_lora_rank={VLLM_DEFAULT}, is enough, and {limit} will do."
+        less = f", and {limit} will do" if limit < VLLM_DEFAULT else ""
+        vllm = f"vLLM serves it as it is: its default, max_lora_rank={VLLM_DEFAULT}, is enough{less}."
     else:
         vllm = f"vLLM serves it with max_lora_rank={limit} or more: its default, {VLLM_DEFAULT}, is too small."
     return (

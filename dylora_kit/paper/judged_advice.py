@@ -31,13 +31,15 @@ def curves(folder: Path, task: str, r: int) -> tuple[pd.DataFrame, pd.DataFrame]
     Arguments:
         folder: where the results files are.
 
-    Returns two frames with a row for each seed and a column for each rank.
+    Returns two frames with a row for each seed and a column for each rank. Raises `ValueError` if there are no results.
     """
     frame = results_of(folder, "search", task)
     nested = frame[(frame["method"] == DYLORA) & (frame["r"] == r)]
     own = frame[(frame["method"] == ONE) & (frame["rank"] <= r)]
     dylora, loras = (of.pivot(index="seed", columns="rank", values="value") for of in (nested, own))
     ranks, seeds = loras.columns.intersection(dylora.columns), loras.index.intersection(dylora.index)
+    if seeds.empty or ranks.empty:
+        raise ValueError(f"{folder} has no search on {task} with DyLoRAs of r = {r}: measure table1 first")
     return dylora.loc[seeds, ranks], loras.loc[seeds, ranks]
 
 

@@ -136,6 +136,7 @@ def test_a_fused_projection_is_served_at_the_rank_of_all_its_parts():
 
 def test_engines_are_told_what_they_need():
     assert "default, max_lora_rank=16, is enough, and 8 will do" in serving(8)
+    assert "default, max_lora_rank=16, is enough." in serving(16)
     assert "max_lora_rank=320 or more: its default, 16, is too small" in serving(257)
     assert "vLLM does not serve rank 513: its largest max_lora_rank is 512" in serving(513)
     assert "--max-lora-rank 513 or more" in serving(513)

@@ -73,3 +73,9 @@ def test_the_command_writes_the_file_and_prints_the_table(search: Path, capsys: 
     assert len(pd.read_csv(folder / judged_advice.FILE)) == 2 * 2 * 2 * 2 * 3
     printed = capsys.readouterr().out
     assert f"| turned digits (accuracy) | 1 | {ADVISOR} | 3 | 2, 4 | 0 of 2 | 3.0 | 2.5 |" in printed
+
+
+def test_without_a_search_nothing_is_judged_or_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no search on digits-turned with DyLoRAs of r = 8: measure table1 first"):
+        judged_advice.write(tmp_path / "results")
+    assert not (tmp_path / "results").exists()
