@@ -70,6 +70,14 @@ def advise(
     Raises `ValueError` for both or neither of data and frame, a frame of other adapters or without the metric, fewer
     than two ranks, a tolerance below 0, adapters that are merged, and data that does not fit; `TypeError` for a handle
     on something else than LoRA layers.
+
+    >>> import pandas as pd
+    >>> from dylora_kit.core.adapters import attach
+    >>> model = nn.Sequential(nn.Linear(6, 5))
+    >>> adapters = attach(model, r=3, target_modules=["0"])
+    >>> frame = pd.DataFrame({"rank": [1, 2, 3], "metric": "accuracy", "value": [0.7, 0.895, 0.9], "seed": 0})
+    >>> advise(model, adapters, frame=frame).peft_code()
+    "LoraConfig(r=2, lora_alpha=16, target_modules=['0'])"
     """
     _check(model, adapters, data, frame, tolerance, resamples)
     chosen = None if ranks is None else [check_rank(rank, adapters.r) for rank in ranks]
