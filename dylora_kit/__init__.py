@@ -44,6 +44,7 @@ from dylora_kit.training.sampling import Categorical, Fixed, Geometric, RankDist
 from dylora_kit.training.self_distillation import nest
 
 if TYPE_CHECKING:
+    from dylora_kit.evaluation.advisor import advise
     from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
     from dylora_kit.evaluation.select_rank import smallest_rank
     from dylora_kit.evaluation.sweep import predict, sweep
@@ -65,6 +66,7 @@ _LAZY = {
     "import_peft": "integrations.peft_import",
     "nest_peft": "integrations.peft_layers",
     "smallest_rank": "evaluation.select_rank",
+    "advise": "evaluation.advisor",
     "ranks_per_layer": "evaluation.rank_per_layer",
     "RankExplorer": "widgets.rank_explorer",
     "LanguageExplorer": "widgets.language_explorer",
@@ -87,6 +89,7 @@ __all__ = [
     "RankExplorer",
     "RankSampler",
     "Uniform",
+    "advise",
     "attach",
     "extract",
     "handle_of",

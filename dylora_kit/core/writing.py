@@ -181,11 +181,9 @@ class WritingHandle(MergingHandle):
         self._check_exportable()
         check_readable(self.tensors())
         trained = {} if serving else self._to_save()
-        with self.at(self.rank if rank is None else rank):
-            blocks = self._blocks()
         write_peft_adapter(
             path,
-            blocks,
+            self.blocks(rank),
             self.base,
             rslora=self.config["scaling"] == "alpha/sqrt(b)" and not serving,
             lora_dropout=self.config["lora_dropout"],
@@ -193,6 +191,16 @@ class WritingHandle(MergingHandle):
             buffers={name: tensor for name, tensor in trained.items() if name not in self.tensors()},
             serving=serving,
         )
+
+    def blocks(self, rank: int | Mapping[str, int] | None = None) -> dict[str, Block]:
+        """What `export_peft` writes of each layer that PEFT would adapt, by name: A (n, d_in), B (d_out, n), a scale.
+
+        Arguments:
+            rank: an int, or `{layer: rank}` for every layer; default is the active rank. n is the rank of the layer,
+                and for a fused projection the sum of its parts' ranks.
+        """
+        with self.at(self.rank if rank is None else rank):
+            return self._blocks()
 
     def _check_exportable(self) -> None:
         """Raises `ValueError` if a PEFT adapter could not hold all of these: PEFT adapts each module by one name."""

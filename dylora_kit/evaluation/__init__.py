@@ -14,5 +14,9 @@ In reading order:
 - `text_sweep`: what one model writes at every rank, and how good it is
 - `ordering`: how much of ΔW its first b rows and columns span
 - `select_rank`: the smallest rank that is good enough, one for all layers
+- `serving_limits`: which ranks vLLM and SGLang serve
+- `measured_before`: LoRAs of one rank beside DyLoRAs, and how often advice was right
+- `advice`: what the rank advisor found, to read and to paste
+- `advisor`: which rank to take, how sure that is, and what each rank costs
 - `rank_per_layer`: a rank for each layer, within a budget
 """

@@ -5,6 +5,7 @@ python -m dylora_kit.paper table2 --tasks world-sentiment --seeds 10 42
 python -m dylora_kit.paper table2 --list                       # what would run, what is done, about how long
 python -m dylora_kit.paper table2 --tier real --model sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 rte
 python -m dylora_kit.paper table6 --tier real --model HuggingFaceTB/SmolLM2-135M-Instruct --steps 1000 --beams 1
+python -m dylora_kit.paper advisor                             # judges the rank advisor by the files of table1
 python -m dylora_kit.paper report                              # the tables in data/results/README.md, made anew
 """
 
@@ -19,6 +20,7 @@ import torch
 from dylora_kit.paper import (
     every_rank,
     generation,
+    judged_advice,
     layer_ranks,
     rank_search,
     real_text,
@@ -53,10 +55,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "table",
         nargs="?",
-        choices=[*STUDIES, "table9", "report"],
+        choices=[*STUDIES, "table9", "advisor", "report"],
         help="a table of the paper (table6-r8: with r = 8 and alpha 16; table9: on the real tier); or updates (which "
         "rows a step moves), layers (a rank for each layer), ordering (by "
-        "singular value); or report",
+        "singular value); or advisor (judged by the search for a rank); or report",
     )
     made.add_argument("--tier", choices=("embedded", "real"), default="embedded",
                       help="real: table2 on GLUE, table6 on E2E, table9 on DART and WebNLG")  # fmt: skip
@@ -83,6 +85,10 @@ def run(arguments: argparse.Namespace) -> None:
     out = arguments.out or data_folder()
     if arguments.table == "report":
         print(report.write(out / "results" / "README.md"))
+        return
+    if arguments.table == "advisor":
+        path = judged_advice.write(out / "results")
+        print(f"{path.name}:\n{report.beside_the_paper('advisor', path.parent)}")
         return
     if arguments.table is None and not arguments.list:
         raise ValueError(f"which table? Name one of {', '.join(STUDIES)}, or pass --list")

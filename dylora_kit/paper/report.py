@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dylora_kit.paper import tables_at_every_rank, tables_beside, tables_of_texts
+from dylora_kit.paper import judged_advice, tables_at_every_rank, tables_beside, tables_of_texts
 from dylora_kit.paper.results_files import MISSING, Rows
 from dylora_kit.storage.files import data_folder, write_files
 
@@ -33,6 +33,7 @@ BUILDERS: dict[str, Callable[[Path], Rows]] = {
     "table9": tables_of_texts.table9,
     "updates": partial(tables_at_every_rank.choices, stem="updates"),
     "appendix-a": tables_beside.appendix_a,
+    "advisor": judged_advice.table,
     "own-loras": tables_at_every_rank.own_loras,
     "layers": tables_at_every_rank.layer_ranks,
     "ordering": tables_at_every_rank.row_ordering,

@@ -109,8 +109,7 @@ def write_peft_adapter(
 ) -> None:
     """Writes an ordinary PEFT LoRA adapter into a folder: both files or neither.
 
-    PEFT scales a layer by lora_alpha/r, under `rslora` by lora_alpha/√r: each block gets the lora_alpha that gives its
-    own scale.
+    Each block gets the lora_alpha that gives its own scale.
 
     Arguments:
         blocks: one for each layer, by its name in the model.
@@ -120,22 +119,13 @@ def write_peft_adapter(
 
     Raises `ValueError` for a value that is not finite.
     """
-    largest = max(len(A) for A, _, _ in blocks.values())
     if serving:
+        largest = max(len(A) for A, _, _ in blocks.values())
         blocks = {name: _padded(A, scale * B, largest) for name, (A, B, scale) in blocks.items()}
-    alphas = {name: scale * (math.sqrt(len(A)) if rslora else len(A)) for name, (A, _, scale) in blocks.items()}
-    alpha = alphas[next(name for name, (A, _, _) in blocks.items() if len(A) == largest)]
     content = {
         "peft_type": "LORA",
         **opened_as(base, saved),
-        "r": largest,
-        "lora_alpha": alpha,
-        "rank_pattern": {pattern_of(name): len(A) for name, (A, _, _) in blocks.items() if len(A) != largest},
-        "alpha_pattern": {
-            pattern_of(name): layer_alpha
-            for name, layer_alpha in alphas.items()
-            if not math.isclose(layer_alpha, alpha)
-        },
+        **ranks_and_alphas({name: (len(A), scale) for name, (A, _, scale) in blocks.items()}, rslora=rslora),
         "lora_dropout": lora_dropout,
         "target_modules": list(blocks),
         "modules_to_save": list(saved) or None,
@@ -148,6 +138,32 @@ def write_peft_adapter(
     tensors |= {f"{name}.lora_B.weight": B for name, (_, B, _) in blocks.items()}
     tensors |= {f"{name}.{key}": tensor for name, module in saved.items() for key, tensor in module.items()}
     write_config_and_weights(Path(path), content, tensors | dict(buffers), base.fingerprint)
+
+
+def ranks_and_alphas(layers: Mapping[str, tuple[int, float]], *, rslora: bool) -> dict[str, Any]:
+    """The fields of a LoRA config that give each layer its rank and its scale: r, lora_alpha, and a pattern for each.
+
+    PEFT scales a layer by lora_alpha/r, under `rslora` by lora_alpha/√r.
+
+    Arguments:
+        layers: the rank and the scale of each layer, by its name in the model.
+
+    >>> ranks_and_alphas({"up": (2, 8.0), "down": (1, 8.0)}, rslora=False)
+    {'r': 2, 'lora_alpha': 16.0, 'rank_pattern': {'^down': 1}, 'alpha_pattern': {'^down': 8.0}}
+    """
+    largest = max(rank for rank, _ in layers.values())
+    alphas = {name: scale * (math.sqrt(rank) if rslora else rank) for name, (rank, scale) in layers.items()}
+    alpha = alphas[next(name for name, (rank, _) in layers.items() if rank == largest)]
+    return {
+        "r": largest,
+        "lora_alpha": alpha,
+        "rank_pattern": {pattern_of(name): rank for name, (rank, _) in layers.items() if rank != largest},
+        "alpha_pattern": {
+            pattern_of(name): layer_alpha
+            for name, layer_alpha in alphas.items()
+            if not math.isclose(layer_alpha, alpha)
+        },
+    }
 
 
 def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor], Origin]:

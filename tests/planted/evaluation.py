@@ -43,4 +43,8 @@ FAULTS: list[Fault] = [
      "evaluation/test_select_rank"),
     ("what costs the budget is too dear", "evaluation/select_rank", "costs[rank] <= budget", "costs[rank] < budget",
      "evaluation/test_select_rank"),
+    ("advice leaves out who chooses rarely", "evaluation/advisor", "MIDDLE = (0.025, 0.975)", "MIDDLE = (0.25, 0.75)",
+     "evaluation/test_advisor"),
+    ("a config for PEFT adapts every module whose name ends alike", "evaluation/advisor",
+     "return ends if matched == set(names) else", "return ends if matched else", "evaluation/test_advisor"),
 ]  # fmt: skip
