@@ -5,4 +5,5 @@ In reading order:
 - `resize`: a trained LoRA made smaller
 - `inspect`: what ranks a trained LoRA uses
 - `nest`: a trained LoRA gets all its ranks
+- `advise`: which rank to take, from one training on your own data
 """
