@@ -1,11 +1,17 @@
 """python -m dylora_kit advise: which rank to take, from one training on your own data."""
 
 import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from dylora_kit.core.adapters import attach, load
 from dylora_kit.evaluation.advisor import advise
 from dylora_kit.evaluation.sweep import sweep
+from dylora_kit.storage.files import check_new_folder, read_json, write_files
 from dylora_kit.tasks import own_data
 from dylora_kit.training.loop import train
 from dylora_kit.training.optim import NestedAdamW
@@ -17,6 +23,9 @@ if TYPE_CHECKING:
 EXAMPLE = """examples:
   python -m dylora_kit advise base-model reviews.csv --text review --label stars --out nested
   python -m dylora_kit advise base-model reviews.csv --text review --label stars --adapter nested --tolerance 0.02"""
+
+HEADS = ("classifier", "score", "classification_head")
+TASK = "task.json"  # beside the adapter: the classes and the rows that were put aside
 
 
 def add_to(commands: Any) -> None:
@@ -43,7 +52,7 @@ def add_to(commands: Any) -> None:
     command.add_argument("--lr", type=float, default=1e-3, help="learning rate; default 0.001")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--adapter", metavar="FOLDER", help="one that is trained already, saved by this kit")
-    command.add_argument("--out", metavar="OUT", help="save the adapter in this folder")
+    command.add_argument("--out", metavar="OUT", help="save the adapter in this folder, a new one")
     command.set_defaults(run=run)
 
 
@@ -51,8 +60,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Does what the command line asks for, and prints the advice."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    if not arguments.tolerance >= 0:  # which the advisor would say after the training
+    if not arguments.tolerance >= 0:  # what the advisor, and saving, would say after the training
         raise ValueError(f"tolerance must be 0 or more: got {arguments.tolerance}")
+    if arguments.out:
+        check_new_folder(arguments.out)
+    torch.manual_seed(arguments.seed)  # draws a new head
     tokenizer = AutoTokenizer.from_pretrained(arguments.base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -65,11 +77,19 @@ def run(arguments: argparse.Namespace) -> None:
         encoding=arguments.encoding,
         seed=arguments.seed,
     )
-    model = AutoModelForSequenceClassification.from_pretrained(arguments.base, num_labels=own_data.num_labels(task))
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        arguments.base, num_labels=own_data.num_labels(task), output_loading_info=True
+    )
     model.config.pad_token_id = tokenizer.pad_token_id
-    adapters = load(model, arguments.adapter) if arguments.adapter else _trained(model, task, arguments)
+    if arguments.adapter:
+        _check_same_task(Path(arguments.adapter), task, arguments.seed)
+        adapters = load(model, arguments.adapter)
+    else:
+        adapters = _trained(model, _new_modules(model, info["missing_keys"]), task, arguments)
     if arguments.out:
         adapters.save(arguments.out)
+        text = json.dumps({"classes": task.classes, "seed": arguments.seed})
+        write_files(Path(arguments.out), {TASK: text.encode()})
     how: dict[str, Any] = {"metric": task.metric, "collate": task.collate}
     advice = advise(model, adapters, task.validation, tolerance=arguments.tolerance, **how)
     print(advice)
@@ -78,10 +98,29 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"On the {len(task.test)} rows kept for testing: {task.metric} {', '.join(values)}.")
 
 
-def _trained(model: Any, task: own_data.OwnTask, arguments: argparse.Namespace) -> "Adapters":
-    """An adapter for all ranks, with the model's head, trained on a task."""
-    heads = [name for name, _ in model.named_children() if name in ("classifier", "score", "classification_head")]
-    adapters = attach(model, r=arguments.r, target_modules=arguments.target_modules, modules_to_save=heads)
+def _new_modules(model: Any, missing: Iterable[str]) -> list[str]:
+    """The modules to train along: the head, and whatever else the base did not hold, such as a pooler."""
+    heads = [name for name, _ in model.named_children() if name in HEADS]
+    new = dict.fromkeys(key.rpartition(".")[0] for key in sorted(missing))
+    return heads + [name for name in new if name.partition(".")[0] not in heads]
+
+
+def _check_same_task(folder: Path, task: own_data.OwnTask, seed: int) -> None:
+    """Raises `ValueError` if an adapter that this command saved was trained on other classes, or other rows."""
+    if not (folder / TASK).is_file():
+        return
+    trained = read_json(folder / TASK)
+    for what, now in (("classes", list(task.classes)), ("seed", seed)):
+        if trained.get(what) != now:
+            raise ValueError(
+                f"{folder} was trained with the {what} {trained.get(what)}, and these are {now}: give the same data "
+                "and --seed, or train anew"
+            )
+
+
+def _trained(model: Any, saved: list[str], task: own_data.OwnTask, arguments: argparse.Namespace) -> "Adapters":
+    """An adapter for all ranks, with the modules that are new, trained on a task."""
+    adapters = attach(model, r=arguments.r, target_modules=arguments.target_modules, modules_to_save=saved)
     train(
         model,
         adapters,

@@ -3,20 +3,18 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dylora_kit.core.rank import check_rank
 from dylora_kit.integrations.peft_import import import_peft
+from dylora_kit.storage.files import check_new_folder
 from dylora_kit.storage.peft_files import read_peft_adapter
 from dylora_kit.tasks.own_data import read_texts
 from dylora_kit.training.self_distillation import Nesting, nest
 
-if TYPE_CHECKING:
-    from torch import nn
-
 EXAMPLE = """examples:
   python -m dylora_kit nest base-model my-lora --texts texts.txt --out nested
-  python -m dylora_kit nest base-model my-lora --texts texts.csv --column review --ranks 1 2 --steps 100 --out nested"""
+  python -m dylora_kit nest base-model my-lora --texts texts.csv --column review --ranks 1 2 --steps 100 --out small"""
 HEADS = ("classifier.weight", "score.weight", "classifier.out_proj.weight")  # their rows are the classes
 
 
@@ -37,7 +35,8 @@ def add_to(commands: Any) -> None:
     command.add_argument("adapter", metavar="ADAPTER", help="a folder of PEFT")
     command.add_argument("--texts", required=True, metavar="FILE", help="one text a line, or a CSV or JSON file")
     command.add_argument("--column", help="of a CSV or JSON file: where its texts are")
-    command.add_argument("--out", required=True, metavar="OUT", help="a folder")
+    command.add_argument("--encoding", default="utf-8", help="of the file; default utf-8")
+    command.add_argument("--out", required=True, metavar="OUT", help="a new folder")
     command.add_argument(
         "--ranks", type=int, nargs="+", metavar="B", help="also write these as folders of PEFT; default 1, 2, 4, …"
     )
@@ -52,13 +51,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Does what the command line asks for, and prints what was done."""
     from transformers import AutoTokenizer, DataCollatorWithPadding
 
-    texts = read_texts(arguments.texts, arguments.column)
+    check_new_folder(arguments.out)
+    texts = read_texts(arguments.texts, arguments.column, encoding=arguments.encoding)
     model = _model(arguments.base, arguments.adapter)
     adapters = import_peft(model, arguments.adapter)
     ranks = [check_rank(b, adapters.r) for b in arguments.ranks or _powers(adapters.r)]
     tokenizer = AutoTokenizer.from_pretrained(arguments.base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if getattr(model.config, "pad_token_id", None) is None:  # a decoder that classifies looks for the last token
+        model.config.pad_token_id = tokenizer.pad_token_id
     length = min(arguments.max_length, tokenizer.model_max_length)
     rows = [dict(tokenizer(text, truncation=True, max_length=length)) for text in texts]
     nesting = nest(
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"written: {out}, and for PEFT {', '.join(f'rank-{b}' for b in ranks)} in it")
 
 
-def _model(base: str, adapter: str) -> "nn.Module":
+def _model(base: str, adapter: str) -> Any:
     """The base model, with the head that the adapter was trained with.
 
     Raises `OSError` if there is no such model, `ValueError` if it is not said what kind of model it is.

@@ -58,6 +58,14 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
             file.close()
 
 
+def check_new_folder(path: str | os.PathLike[str]) -> None:
+    """Raises `ValueError` for a folder to be written that is there already and not empty, or that is a file."""
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        kind = "a folder that is not empty" if folder.is_dir() else "a file"
+        raise ValueError(f"{folder} is {kind}, which would be written over: name a new folder")
+
+
 def tensors_as_bytes(
     tensors: Mapping[str, Tensor], metadata: Any = None, texts: Mapping[str, str] | None = None
 ) -> bytes:

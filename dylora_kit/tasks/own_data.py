@@ -5,7 +5,9 @@ says how many outputs its model needs. `read_texts` reads texts without labels.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,12 +101,12 @@ def num_labels(task: OwnTask) -> int:
 def read_texts(path: str | os.PathLike[str], column: str | None = None, *, encoding: str = "utf-8") -> list[str]:
     """The texts of a file, without labels: each line of a text file, or a column of a CSV or JSON file.
 
-    Empty lines of a text file are left out. Raises `FileNotFoundError` for a missing file, and `ValueError` for one
-    without texts, for a column that is not there or not named, and for another encoding.
+    Empty lines and cells are left out. Raises `FileNotFoundError` for a missing file, and `ValueError` for one without
+    texts, for a column that is not there or not named, and for another encoding.
     """
     file = Path(path).expanduser()
     if file.suffix.lower() in KINDS:
-        frame = _frame(path, str(path), encoding)
+        frame = _file(file, encoding)
         if column not in frame.columns:
             there = ", ".join(map(repr, frame.columns))
             raise ValueError(f"name the column of {path} in which the texts are: its columns are {there}")
@@ -112,10 +114,9 @@ def read_texts(path: str | os.PathLike[str], column: str | None = None, *, encod
     elif not file.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     else:
-        try:
-            texts = [line for line in file.read_text(encoding).splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{file.name!r} is not in {encoding}: save it in this encoding") from error
+        with _named_encoding(file, encoding):
+            texts = file.read_text(_with_mark(encoding)).split("\n")
+    texts = [text for text in texts if text.strip()]
     if not texts:
         raise ValueError(f"there is no text in {path}")
     return texts
@@ -180,17 +181,45 @@ def _file(path: Path, encoding: str) -> "pd.DataFrame":
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
-        if path.suffix.lower() in (".csv", ".tsv"):
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            return pd.read_csv(path, sep=separator, dtype="string", keep_default_na=False, encoding=encoding)
-        lines = path.suffix.lower() == ".jsonl"
-        return pd.read_json(path, lines=lines, orient="records", dtype=False, convert_dates=False, encoding=encoding)
+        with _named_encoding(path, encoding), warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # which pandas gives where a row has more fields
+            if path.suffix.lower() in (".csv", ".tsv"):
+                separator = "\t" if path.suffix.lower() == ".tsv" else ","
+                return pd.read_csv(
+                    path, sep=separator, dtype="string", keep_default_na=False, encoding=encoding, index_col=False
+                )
+            lines = path.suffix.lower() == ".jsonl"
+            return pd.read_json(
+                path, lines=lines, orient="records", dtype=False, convert_dates=False, encoding=encoding
+            )
+    except pd.errors.ParserWarning as error:
+        raise ValueError(
+            f"a row of {path.name!r} has more fields than the header: put texts with a comma in quotes"
+        ) from error
+    except pd.errors.ParserError as error:
+        raise ValueError(
+            f"{path.name!r} cannot be read as a table ({error}): put texts with a comma in quotes"
+        ) from error
+    except ValueError as error:
+        if "encoding" in str(error):
+            raise
+        raise ValueError(f"{path.name!r} cannot be read as a table ({error})") from error
+
+
+@contextmanager
+def _named_encoding(path: Path, encoding: str) -> Iterator[None]:
+    """Turns the error of text in another encoding into a sentence."""
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path.name!r} is not in {encoding}: pass encoding=…, such as 'cp1252' or 'utf-16'"
+            f"{path.name!r} is not in {encoding}: name its encoding, such as 'cp1252' or 'utf-16'"
         ) from error
-    except ValueError as error:  # pandas' errors of parsing are such
-        raise ValueError(f"{path.name!r} cannot be read as a table ({error})") from error
+
+
+def _with_mark(encoding: str) -> str:
+    """An encoding that takes a mark at the beginning of a file for what it is."""
+    return "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
 
 
 def _cut(parts: dict[str, "pd.DataFrame"], seed: int) -> dict[str, "pd.DataFrame"]:

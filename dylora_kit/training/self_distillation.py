@@ -44,7 +44,7 @@ class Nesting:
     _before: KeptAdapters = field(repr=False)
 
     def undo(self) -> None:
-        """Gives the adapters back, bit for bit, what they were before `nest`: rows, heads and scaling."""
+        """Gives the adapters back, bit for bit, what they were before `nest`, unless they were grown since."""
         self._before.put_back()
 
 

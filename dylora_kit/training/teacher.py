@@ -113,7 +113,7 @@ class Teacher:
     def divergences(
         self, model: nn.Module, data: Any, ranks: Sequence[int], *, batch_size: int, collate: Collate | None
     ) -> dict[int, float]:
-        """The mean divergence at each rank over a map-style dataset; nothing is trained."""
+        """The mean divergence at each rank over a map-style dataset; `ValueError` if no token of it counts."""
         from torch.utils.data import DataLoader
 
         totals, counted, device = dict.fromkeys(ranks, 0.0), 0, input_device(self.adapters.model)
@@ -128,7 +128,11 @@ class Teacher:
                         total, number = self.divergence(model, batch)
                     totals[rank] += float(total)
                 counted += number
-        return {rank: total / max(counted, 1) for rank, total in totals.items()}
+        if not counted:
+            raise ValueError(
+                "no token of the examples held out counts, whose labels are all −100: give labels, or leave them out"
+            )
+        return {rank: total / counted for rank, total in totals.items()}
 
     def _logits(self, model: nn.Module, batch: Batch) -> Tensor:
         given = {name: value for name, value in batch.items() if self._makes_inputs or name not in LABELS}

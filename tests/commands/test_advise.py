@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+from safetensors.torch import load_file
+from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizerFast
 
 import dylora_kit as dk
 from dylora_kit.__main__ import main
@@ -60,6 +61,31 @@ def test_what_can_be_learned_is_learned_and_the_adapter_is_kept(
     assert dk.load(model, "nested").r == 4
 
 
+def test_what_the_base_lacks_is_saved_too_and_a_seed_says_it_all(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = BertModel.from_pretrained("base-model", add_pooling_layer=False)
+    bare.save_pretrained("bare")
+    BertTokenizerFast.from_pretrained("base-model").save_pretrained("bare")
+    words = "advise bare reviews.csv --text review --label stars --r 2 --steps 20 --lr 0.02"
+    lasts = []
+    for more in ("--out first", "--out second", "--adapter first"):
+        main(shlex.split(f"{words} {more}"))
+        lasts.append(capsys.readouterr().out.splitlines()[-1])
+    assert lasts[0] == lasts[1] == lasts[2]
+    first, second = (load_file(files / name / "adapter_model.safetensors") for name in ("first", "second"))
+    assert any("pooler.dense.weight" in name for name in first)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_an_adapter_of_other_classes_or_other_rows_is_refused(files: Path) -> None:
+    main(shlex.split("advise base-model reviews.csv --text review --label stars --r 2 --steps 2 --out nested"))
+    for words, problem in (("--label score", "the classes"), ("--label stars --seed 1", "the seed 0, and these are 1")):
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(f"advise base-model reviews.csv --text review --adapter nested {words}"))
+        assert problem in str(ended.value.code) or "in no training row" in str(ended.value.code)
+
+
 def test_scores_are_predicted_with_one_output(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(shlex.split("advise base-model reviews.csv --text review --label score --scores --r 2 --steps 3"))
     assert "rows kept for testing: pearson" in capsys.readouterr().out
@@ -75,6 +101,7 @@ def test_scores_are_predicted_with_one_output(files: Path, capsys: pytest.Captur
         ),
         ("reviews.csv --text review --label stars --tolerance -1", "tolerance must be"),
         ("reviews.csv --text review --label stars --adapter nowhere", "there is no"),
+        ("reviews.csv --text review --label stars --out vocab.txt", "vocab.txt is a file, which would be written over"),
     ],
 )
 def test_what_cannot_be_done_ends_with_one_sentence(files: Path, words: str, problem: str) -> None:

@@ -14,6 +14,7 @@ from transformers import (
     BertForSequenceClassification,
     BertTokenizerFast,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
 )
 
@@ -57,10 +58,10 @@ def test_the_examples_of_help_run(files: Path, capsys: pytest.CaptureFixture[str
     assert ended.value.code == 0
     examples = re.findall(r"^  python -m dylora_kit (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert len(examples) == 2
-    for example, ranks in zip(examples, ((1, 2, 4), (1, 2)), strict=True):
+    for example, out, ranks in zip(examples, ("nested", "small"), ((1, 2, 4), (1, 2)), strict=True):
         main([*shlex.split(example), "--steps", "2"])
         assert capsys.readouterr().out.splitlines()[-1] == (
-            f"written: nested, and for PEFT {', '.join(f'rank-{b}' for b in ranks)} in it"
+            f"written: {out}, and for PEFT {', '.join(f'rank-{b}' for b in ranks)} in it"
         )
 
 
@@ -109,6 +110,25 @@ def test_a_classifier_gets_as_many_classes_as_its_adapter_has(files: Path, capsy
     main(["nest", "bert", "classes", "--texts", "texts.txt", "--out", "nested", "--steps", "2"])
     model = BertForSequenceClassification.from_pretrained("bert", num_labels=5)
     assert dk.load(model, "nested").r == R
+
+
+def test_a_decoder_that_classifies_gets_a_padding_token(files: Path, capsys: Any) -> None:
+    base = GPT2ForSequenceClassification.from_pretrained("base-model", num_labels=3)
+    lora = peft.LoraConfig(r=2, target_modules=["c_attn"], task_type="SEQ_CLS", fan_in_fan_out=True)
+    model = peft.get_peft_model(base, lora)
+    give_values(model)
+    model.save_pretrained("classes")
+    main(["nest", "base-model", "classes", "--texts", "texts.txt", "--out", "nested", "--steps", "2"])
+    assert capsys.readouterr().out.splitlines()[-1] == "written: nested, and for PEFT rank-1, rank-2 in it"
+
+
+@pytest.mark.parametrize("out", ["my-lora", "texts.txt"])
+def test_nothing_that_is_there_is_written_over(files: Path, out: str) -> None:
+    before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as ended:
+        main(["nest", "base-model", "my-lora", "--texts", "texts.txt", "--out", out, "--steps", "2"])
+    assert "which would be written over: name a new folder" in str(ended.value.code)
+    assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(

@@ -110,10 +110,29 @@ def test_words_that_look_like_numbers_or_gaps_stay_words(tokenizer: Any, tmp_pat
 def test_a_file_in_another_encoding_is_read_when_it_is_named(tokenizer: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_bytes(("review,stars\n" + "".join(f"été w{index},{index % 2}\n" for index in range(N))).encode("cp1252"))
-    with pytest.raises(ValueError, match=r"'mine.csv' is not in utf-8: pass encoding=…, such as 'cp1252'"):
+    with pytest.raises(ValueError, match=r"'mine.csv' is not in utf-8: name its encoding, such as 'cp1252'"):
         load(path, tokenizer)
     task = load(path, tokenizer, encoding="cp1252")
     assert tokenizer.decode(task.train[0]["input_ids"], skip_special_tokens=True).startswith("été")
+
+
+@pytest.mark.parametrize("first", ["w1, but w2", "w1"])
+def test_a_text_with_a_comma_outside_quotes_is_refused(first: str, tokenizer: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"review,stars\n{first},0\n" + "".join(f"w{index}, w0,{index % 2}\n" for index in range(N)))
+    with pytest.raises(ValueError, match="put texts with a comma in quotes"):
+        load(path, tokenizer)
+
+
+def test_texts_alone_are_read_without_marks_and_gaps(tmp_path: Path) -> None:
+    lines, table = tmp_path / "mine.txt", tmp_path / "mine.csv"
+    lines.write_bytes("\ufeffone\r\n\r\ntwo\u2028half\n".encode())
+    table.write_text('id,review\n1,one\n2," "\n3,"two, three"\n')
+    assert own_data.read_texts(lines) == ["one", "two\u2028half"]
+    assert own_data.read_texts(table, "review") == ["one", "two, three"]
+    table.write_text("review\nGood, but slow\nFine\n")
+    with pytest.raises(ValueError, match="put texts with a comma in quotes"):
+        own_data.read_texts(table, "review")
 
 
 def test_a_model_trains_on_it_and_a_sweep_measures_it(tokenizer: Any) -> None:

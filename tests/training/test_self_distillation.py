@@ -268,6 +268,17 @@ def test_the_tokens_that_count() -> None:
     assert float(teacher(model, {"input_ids": ids, "labels": torch.full((2, 5), -100)})) == 0
 
 
+def test_texts_of_which_no_token_counts_are_refused_and_the_adapter_stays() -> None:
+    model = build("gpt2")
+    adapters = dk.attach(model, r=2, target_modules="attention")
+    fill(adapters)
+    before = state_of(model)
+    data = [row | {"labels": torch.full((9,), -100)} for row in texts()]
+    with pytest.raises(ValueError, match="no token of the examples held out counts, whose labels are all −100"):
+        dk.nest(model, adapters, data, **SHORT)
+    assert_same(state_of(model), before)
+
+
 def test_padding_changes_nothing() -> None:
     model = build("gpt2").eval()
     adapters = dk.attach(model, r=2, target_modules="attention")
