@@ -16,7 +16,6 @@ from dylora_kit.widgets.written_page import STYLE, Line, Page, tally, written_pa
 
 if TYPE_CHECKING:
     import pandas as pd
-    from IPython.display import HTML
 
 BASE = "no adapter"
 CHOOSE = "Choose a real input …"
@@ -175,11 +174,9 @@ class LanguageExplorer(LiveView):
         """What the model wrote at the slider's rank, and what became of the facts."""
         return self._page.finding
 
-    def still(self) -> "HTML":
-        """What is on show, as HTML that stands in a saved notebook and needs no kernel."""
-        from IPython.display import HTML
-
-        return HTML(svg_cards.STYLE + STYLE + written_page(self._page))
+    def in_saved_notebook(self) -> dict[str, str]:
+        """The page as it is, without controls."""
+        return {"text/html": svg_cards.STYLE + STYLE + written_page(self._page)}
 
     def __repr__(self) -> str:
         lines = [f"rank {line.rank}: {line.written.text}" for line in self._page.lines if self._page.adapted]

@@ -14,11 +14,13 @@ from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank_handle import RankHandle
 from dylora_kit.evaluation.ordering import scores
 from dylora_kit.evaluation.sweep import sweep_and_predict
+from dylora_kit.resizing.singular_values import singular_values_of_product
 from dylora_kit.widgets.svg_cards import Example, Layer
 from dylora_kit.widgets.svg_cards.pictures import side_by_side
 
 KEPT = 200  # states of the weights
 STRIP = 7  # reconstructions side by side
+COMPARED = 32  # ranks whose largest singular values set the scale of a spectrum
 SAMPLED = 65_536  # numbers of each frozen weight that are looked at to notice a change …
 IN_ALL = 2**20  # … and of all together: 130 million frozen weights are looked at in a twentieth of a second
 
@@ -129,6 +131,7 @@ class LiveModel:
             scale=layer.scale(b),
             now=self.spectrum(name, b),
             full=self.spectrum(name, layer.r),
+            most=max(self.spectrum(name, rank)[0] for rank in {*range(1, min(layer.r, COMPARED) + 1), b, layer.r}),
         )
 
     def spectrum(self, layer: str, rank: int) -> Sequence[float]:
@@ -136,9 +139,11 @@ class LiveModel:
         assert isinstance(self.handle, Adapters)
         spectra = self._answers.spectra
         if (layer, rank) not in spectra:
-            delta = self.handle.delta(layer, rank).float().cpu()  # (d_out, d_in)
-            finite = bool(delta.isfinite().all())
-            spectra[layer, rank] = torch.linalg.svdvals(delta)[:rank].tolist() if finite else [math.nan] * rank
+            adapter = self.handle.layers[layer]
+            A, B = adapter.lora_A[:rank].detach().cpu(), adapter.lora_B[:, :rank].detach().cpu()
+            finite = bool(A.isfinite().all() and B.isfinite().all())
+            values = (singular_values_of_product(A, B) * adapter.scale(rank)).tolist() if finite else []
+            spectra[layer, rank] = [*values, *[0.0 if finite else math.nan] * (rank - len(values))]
         return spectra[layer, rank]
 
     def ordering(self) -> dict[str, list[float]]:

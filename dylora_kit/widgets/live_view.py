@@ -1,11 +1,14 @@
 """What every live widget shares: rows of controls, the picture below them, names for screen readers, closing."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets
 
 from dylora_kit.widgets import svg_cards
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayObject
 
 PLAIN = {"description_width": "initial"}  # a description takes the width that it needs
 _ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
@@ -32,7 +35,7 @@ class LiveView(ipywidgets.VBox):
     """A slider with a box for its number, other controls, and below them a picture of what they are set to.
 
     A subclass makes `slider` and `number`, which hold the same number, before it calls this `__init__`. It defines
-    `refresh`, which draws, and `summary`, which says the finding in a sentence.
+    `refresh`, which draws, `summary`, which says the finding in a sentence, and `in_saved_notebook`.
 
     Arguments:
         rows: the controls, row by row; a row without any is left out.
@@ -72,9 +75,20 @@ class LiveView(ipywidgets.VBox):
             widget.close()
         super().close()
 
+    def in_saved_notebook(self) -> dict[str, str]:
+        """What stands for the view where there is no kernel: a picture of what is on show, by its kind."""
+        raise NotImplementedError
+
+    def still(self) -> "DisplayObject":
+        """What is on show, as a picture that stands in a saved notebook and stays as it is."""
+        from IPython.display import HTML, SVG
+
+        ((kind, content),) = self.in_saved_notebook().items()
+        return (SVG if kind == "image/svg+xml" else HTML)(content)
+
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """What a saved notebook has: the view, and its text in full, which ipywidgets would cut."""
-        return {**super()._repr_mimebundle_(**options), "text/plain": repr(self)}
+        """What a saved notebook has: the view, a picture of it, and its text in full, which ipywidgets would cut."""
+        return {**super()._repr_mimebundle_(**options), **self.in_saved_notebook(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         return f"A live view (run the notebook to use it). {self.summary()}"

@@ -70,3 +70,8 @@ class Dial(LiveView):
     def summary(self) -> str:
         """What is on show, as text."""
         return self._view.finding
+
+    def in_saved_notebook(self) -> dict[str, str]:
+        """A picture of the dial."""
+        slider = (self.slider.description, rounded(self.slider.value), self.slider.min, self.slider.max)
+        return {"image/svg+xml": svg_cards.still(self._view.cards, self._view.finding, *slider)}

@@ -55,6 +55,8 @@ class RankExplorer(LiveView):
             button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
             live model back to any moment of that training. Those moments are in memory: `checkpoint` is refused.
         writing: what the model writes, below the cards: a `LanguageExplorer` of the same adapters.
+        actions: buttons, `{name: function}`: one that is pressed calls its function, which may change the model, and
+            the cards are drawn anew. `press(name)` does the same.
 
     Raises `ValueError` for what does not fit together, and changes nothing then.
 
@@ -77,6 +79,7 @@ class RankExplorer(LiveView):
         texts: Sequence[str] = (),
         classes: Sequence[str] = (),
         writing: LanguageExplorer | None = None,
+        actions: Mapping[str, Callable[[], object]] | None = None,
     ) -> None:
         if len(data) == 0:
             raise ValueError("the data is empty: there is nothing to show")
@@ -100,6 +103,7 @@ class RankExplorer(LiveView):
         self._make_rank_controls(adapters)
         self._make_method_controls(adapters)
         self._make_training_controls()
+        self._make_actions(actions or {})
         super().__init__(self._rows(), css_class="dk-explorer-box")
         self.children += () if writing is None else (writing,)
         for control in _MARKED:
@@ -110,6 +114,7 @@ class RankExplorer(LiveView):
             self.go_to(-1)
         if guess is not None:
             guess.number.observe(self._guessed, "value")
+            guess.observe(self._guessed, "made")
 
     def _prepare_examples(self, data: Any, texts: Sequence[str], classes: Sequence[str]) -> None:
         """What the cards show of the first examples, which is the same at every rank."""
@@ -147,13 +152,30 @@ class RankExplorer(LiveView):
         self.time, self.play = self._time.slider, self._time.play
         self.moment = ipywidgets.HTML(layout={"margin": "2px 0 2px 14px"})
 
+    def _make_actions(self, actions: Mapping[str, Callable[[], object]]) -> None:
+        """A button for each action."""
+        self._actions = dict(actions)
+        self.buttons = {name: ipywidgets.Button(description=name, layout={"width": "auto"}) for name in self._actions}
+        for name, button in self.buttons.items():
+            button.on_click(lambda _, name=name: self.press(name))
+
+    def press(self, name: str) -> None:
+        """Does what the button of this name does; `ValueError` if there is none."""
+        if name not in self._actions:
+            names = ", ".join(self._actions) or "none"
+            raise ValueError(f"there is no button {name!r}: the buttons are {names}")
+        try:
+            self._actions[name]()
+        finally:
+            self.refresh()  # also where the action stopped half-way: the cards show the model as it is
+
     def _rows(self) -> list[list[ipywidgets.Widget]]:
         """The controls that this explorer shows, row by row."""
         views = set(self._views)
         about = [self.method] if len(self._live) > 1 and _ABOUT_ONE_METHOD & views else []
         about += [self.layer] if _ABOUT_ONE_LAYER & views else []
         training = [self.button, self.play, self.time, self.moment] if self._training else []
-        return [[self.slider, self.number, self.note], about, training]
+        return [[self.slider, self.number, self.note, *self.buttons.values()], about, training]
 
     def _observe_controls(self) -> None:
         """What the controls do that do not turn the rank, nor go to another moment."""
@@ -197,7 +219,8 @@ class RankExplorer(LiveView):
         if not moments.keep_unknown() and self.play.value < self.play.max:
             self.go_to(-1)
         self._before = dict(self._first.values)
-        controls, steps_before = (self.button, self.slider, self.number, self.time, self.play), moments.all[-1].step
+        controls = (self.button, self.slider, self.number, self.time, self.play, *self.buttons.values())
+        steps_before = moments.all[-1].step
         every, told, finished = max(min(steps // 5, 50), 1), 0, 0
         nested = set(handle.nested_parameters())
         for control in controls:
@@ -276,15 +299,26 @@ class RankExplorer(LiveView):
         """What every method achieves at the slider's rank, as text."""
         return self._scene(self.slider.value).finding
 
+    def in_saved_notebook(self) -> dict[str, str]:
+        """A picture of the explorer at its rank, without what the model writes."""
+        scene, slider = self._scene(self.slider.value), self.slider
+        cards = svg_cards.cards_of(scene, self._views)
+        still = svg_cards.still(cards, scene.finding, slider.description, scene.rank, slider.min, slider.max)
+        return {"image/svg+xml": still}
+
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""
         guess = getattr(self, "_guess", None)  # Python also closes an explorer whose arguments were refused
         if guess is not None:
             guess.number.unobserve(self._guessed, "value")
+            guess.unobserve(self._guessed, "made")
             self._guess = None
         for name in _NOT_ALWAYS_SHOWN:
             if (control := getattr(self, name, None)) is not None:
                 control.close()
+        for button in getattr(self, "buttons", {}).values():
+            button.close()
+        self._actions = {}
         super().close()
 
     def _scene(self, rank: int) -> svg_cards.Scene:

@@ -21,4 +21,9 @@ FAULTS: list[Fault] = [
      "name: tensor.detach() for", "widgets/test_snapshots"),
     ("going back loses what the model is now", "widgets/snapshots", "        self.keep_unknown()\n        for name",
      "        for name", "widgets/test_snapshots"),
+    ("the scale of a spectrum follows the rank", "widgets/svg_cards/matrices",
+     "layer.most if math.isfinite(layer.most) and layer.most > 0 else 1.0", "max([*now, *full, 1e-12])",
+     "widgets/test_svg_cards"),
+    ("a saved picture has the slider at its end", "widgets/svg_cards/__init__", "length * (value - low) / (high - low)",
+     "length", "widgets/test_svg_cards"),
 ]  # fmt: skip

@@ -226,6 +226,7 @@ def test_a_saved_notebook_has_the_texts_of_all_ranks(explorer: LanguageExplorer)
     for text in explorer.texts["text"]:
         assert text in repr(explorer)
         assert text in re.sub(r"<sup>.*?</sup>|<[^>]*>", "", explorer.still().data)
+    assert explorer._repr_mimebundle_()["text/html"] == explorer.still().data
 
 
 @pytest.mark.parametrize(

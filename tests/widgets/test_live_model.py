@@ -154,3 +154,5 @@ def test_a_layer_says_its_sizes_scale_and_spectra(adapters: dk.Adapters, data: d
     assert (layer.name, layer.rank, layer.r, layer.d_in, layer.d_out) == (name, 3, 8, 64, 64)
     assert (layer.scaling, layer.scale) == ("α/b", adapters.layers[name].scale(3))
     assert (len(layer.now), len(layer.full)) == (3, 8)
+    largest = {live.layer(name, b).most for b in (1, 3, 8)}
+    assert largest == {max(live.spectrum(name, b)[0] for b in range(1, 9))}

@@ -20,6 +20,9 @@ class Doubled(LiveView):
     def summary(self) -> str:
         return f"The double is {self.picture.value}."
 
+    def in_saved_notebook(self) -> dict[str, str]:
+        return {"image/svg+xml": f"<svg>{self.picture.value}</svg>"}
+
 
 def test_rows_stand_above_the_picture_and_empty_ones_are_left_out() -> None:
     view = Doubled()
@@ -46,6 +49,14 @@ def test_a_number_that_is_typed_moves_the_slider_and_the_picture() -> None:
 
 def test_its_text_is_the_summary() -> None:
     assert repr(Doubled()) == "A live view (run the notebook to use it). The double is 2."
+
+
+def test_a_saved_notebook_has_the_view_its_text_and_a_picture_of_what_is_on_show() -> None:
+    view = Doubled()
+    view.slider.value = 3
+    bundle = view._repr_mimebundle_()
+    assert bundle["image/svg+xml"] == "<svg>6</svg>" and bundle["text/plain"].endswith("The double is 6.")
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == view.model_id
 
 
 def test_closing_closes_every_control() -> None:

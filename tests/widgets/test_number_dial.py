@@ -1,5 +1,7 @@
 """A dial: one number, one picture, drawn by a function."""
 
+import xml.etree.ElementTree as ET
+
 import pytest
 
 from dylora_kit.widgets import svg_cards
@@ -21,6 +23,13 @@ def test_moving_the_slider_draws_anew() -> None:
     assert 'data-value="4"' in dial.picture.value and dial.number.value == 4
     dial.number.value = 2
     assert dial.slider.value == 2 and "3 · 2 = 6" in repr(dial)
+
+
+def test_a_saved_notebook_has_a_picture_of_the_dial() -> None:
+    dial = Dial("Factor", squares, low=0.5, high=2.5, step=0.5, value=1.5)
+    picture = ET.fromstring(dial._repr_mimebundle_()["image/svg+xml"])
+    words = [text.text for text in picture.iter() if text.text]
+    assert picture.attrib["aria-label"] == "3 · 1.5 = 4.5" and {"Factor", "1.5 of 2.5", "Products"} <= set(words)
 
 
 def test_a_closed_dial_gives_its_memory_back() -> None:

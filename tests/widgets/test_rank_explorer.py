@@ -4,6 +4,7 @@ import gc
 import re
 import time
 import weakref
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
 import pytest
@@ -100,6 +101,42 @@ def test_a_layer_with_a_smaller_maximum_is_drawn_at_its_own_rank(data: digits.Di
     explorer.slider.value = 6
     words = [text.text for text in svg(explorer).iter() if text.text]
     assert "64 × 2" in words and "2 × 64" in words and "64 × 6" not in words
+
+
+def test_a_saved_notebook_has_a_picture_of_the_explorer(explorer: RankExplorer) -> None:
+    explorer.slider.value = 2
+    picture = ET.fromstring(explorer._repr_mimebundle_()["image/svg+xml"])
+    assert picture.attrib["aria-label"] == explorer.summary()
+    words = [text.text for text in picture.iter() if text.text]
+    assert "2 of 8" in words and "Singular values of ΔW" in words
+
+
+def test_a_button_changes_the_model_and_the_cards_follow(adapters: dk.Adapters, data: digits.Digits) -> None:
+    kept = {name: layer.lora_B.detach().clone() for name, layer in adapters.layers.items()}
+
+    def erase() -> None:
+        with torch.no_grad():
+            for layer in adapters.layers.values():
+                layer.lora_B[:, 0] = 0
+
+    def repair() -> None:
+        with torch.no_grad():
+            for name, layer in adapters.layers.items():
+                layer.lora_B.copy_(kept[name])
+
+    actions = {"Break": erase, "Repair": repair}
+    explorer = RankExplorer(adapters.model, adapters, data, views=["accuracy"], actions=actions)
+    explorer.slider.value = 1
+    whole = explorer.values["DyLoRA"][1]
+    explorer.buttons["Break"].click()
+    broken, broken_picture = explorer.values["DyLoRA"][1], explorer.still().data
+    assert broken == accuracy(adapters, data, 1) < whole - 0.2
+    explorer.press("Repair")
+    assert explorer.values["DyLoRA"][1] == whole
+    shown = f">{100 * broken:.0f} %<"
+    assert shown in broken_picture and shown not in explorer.still().data
+    with pytest.raises(ValueError, match="there is no button 'Mend': the buttons are Break, Repair"):
+        explorer.press("Mend")
 
 
 def test_a_closed_explorer_gives_its_memory_back(adapters: dk.Adapters, data: digits.Digits) -> None:

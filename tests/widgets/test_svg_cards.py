@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import xml.etree.ElementTree as ET
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -62,3 +63,33 @@ def test_a_picture_runs_from_black_at_minus_one_to_white_at_one() -> None:
     uri = data_uri(torch.tensor([[-1.0, 0.0, 1.0], [-7.0, 0.5, 7.0]]))
     picture = plt.imread(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
     np.testing.assert_allclose(picture[:, :, 0], [[0, 0.5, 1], [0, 0.75, 1]], atol=2.5 / 255)
+
+
+def heights_of_bars(rank: int, now: list[float]) -> list[float]:
+    """The heights of the outlined bars, those of rank r, and the numbers beside the axis."""
+    full = [2.0, 1.0, 0.5]
+    layer = svg_cards.Layer("up", rank, 3, 6, 5, "α/b", 16 / rank, now, full, 8.0)
+    scene = svg_cards.Scene(rank, 3, [svg_cards.Series("DyLoRA", {rank: 0.5})], 0, "accuracy", layer=layer)
+    inside = svg_cards.matrices.spectrum_card(scene)
+    assert ">8<" in inside and ">4<" in inside
+    return [float(height) for height in re.findall(r'height="([\d.]+)" style="fill:none', inside)][:3]
+
+
+def test_the_bars_of_the_full_rank_are_drawn_alike_at_every_rank() -> None:
+    first, last = heights_of_bars(1, [8.0]), heights_of_bars(3, [2.0, 1.0, 0.5])
+    assert first == last and first[0] == 2 * first[1] > 0
+
+
+def test_a_still_is_one_picture_with_every_card_the_slider_and_the_finding() -> None:
+    cards = [(f'<text x="1" y="1">card {number} &lt;b&gt;\x1b</text>', 100 + number) for number in range(3)]
+    root = ET.fromstring(svg_cards.still(cards, "Rank 3 of 8: 1 < 2.", "Inference rank", 3, 1, 8))
+    name = "{http://www.w3.org/2000/svg}"
+    assert root.attrib["aria-label"] == root.findtext(f"{name}title") == "Rank 3 of 8: 1 < 2."
+    places = [(float(svg.attrib["x"]), float(svg.attrib["y"])) for svg in root.findall(f"{name}svg")]
+    assert places == [(0, 48), (488, 48), (0, 165)] and root.attrib["height"] == "283"
+    words = [text.text for text in root.iter(f"{name}text")]
+    assert words == ["Inference rank", "3 of 8", "card 0 <b>", "card 1 <b>", "card 2 <b>"]
+    track, knob = root.find(f"{name}line"), root.find(f"{name}circle")
+    assert track is not None and knob is not None
+    first, last = float(track.attrib["x1"]), float(track.attrib["x2"])
+    assert float(knob.attrib["cx"]) == round(first + (last - first) * 2 / 7, 1)

@@ -13,6 +13,7 @@ In reading order:
 - `bars`: a bar for each of several things, as dials show
 """
 
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -21,6 +22,7 @@ from dylora_kit.widgets.svg_cards.curves import metric_card
 from dylora_kit.widgets.svg_cards.matrices import matrices_card, ordering_card, spectrum_card
 from dylora_kit.widgets.svg_cards.pictures import predictions_card, reconstructions_card
 from dylora_kit.widgets.svg_cards.scene import Example, Layer, Scene, Series
+from dylora_kit.widgets.svg_cards.shapes import text
 from dylora_kit.widgets.svg_cards.texts import texts_card
 
 __all__ = [
@@ -34,12 +36,15 @@ __all__ = [
     "Scene",
     "Series",
     "bars_card",
+    "cards_of",
     "explorer",
     "metric_card",
     "page",
+    "still",
 ]
 
 WIDTH, GAP = 960, 16
+_NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 CARD_WIDTH = (WIDTH - GAP) // 2
 
 STYLE = """<style>
@@ -66,10 +71,15 @@ body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer,
 </style>"""
 
 
+def cards_of(scene: Scene, views: Sequence[str]) -> list[tuple[str, int]]:
+    """The cards of `views`, which are keys of `VIEWS`: what is inside each, as SVG, and its height in pixels."""
+    return [(draw(scene), height) for draw, height in (VIEWS[name] for name in views)]
+
+
 def explorer(scene: Scene, views: Sequence[str]) -> str:
-    """The cards of `views`, which are keys of `VIEWS`, as HTML."""
-    cards = [(draw(scene), height) for draw, height in (VIEWS[name] for name in views)]
-    return page(cards, scene.finding, rank=str(scene.rank), method=scene.series[scene.active].name)
+    """The cards of `views` as HTML."""
+    marks = {"rank": str(scene.rank), "method": scene.series[scene.active].name}
+    return page(cards_of(scene, views), scene.finding, **marks)
 
 
 def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
@@ -80,17 +90,54 @@ def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
         finding: what the cards show, for screen readers, to which the whole is one image.
         data: attributes that are kept as `data-…`, by which a test can tell what is on show.
     """
-    drawn = []
-    for index, (inside, _) in enumerate(cards):
-        height = max(card_height for _, card_height in cards[index - index % 2 :][:2])  # as its neighbour
-        face = f'<rect class="card" x=".5" y=".5" rx="10" width="{CARD_WIDTH - 1}" height="{height - 1}"/>'
-        size = f'viewBox="0 0 {CARD_WIDTH} {height}"'
-        drawn.append(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{face}{inside}</svg>')
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {CARD_WIDTH} {height}">{inside}</svg>'
+        for inside, height in _faced(cards)
+    ]
     marks = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
     return (
         f'<div class="dk-explorer"><div class="dk-cards" role="img"{marks} aria-label="{escape(finding)}">'
         f"{''.join(drawn)}</div></div>"
     )
+
+
+def still(cards: Sequence[tuple[str, int]], finding: str, label: str, value: float, low: float, high: float) -> str:
+    """The cards as one SVG that needs no page around it, below a drawing of the slider: for a notebook that is saved.
+
+    Arguments:
+        cards, finding: as for `page`.
+        label, value, low, high: of the slider.
+    """
+    left, length, y = 26 + 8 * len(label), 330, 24
+    at = left + length * (value - low) / (high - low) if high > low else left
+    track = f'<line x1="{left}" x2="{left + length}" y1="{y}" y2="{y}" style="stroke:var(--line);stroke-width:4"/>'
+    knob = f'<circle cx="{at:.1f}" cy="{y}" r="8" style="fill:var(--dk-0)"/>'
+    number = text(left + length + 24, y + 5, f"{value:g} of {high:g}", "b")
+    drawn, top = [text(8, y + 5, label), track, knob, number], 48
+    faced = _faced(cards)
+    for index, (inside, height) in enumerate(faced):
+        x = (index % 2) * (CARD_WIDTH + GAP)
+        size = f'width="{CARD_WIDTH}" height="{height}" viewBox="0 0 {CARD_WIDTH} {height}"'
+        drawn.append(f'<svg x="{x}" y="{top}" {size}>{inside}</svg>')
+        top += (height + GAP) * (index % 2 == 1 or index == len(faced) - 1)
+    sheet = f'<rect width="{WIDTH}" height="{top}" style="fill:var(--jp-layout-color0, #fff)"/>'
+    whole = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="dk-explorer" width="{WIDTH}" height="{top}" '
+        f'viewBox="0 0 {WIDTH} {top}" role="img" aria-label="{escape(finding)}" '
+        f'style="max-width:100%;height:auto;padding:0;font-family:system-ui,sans-serif">'
+        f"<title>{escape(finding)}</title>{STYLE}{sheet}{''.join(drawn)}</svg>"
+    )
+    return _NOT_IN_XML.sub("", whole)
+
+
+def _faced(cards: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """What is inside each card with a face behind it, and the card's height, which is that of its neighbour."""
+    faced = []
+    for index, (inside, _) in enumerate(cards):
+        height = max(card_height for _, card_height in cards[index - index % 2 :][:2])
+        face = f'<rect class="card" x=".5" y=".5" rx="10" width="{CARD_WIDTH - 1}" height="{height - 1}"/>'
+        faced.append((face + inside, height))
+    return faced
 
 
 VIEWS: dict[str, tuple[Callable[[Scene], str], int]] = {  # each with its height in pixels

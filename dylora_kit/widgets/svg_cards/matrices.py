@@ -45,17 +45,24 @@ def matrices_card(scene: Scene) -> str:
 
 
 def spectrum_card(scene: Scene) -> str:
-    """The singular values of one layer's ΔW at the active rank, outlined those at rank r, as SVG."""
+    """The singular values of one layer's ΔW at the active rank, outlined those at rank r, as SVG.
+
+    The scale is the same at all ranks, so that a bar that stays is drawn as it was.
+    """
     layer = scene.layer
     assert layer is not None
-    left, top, height = 40, 70, 92
+    left, top, height = 52, 70, 92
     width = min(44.0, 316 / layer.r)
     now, full = (values if all(map(math.isfinite, values)) else () for values in (layer.now, layer.full))
-    most = max([*now, *full, 1e-12])
+    most = layer.most if math.isfinite(layer.most) and layer.most > 0 else 1.0
     solid = f"fill:{scene.colour};stroke:{scene.colour}"
     outline = "fill:none;stroke:var(--ink);stroke-dasharray:3 2;opacity:.75"
     out = [head("Singular values of ΔW", f"layer {layer.name}")]
     base = top + height
+    for share in (0.5, 1.0):
+        y = base - share * height
+        out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{y}" y2="{y}" style="stroke:var(--line);opacity:.7"/>')
+        out.append(text(left - 9, y + 4, f"{share * most:.3g}", "soft end"))
     for index in range(layer.r):
         x, used = left + index * width, index < layer.rank
         for values, look in ((now, solid), (full, outline)):
@@ -67,7 +74,7 @@ def spectrum_card(scene: Scene) -> str:
     out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{base}" y2="{base}" style="stroke:var(--line)"/>')
     if len(full) < len(layer.full):
         out.append(text(left, top + 30, "not finite", "b"))
-    x = 372
+    x = 384
     out.append(box(x, top + 8, 14, 14, solid))
     out.append(text(x + 21, top + 20, f"at rank {layer.rank}"))
     if layer.rank < layer.r:

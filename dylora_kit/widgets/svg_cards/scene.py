@@ -37,6 +37,7 @@ class Layer:
     scale: float
     now: Sequence[float]  # singular values of ΔW at the active rank
     full: Sequence[float]  # … and at rank r
+    most: float  # the largest at any of the first ranks, at this one and at r
 
 
 @dataclass
