@@ -72,8 +72,9 @@ def nest(
     """Gives a LoRA that was trained at one rank all ranks below it, in place.
 
     First its rows are ordered by singular value (`adapters.order`). Then each rank learns, by `train`, what the model
-    answers at rank r: the mean divergence KL(answers ‖ outputs) is minimised. The answers are those of the model as it
-    is given, and do not move while it learns. No labels are needed, and no dropout is applied.
+    answers at rank r: the mean divergence KL(answers ‖ outputs) is minimised; for a model with a single output, a
+    score, half the squared difference. The answers are those of the model as it is given, and do not move while it
+    learns. No labels are needed, and no dropout is applied.
 
     This is done at one learning rate after another, the lowest first, until the divergence on examples held out, on
     average over the ranks 1, 2, 4, … and r, is larger than at the rate before. The adapter with the smallest is kept,

@@ -65,10 +65,11 @@ class Teacher:
     kept, and the rest of the model is shared. Answers and outputs are those of evaluation mode, without dropout. What
     is minimised is the mean divergence KL(answers ‖ outputs) over classes: of each example, or of each token that
     counts. Those are the tokens of `attention_mask` whose label, if there are labels, is not −100; in a causal language
-    model those for which that holds of the next token. No label is used otherwise.
+    model those for which that holds of the next token. No label is used otherwise. Of a single output, a score, what is
+    minimised is half the squared difference, which is KL between normal distributions of variance 1.
 
     Arguments:
-        adapters: a handle on a model with logits (n, classes) or (n, tokens, classes).
+        adapters: a handle on a model with logits (n, classes) or (n, tokens, classes), or (n, 1) for a score.
         start: says in a checkpoint what the answers are made of.
     """
 
@@ -89,15 +90,17 @@ class Teacher:
     def divergence(self, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
         """The sum of the divergences of a batch, and how many examples or tokens count.
 
-        Raises `ValueError` for outputs without logits over classes, and for answers that are not finite.
+        Raises `ValueError` for outputs without logits, and for answers that are not finite.
         """
         if self._batch is not batch:  # the terms of an objective share the answers
             self._answer(batch)
-        log_q = self._logits(model, batch)[self._counted].float().log_softmax(-1)  # (m, classes)
-        return F.kl_div(log_q, self._answers, reduction="sum", log_target=True), len(log_q)
+        outputs = self._logits(model, batch)[self._counted].float()  # (m, classes)
+        if outputs.shape[-1] == 1:
+            return (outputs - self._answers).square().sum() / 2, len(outputs)
+        return F.kl_div(outputs.log_softmax(-1), self._answers, reduction="sum", log_target=True), len(outputs)
 
     def _answer(self, batch: Batch) -> None:
-        """Computes the answers for a batch: logarithms of probabilities (m, classes), for the m rows that count."""
+        """Computes the answers for a batch, (m, classes) of the m rows that count: log-probabilities, or scores."""
         with self.kept.in_place(), self.adapters.at(self.adapters.r), evaluating(self.adapters.model):
             logits = self._logits(self.adapters.model, batch)
             self._counted = self._counts(batch, logits)
@@ -107,7 +110,7 @@ class Teacher:
                     f"the model's answers at rank {self.adapters.r}, which all ranks are to learn, are not finite: "
                     "look at the adapter and the data"
                 )
-            self._answers = answers.float().log_softmax(-1)
+            self._answers = answers.float() if answers.shape[-1] == 1 else answers.float().log_softmax(-1)
         self._batch = batch
 
     def divergences(
@@ -138,9 +141,9 @@ class Teacher:
         given = {name: value for name, value in batch.items() if self._makes_inputs or name not in LABELS}
         output = call(model, given, "pass collate=…, which leaves it out")
         logits = getattr(output, "logits", output)
-        if not isinstance(logits, Tensor) or logits.dim() not in (2, 3) or logits.shape[-1] < 2:
+        if not isinstance(logits, Tensor) or logits.dim() not in (2, 3) or logits.shape[-1] < logits.dim() - 1:
             kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
-            raise ValueError(f"expected logits (n, classes) or (n, tokens, classes) of 2 classes or more: got {kind}")
+            raise ValueError(f"expected logits (n, classes), (n, tokens, classes) or a score (n, 1): got {kind}")
         return logits
 
     def _counts(self, batch: Mapping[str, Any], logits: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """`dk.nest`: any LoRA gets all its ranks, taught by its own answers at rank r, which do not move."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,10 @@ from dylora_kit.training.teacher import Teacher
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 SHORT: dict[str, Any] = {"steps": 12, "batch_size": 8, "progress": False}
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def inputs_alone(n: int = 60) -> list[dict[str, Tensor]]:
@@ -215,6 +220,7 @@ def test_a_causal_language_model_learns_and_is_exported_at_each_rank(name: str, 
 def test_a_model_of_peft_learns_in_place() -> None:
     from peft import LoraConfig, get_peft_model
 
+    torch.manual_seed(0)
     config = LoraConfig(r=4, use_rslora=True, target_modules=["query", "value"], init_lora_weights=False)
     model = get_peft_model(build("roberta"), config).eval()
     wanted, before = logits(model, inputs("roberta")), {name: id(p) for name, p in model.named_parameters()}
@@ -296,12 +302,18 @@ def test_padding_changes_nothing() -> None:
 
 
 class OneOutput(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.up = torch.nn.Linear(6, 1)
+    """6 → 10 → 1: a score for each example, or for each of its tokens, of which it has one."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.up(x)
+    def __init__(self, tokens: bool = False) -> None:
+        super().__init__()
+        self.tokens = tokens
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            self.up, self.score = torch.nn.Linear(6, 10), torch.nn.Linear(10, 1)
+
+    def forward(self, x: Tensor) -> SimpleNamespace:
+        scores = self.score(torch.tanh(self.up(x)))
+        return SimpleNamespace(logits=scores[:, None] if self.tokens else scores)
 
 
 def test_what_cannot_be_learned_is_refused_and_the_adapter_is_as_it_was() -> None:
@@ -330,10 +342,29 @@ def test_what_cannot_be_learned_is_refused_and_the_adapter_is_as_it_was() -> Non
         dk.nest(model, adapters, inputs_alone(), **SHORT)
 
 
-def test_outputs_of_one_class_are_refused() -> None:
-    model = OneOutput()
+def test_a_score_is_learned_by_its_squared_difference() -> None:
+    adapters, ordered = (dk.attach(OneOutput(), r=3, target_modules=["up"], seed=0) for _ in range(2))
+    fill(adapters)
+    fill(ordered)
+    wanted = answers(adapters.model, adapters, 3)
+    ordered.order()
+    before = (answers(ordered.model, ordered, 1) - wanted).square().mean()
+    nesting = dk.nest(adapters.model, adapters, inputs_alone(), lr=1e-2, steps=60, batch_size=16, progress=False)
+    assert (answers(adapters.model, adapters, 1) - wanted).square().mean() < 0.8 * before
+    held = torch.stack([inputs_alone()[index]["x"] for index in torch.randperm(60, generator=seeded(0))[:6]])
+    with torch.no_grad():
+        with ordered.at(1):
+            low = ordered.model(held).logits
+        with ordered.at(3):
+            full = ordered.model(held).logits
+    measured = nesting.divergences.set_index(["lr", "rank"])["divergence"]
+    assert measured[0, 1] == pytest.approx(float((low - full).square().mean()) / 2, rel=1e-4)
+
+
+def test_outputs_of_a_single_class_for_each_token_are_refused() -> None:
+    model = OneOutput(tokens=True)
     adapters = dk.attach(model, r=2, target_modules=["up"])
-    with pytest.raises(ValueError, match=r"of 2 classes or more: got \(\d, 1\)"):
+    with pytest.raises(ValueError, match=r"or a score \(n, 1\): got \(\d, 1, 1\)"):
         dk.nest(model, adapters, inputs_alone(), **SHORT)
 
 
