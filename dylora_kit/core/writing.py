@@ -189,6 +189,7 @@ class WritingHandle(MergingHandle):
             lora_dropout=self.config["lora_dropout"],
             saved={} if serving else {name: module.state_dict() for name, module in self._saved_for_peft().items()},
             buffers={name: tensor for name, tensor in trained.items() if name not in self.tensors()},
+            modules=modules_in_base(self.model),
             serving=serving,
         )
 

@@ -56,7 +56,8 @@ def write_adapter(
     """Writes adapters at their full rank, and the modules trained along, into a folder: both files or neither.
 
     Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
-    was split, or a module trained along shares a weight with another or is inside of another.
+    was split, a module trained along shares a weight with another or is inside of another, or the name of an adapted
+    layer ends that of another module.
 
     Arguments:
         config: the arguments of `attach`.

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,7 @@ def write_peft_adapter(
     lora_dropout: float,
     saved: Mapping[str, Mapping[str, Tensor]],
     buffers: Mapping[str, Tensor],
+    modules: Iterable[str],
     serving: bool = False,
 ) -> None:
     """Writes an ordinary PEFT LoRA adapter into a folder: both files or neither.
@@ -115,6 +116,7 @@ def write_peft_adapter(
         blocks: one for each layer, by its name in the model.
         saved: the modules trained along, by name, each with its tensors by name.
         buffers: what else goes into the file, by name: buffers of the base that moved in training.
+        modules: the names of all modules of the base.
         serving: fold the scale into B and pad all ranks with zeros to the largest.
 
     Raises `ValueError` for a value that is not finite.
@@ -127,7 +129,7 @@ def write_peft_adapter(
         **opened_as(base, saved),
         **ranks_and_alphas({name: (len(A), scale) for name, (A, _, scale) in blocks.items()}, rslora=rslora),
         "lora_dropout": lora_dropout,
-        "target_modules": list(blocks),
+        "target_modules": targets_for_peft(list(blocks), modules),
         "modules_to_save": list(saved) or None,
         "use_rslora": rslora,
         "bias": "none",
@@ -138,6 +140,20 @@ def write_peft_adapter(
     tensors |= {f"{name}.lora_B.weight": B for name, (_, B, _) in blocks.items()}
     tensors |= {f"{name}.{key}": tensor for name, module in saved.items() for key, tensor in module.items()}
     write_config_and_weights(Path(path), content, tensors | dict(buffers), base.fingerprint)
+
+
+def targets_for_peft(layers: Sequence[str], modules: Iterable[str]) -> list[str] | str:
+    """What PEFT is told to adapt: the names of layers, or a pattern where a name would not do.
+
+    PEFT takes a name for every module whose own name ends so.
+
+    >>> targets_for_peft(["up"], ["up", "down"]), targets_for_peft(["up"], ["up", "one.up"])
+    (['up'], 'up')
+    """
+    ends, own = tuple(f".{name}" for name in layers), set(layers)
+    if any(name.endswith(ends) and name not in own for name in modules):
+        return "|".join(map(re.escape, layers))
+    return list(layers)
 
 
 def ranks_and_alphas(layers: Mapping[str, tuple[int, float]], *, rslora: bool) -> dict[str, Any]:

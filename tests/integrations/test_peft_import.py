@@ -193,17 +193,35 @@ def test_modules_to_save_are_exported_unless_for_serving(tmp_path, serving):
     assert_peft_agrees("gpt2-score", tmp_path, logits(model, batch))
 
 
+class Nest(nn.Module):
+    """Two layers, of which the name of one ends that of the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(6, 5)
+        self.inner = nn.ModuleDict({"up": nn.Linear(5, 7)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner["up"](self.up(x))
+
+
+def test_peft_adapts_no_module_whose_name_ends_like_that_of_an_adapted_one(tmp_path):
+    torch.manual_seed(0)
+    model = Nest()
+    plain, x = copy.deepcopy(model), torch.randn(4, 6)
+    adapters = dk.attach(model, target_modules="up", r=4)
+    fill(adapters)
+    adapters.export_peft(tmp_path, rank=2)
+    loaded = peft.PeftModel.from_pretrained(copy.deepcopy(plain), tmp_path)
+    assert [name for name, part in loaded.named_modules() if hasattr(part, "lora_A")] == ["base_model.model.up"]
+    with adapters.at(2):
+        torch.testing.assert_close(loaded(x), model(x), **CLOSE)
+    imported = dk.import_peft(copy.deepcopy(plain), tmp_path)
+    assert list(imported.layers) == ["up"]
+
+
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_a_name_that_ends_another_gets_its_own_rank_and_alpha(tmp_path, scaling):
-    class Nest(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.up = nn.Linear(6, 5)
-            self.inner = nn.ModuleDict({"up": nn.Linear(5, 7)})
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner["up"](self.up(x))
-
     torch.manual_seed(0)
     model = Nest()
     plain, x = copy.deepcopy(model), torch.randn(4, 6)

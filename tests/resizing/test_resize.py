@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from dylora_kit.resizing.opening import open_adapter
 from dylora_kit.resizing.rank_choice import ranks_under_budget
 from dylora_kit.resizing.resize import resize
 from dylora_kit.storage.adapter_files import CONFIG, WEIGHTS
+from dylora_kit.storage.files import TensorFile
 
 R = 5
 EXACT = {"rtol": 0.0, "atol": 1e-5}
@@ -391,3 +393,19 @@ def test_the_adapter_itself_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a folder, so the result is one"):
         resize(tmp_path / "whole", tmp_path / "cut.safetensors", rank=2)
     assert (tmp_path / "whole" / WEIGHTS).read_bytes() == before
+
+
+def test_one_layer_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained("roberta", tmp_path / "lora", target_modules=["query", "value", "dense"])
+    alive: list[weakref.ref[Tensor]] = []
+    most, read = [0], TensorFile.read
+
+    def counted(self: TensorFile, name: str) -> Tensor:
+        most[0] = max(most[0], sum(reference() is not None for reference in alive))
+        tensor = read(self, name)
+        alive.append(weakref.ref(tensor))
+        return tensor
+
+    monkeypatch.setattr(TensorFile, "read", counted)
+    resize(tmp_path / "lora", tmp_path / "small", rank=2)
+    assert len(alive) > 20 and 1 <= most[0] <= 3  # A of a layer while B is read, and the last layer's two
