@@ -1,18 +1,20 @@
-"""Commands for LoRA adapters on disk: python -m dylora_kit resize --help"""
+"""Commands for LoRA adapters on disk, and for a class: python -m dylora_kit --help"""
 
 import argparse
 import io
 import sys
 from collections.abc import Sequence
 
-from dylora_kit.commands import advise, inspect, nest, resize
+from dylora_kit.commands import advise, doctor, inspect, nest, resize
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    whole = argparse.ArgumentParser(prog="python -m dylora_kit", description="Commands for LoRA adapters on disk.")
+    whole = argparse.ArgumentParser(
+        prog="python -m dylora_kit", description="Commands for adapters on disk, and for a class."
+    )
     commands = whole.add_subparsers(required=True, metavar="command")
-    for command in (resize, inspect, nest, advise):
+    for command in (resize, inspect, nest, advise, doctor):
         command.add_to(commands)
     return whole
 

@@ -36,14 +36,14 @@ def load(name: str = "digits-vit", **options: Any) -> nn.Module:
         options: for `from_pretrained`, such as `num_labels=3`. A new classifier is initialised from torch's seed.
 
     Raises `ValueError` for an unknown name and for weights that do not fit the configuration, `FileNotFoundError` if
-    its folder is incomplete, and `ImportError` if transformers is older than version 5.
+    its folder is incomplete, and `ImportError` if transformers is older than 5.9.
     """
     import transformers
     from safetensors import SafetensorError
     from transformers.utils import logging
 
-    if int(transformers.__version__.split(".")[0]) < 5:
-        raise ImportError(f"transformers {transformers.__version__} is too old: pip install 'transformers>=5'")
+    if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 9):
+        raise ImportError(f"transformers {transformers.__version__} is too old: pip install 'transformers>=5.9'")
     folder = _whole(name)
     shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
