@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dylora_kit.core.handle import Adapters
+from dylora_kit.training.batches import Collate
 from dylora_kit.training.loop import train
 from dylora_kit.training.sampling import Fixed, RankSampler
 
@@ -35,14 +36,22 @@ def svd_cut(adapters: Adapters) -> tuple[nn.Module, Adapters]:
 
 
 def refit_head(
-    adapters: Adapters, train_data: Any, *, rank: int, steps: int = 500, lr: float = 4e-3, seed: int = 0
+    adapters: Adapters,
+    train_data: Any,
+    *,
+    rank: int,
+    steps: int = 500,
+    lr: float = 4e-3,
+    batch_size: int = 32,
+    seed: int = 0,
+    collate: Collate | None = None,
 ) -> tuple[nn.Module, Adapters]:
     """A copy of an adapted model whose `modules_to_save` alone are trained on, at one rank.
 
     A head that was trained on what the adapters give at rank r need not fit what a cut of them gives.
 
     Arguments:
-        train_data, steps, lr, seed: as in `train`; the optimizer is Adam.
+        train_data, steps, lr, batch_size, seed, collate: as in `train`; the optimizer is Adam.
         rank: at which the head is trained.
 
     Returns the copied model and its handle, at that rank. The original is not touched. Raises `ValueError` if there is
@@ -56,6 +65,7 @@ def refit_head(
     head = [parameter for parameter in model.parameters() if parameter.requires_grad]
     sampler = RankSampler(Fixed(rank), seed=seed)
     optimizer = torch.optim.Adam(head, lr=lr)
-    train(model, copied, train_data, sampler=sampler, optimizer=optimizer, steps=steps, seed=seed, progress=False)
+    train(model, copied, train_data, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
+          seed=seed, collate=collate, progress=False)  # fmt: skip
     copied.rank = rank
     return model, copied

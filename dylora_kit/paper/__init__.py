@@ -16,6 +16,7 @@ In reading order:
 - `published`: the paper's printed numbers
 - `results_files`: what the results files say, as cells
 - `judged_advice`: the rank advisor, judged by what the search found
+- `nested_afterwards`: measures what a LoRA of one rank can do at the ranks below
 - `tables_beside`: each measured table next to the paper's numbers
 - `tables_at_every_rank`: the tables with a column for each rank
 - `tables_of_texts`: Tables 6 and 9, the paper's rows and those measured

@@ -22,6 +22,7 @@ from dylora_kit.paper import (
     generation,
     judged_advice,
     layer_ranks,
+    nested_afterwards,
     rank_search,
     real_text,
     report,
@@ -44,6 +45,7 @@ STUDIES: dict[str, Study] = {
     "updates": training_choices.UPDATES,
     "layers": layer_ranks.STUDY,
     "ordering": row_ordering.STUDY,
+    "nested": nested_afterwards.STUDY,
 }
 
 
@@ -57,11 +59,11 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=[*STUDIES, "table9", "advisor", "report"],
         help="a table of the paper (table6-r8: with r = 8 and alpha 16; table9: on the real tier); or updates (which "
-        "rows a step moves), layers (a rank for each layer), ordering (by "
-        "singular value); or advisor (judged by the search for a rank); or report",
+        "rows a step moves), layers (a rank for each layer), ordering (by singular value), nested (a LoRA that gets "
+        "its ranks afterwards); or advisor (judged by the search for a rank); or report",
     )
     made.add_argument("--tier", choices=("embedded", "real"), default="embedded",
-                      help="real: table2 on GLUE, table6 on E2E, table9 on DART and WebNLG")  # fmt: skip
+                      help="real: table2 and nested on GLUE, table6 on E2E, table9 on DART and WebNLG")  # fmt: skip
     made.add_argument("--tasks", nargs="+", help="default: those of the results that come with the kit")
     made.add_argument("--seeds", nargs="+", type=int, help="default: the paper's, as many as were measured")
     made.add_argument("--out", type=Path, help="another folder than data/ to write results/ and adapters/ into")
@@ -111,6 +113,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> Study | None:
+    if real is not None and arguments.table == "nested":
+        return nested_afterwards.real_study(real, arguments.tasks or ("mrpc",))
     if real is not None:
         return real.study(arguments.tasks or ("sst2", "mrpc", "rte"))
     if arguments.tier == "embedded":
@@ -121,10 +125,10 @@ def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> St
 
 
 def _check_model(arguments: argparse.Namespace) -> None:
-    if arguments.table not in ("table2", *generation.TABLES) or not arguments.model:
+    if arguments.table not in ("table2", "nested", *generation.TABLES) or not arguments.model:
         raise ValueError(
-            "--tier real is for table2, table6, table6-r8 and table9, and needs --model, a model of the hub or a local "
-            "folder"
+            "--tier real is for table2, nested, table6, table6-r8 and table9, and needs --model, a model of the hub or "
+            "a local folder"
         )
     for name in ("steps", "lr", "batch_size", "limit", "beams"):
         value = getattr(arguments, name)
@@ -183,7 +187,7 @@ def _measure(
     if study.one_file:
         results = results[-1:]
     print(table(pd.concat(results), study.parts).to_string())
-    if (embedded or name in generation.TABLES) and name.startswith("table"):
+    if (embedded or name in generation.TABLES) and name.startswith(("table", "nested")):
         print(report.beside_the_paper(name.removesuffix("-r8"), out / "results"))
 
 

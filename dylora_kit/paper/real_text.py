@@ -113,11 +113,16 @@ class RealText:
     def jobs(self, task: str, seed: int, adapters: Path) -> list[Job]:
         """The one job of a task with a seed: every method."""
         data = self.load(task)
-        recorded = {"model": self.name, **self.settings, "max_length": self.max_length, "examples": len(data.train)}
         part = task + ("-subset" if "subset" in data.name else "")
         keep = adapters / f"glue-{self.name}-{part}" if seed == SEEDS[0] else None
         run_it = partial(run, partial(self.build, task), data, seed, keep=keep, **self.settings)
-        return [Job({"task": data.name}, seed, recorded, run_it, self._seconds(task))]
+        seconds = (2 + len(OWN)) * self.seconds(task)
+        return [Job({"task": data.name}, seed, self.recorded(task), run_it, seconds)]
+
+    def recorded(self, task: str) -> dict[str, Any]:
+        """What all results of a task have in common."""
+        examples = len(self.load(task).train)
+        return {"model": self.name, **self.settings, "max_length": self.max_length, "examples": examples}
 
     def study(self, tasks: Sequence[str], seeds: int = 3) -> Study:
         """The study of these tasks; all of them go into one results file."""
@@ -130,11 +135,12 @@ class RealText:
             one_file=True,
         )
 
-    def _seconds(self, task: str) -> float:
+    def seconds(self, task: str) -> float:
+        """About how much CPU time one training takes."""
         data = self.load(task)
         parameters = sum(parameter.numel() for parameter in self.build(task).parameters())
         lengths = [
             len(data.train[index]["input_ids"]) for index in range(0, len(data.train), len(data.train) // 20 + 1)
         ]
         tokens = self.settings["steps"] * self.settings["batch_size"] * sum(lengths) / len(lengths)
-        return (2 + len(OWN)) * tokens * parameters * SECONDS_PER_PARAMETER
+        return tokens * parameters * SECONDS_PER_PARAMETER

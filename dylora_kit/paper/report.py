@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dylora_kit.paper import judged_advice, tables_at_every_rank, tables_beside, tables_of_texts
+from dylora_kit.paper import judged_advice, nested_afterwards, tables_at_every_rank, tables_beside, tables_of_texts
 from dylora_kit.paper.results_files import MISSING, Rows
 from dylora_kit.storage.files import data_folder, write_files
 
@@ -37,6 +37,7 @@ BUILDERS: dict[str, Callable[[Path], Rows]] = {
     "own-loras": tables_at_every_rank.own_loras,
     "layers": tables_at_every_rank.layer_ranks,
     "ordering": tables_at_every_rank.row_ordering,
+    "nested": nested_afterwards.table,
 }
 MARK = re.compile(r"<!-- (?:table: (?P<name>.*?)|end) -->")
 

@@ -89,10 +89,13 @@ def test_the_real_tier_has_one_file_for_a_model(monkeypatch: pytest.MonkeyPatch,
         (["table4", "--seeds", "10", "42", "10"], "--seeds names 10 twice"),
         (["table2", "--tasks", "digits-turned", "digits-turned"], "--tasks names digits-turned twice"),
         (["table4", "--choose"], "--choose is for table2"),
-        (["table2", "--tier", "real"], "--tier real is for table2, table6, table6-r8 and table9, and needs --model"),
-        (["table6", "--tier", "real"], "--tier real is for table2, table6, .* and needs --model"),
+        (
+            ["table2", "--tier", "real"],
+            "--tier real is for table2, nested, table6, table6-r8 and table9, and needs --model",
+        ),
+        (["table6", "--tier", "real"], "--tier real is for table2, nested, .* and needs --model"),
         (["table6", "--tier", "real", "--model", "x", "--steps", "0"], "--steps must be positive: got 0"),
-        (["table4", "--tier", "real", "--model", "x"], "--tier real is for table2, table6"),
+        (["table4", "--tier", "real", "--model", "x"], "--tier real is for table2, nested"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(words: list[str], message: str) -> None:
