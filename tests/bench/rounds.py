@@ -18,11 +18,11 @@ class Cost(NamedTuple):
 def take_turns(methods: Mapping[str, Method], ranks: Sequence[int], rounds: int) -> dict[str, list[Cost]]:
     """Calls every method at every rank in each round; who begins changes from call to call.
 
-    Two rounds before them are not counted. A busy machine slows all methods of a round alike, so the ratios within a
+    A round before them is not counted. A busy machine slows all methods of a round alike, so the ratios within a
     round are what to read.
     """
     names, costs = list(methods), {name: list[Cost]() for name in methods}
-    for number in range(-2, rounds):
+    for number in range(-1, rounds):
         total = {name: [0.0, 0.0] for name in names}
         for place, b in enumerate(ranks):
             for turn in range(len(names)):
