@@ -4,14 +4,14 @@ In reading order:
 
 - `exercise`: what all exercises share: running an answer and comparing it
 - `sandbox`: the tiny model on which a student's training step runs
-- `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`:
+- `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`:
   the exercises, with typical mistakes and hints
 - `repository_address`: where the repository is, for badges and setup cells
 """
 
 from typing import Any
 
-from dylora_kit.lessons import lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06
+from dylora_kit.lessons import lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07
 from dylora_kit.lessons.exercise import Exercise
 
 EXERCISES: dict[str, Exercise] = {
@@ -32,6 +32,8 @@ EXERCISES: dict[str, Exercise] = {
     "06.1": lesson_06.LABELS,
     "06.2": lesson_06.FUSED,
     "06.3": lesson_06.DIFFERENCES,
+    "07.1": lesson_07.LOST,
+    "07.2": lesson_07.ENOUGH,
 }
 
 

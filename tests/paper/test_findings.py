@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score
 from torch import nn
 
 from dylora_kit.core.low_rank import new_matrices
-from dylora_kit.paper import judged_advice, settings
+from dylora_kit.paper import judged_advice, nested_afterwards, settings
 from dylora_kit.paper.compared_methods import (
     ADALORA,
     DYLORA,
@@ -471,6 +471,36 @@ def whether_the_advisor_is_right() -> list[str]:
         "From a DyLoRA of r = 32, which is behind at low ranks, the advisor finds the right rank in 1 of 10 cases, and "
         "takes a higher one in the others.",
         f"LoRAs of its rank are {large['lora_regret'].mean():.1f} points worse than the best.",
+    ]
+
+
+@finding
+def a_lora_that_is_there_already() -> list[str]:
+    ways = nested_afterwards
+    frame = results_of(RESULTS, "nested", TURNED)
+    at = 100 * frame.groupby(["method", "rank"])["value"].mean()
+    scratch = means("table2", TURNED)[DYLORA]
+    powers = list(ways.POWERS)
+    mean = {name: at[name][powers].mean() for name in (ways.NESTED, ways.NESTED_ONE, ways.NESTED_MIXED,
+                                                       ways.NESTED_HEAD, ways.SQUEEZED, SVD, NEW_HEAD)}  # fmt: skip
+    nested = at[ways.NESTED]
+    spent = frame.groupby(["method", "seed"])["seconds"].max().groupby("method").mean()
+    assert frame["seed"].nunique() == 5 and (frame["steps_after"] == ways.AFTER).all()
+    assert abs(nested - scratch).max() < 2.5
+    assert at[ways.SQUEEZED][2] > nested[2] + 2
+    return [
+        f"What comes after the LoRA's own training has {ways.AFTER} steps, or {ways.SAME_TIME} where a step has one "
+        "pass in place of three.",
+        f"Without labels, rank 1 comes from {at[SVD][1]:.0f} to {nested[1]:.0f} % right.",
+        f"A DyLoRA that was trained for all ranks from the start has {scratch[1]:.0f} % there, and at no rank the two "
+        f"are more than {abs(nested - scratch).max():.1f} points apart.",
+        f"Over the ranks 1, 2, 4 and 8 the mean is {mean[ways.NESTED]:.1f} %, with one rank a step "
+        f"{mean[ways.NESTED_ONE]:.1f}, with a rank for each example {mean[ways.NESTED_MIXED]:.1f}, and with the head "
+        f"as it was {mean[ways.NESTED_HEAD]:.1f}.",
+        f"A new head for each rank, which takes labels, comes to {mean[NEW_HEAD]:.1f}.",
+        f"Labels and a training for each rank come to {mean[ways.SQUEEZED]:.1f}, most of it at rank 2, where they are "
+        f"{at[ways.SQUEEZED][2] - nested[2]:.0f} points ahead of `nest`.",
+        f"With its learning rates tried, `nest` took {spent[ways.NESTED]:.0f} CPU-seconds for all ranks.",
     ]
 
 
