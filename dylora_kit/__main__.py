@@ -5,14 +5,14 @@ import io
 import sys
 from collections.abc import Sequence
 
-from dylora_kit.commands import advise, inspect, nest, resize
+from dylora_kit.commands import advise, inspect, nest, page, resize
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     whole = argparse.ArgumentParser(prog="python -m dylora_kit", description="Commands for LoRA adapters on disk.")
     commands = whole.add_subparsers(required=True, metavar="command")
-    for command in (resize, inspect, nest, advise):
+    for command in (resize, inspect, nest, advise, page):
         command.add_to(commands)
     return whole
 

@@ -6,4 +6,5 @@ In reading order:
 - `inspect`: what ranks a trained LoRA uses
 - `nest`: a trained LoRA gets all its ranks
 - `advise`: which rank to take, from one training on your own data
+- `page`: the rank slider as a page that needs no kernel
 """

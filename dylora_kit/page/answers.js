@@ -4,7 +4,7 @@
 
 dylora.answers = (() => {
   const { adapters, facts, total, ranks, logits, digit } = dylora.model;
-  const SLICE = 6; // milliseconds
+  const SLICE = 6, REST = 150; // milliseconds: of a slice, and how long a move of the slider holds the next one up
   const UNREAD = 255;
   const names = Object.keys(adapters);
   const everyRank = Array.from({ length: ranks }, (_, index) => index + 1);
@@ -17,6 +17,7 @@ dylora.answers = (() => {
   let drawing = null; // { outputs: logits by model and rank, work }
   let work = null; // on one test digit
   let running = false;
+  let restUntil = 0;
   let tell = () => {};
 
   const largest = (values) => values.indexOf(Math.max(...values));
@@ -68,7 +69,11 @@ dylora.answers = (() => {
   };
 
   const slice = () => {
-    const end = performance.now() + SLICE;
+    const now = performance.now(), end = now + SLICE;
+    if (now < restUntil) {
+      setTimeout(slice, restUntil - now);
+      return;
+    }
     while (performance.now() < end) {
       if (!step()) {
         running = false;
@@ -93,14 +98,19 @@ dylora.answers = (() => {
       tell = told;
       run();
     },
+    // computes nothing for a moment, while the slider moves
+    rest: () => {
+      restUntil = performance.now() + REST;
+    },
     // reads these test digits before all others
     show: (digits) => {
       onShow = digits;
       run();
     },
-    // reads 64 pixels, or forgets the drawing (null)
+    // reads 64 pixels, or forgets the drawing (null); what was read before is kept until it is read anew
     draw: (pixels, b) => {
-      const outputs = perRank(() => null);
+      const before = drawing ? drawing.outputs : perRank(() => null);
+      const outputs = Object.fromEntries(names.map((name) => [name, [...before[name]]]));
       drawing = pixels && { outputs, work: readDrawing(outputs, pixels, b), done: false };
       run();
     },

@@ -69,8 +69,8 @@ dylora.model = (() => {
   const linear = (x, n, { weight, bias }) => {
     const out = bias.length, inner = weight.length / out;
     const y = new Float64Array(n * out);
-    for (let i = 0; i < n; i++) {
-      for (let j = 0; j < out; j++) y[i * out + j] = bias[j] + dot(x, i * inner, weight, j * inner, inner);
+    for (let j = 0; j < out; j++) {
+      for (let i = 0; i < n; i++) y[i * out + j] = bias[j] + dot(x, i * inner, weight, j * inner, inner);
     }
     return y;
   };

@@ -90,7 +90,7 @@
 
   // the answer of one model to the drawing: the digit, ten bars, and a strip with the answer at every rank
   const makeReader = (name) => {
-    const answer = element("p", "answer", "–");
+    const answer = element("span", "answer", "–");
     const bars = Array.from(adapters[name].classifier.bias, (_, value) => {
       const fill = element("i", "fill"), share = element("span", "share");
       const node = element("li", "", element("span", "value", value), element("span", "bar", fill), share);
@@ -207,7 +207,10 @@
     all("[data-live]").forEach((node) => (node.hidden = false));
     find("readers").replaceChildren(...readers.map((reader) => reader.node));
     slider.max = ranks;
-    slider.addEventListener("input", () => turnTo(Number(slider.value)));
+    slider.addEventListener("input", () => {
+      answers.rest();
+      turnTo(Number(slider.value));
+    });
     find("others").addEventListener("click", () => {
       firstShown = (firstShown + SHOWN) % total;
       makeTiles();

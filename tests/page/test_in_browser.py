@@ -1,0 +1,356 @@
+"""The page in a real Chromium, from the disk: what it computes, how it is used, how it looks, what it asks for."""
+
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from chromium import CHROMIUM_FLAGS, find_browser
+from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
+
+import dylora_kit as dk
+from dylora_kit import backbones
+from dylora_kit.__main__ import main
+from dylora_kit.page.build import ADAPTERS
+from dylora_kit.tasks import digits
+
+SEVEN = [(0.3, 0.2), (0.7, 0.2), (0.45, 0.85)]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("page")
+    main(["page", str(folder)])
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = [*CHROMIUM_FLAGS, "--disable-frame-rate-limit", "--disable-gpu-vsync"]
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
+    """Opens the page in a new window; afterwards nothing may have failed, and nothing else been asked for."""
+    pages, problems, asked = [], list[str](), list[str]()
+
+    def opens(*, asks: bool = False, **options: Any) -> Page:
+        page = browser.new_page(**({"viewport": {"width": 1280, "height": 800}} | options))
+        pages.append(page)
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("websocket", lambda socket: asked.append(socket.url))
+        page.goto(address)
+        if not asks:
+            page.get_by_role("button", name="Skip").click()
+        return page
+
+    yield opens
+    for page in pages:
+        page.close()
+    assert problems == []
+    assert [url for url in asked if not url.startswith("data:")] == [address] * len(pages)
+
+
+def scores(page: Page) -> list[str]:
+    return page.locator("[data-score]").all_text_contents()
+
+
+def put(page: Page, rank: int) -> None:
+    """Goes to a rank by keys."""
+    page.locator("#rank").focus()
+    page.keyboard.press("Home")
+    for _ in range(rank - 1):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#b")).to_have_text(str(rank))
+
+
+def corners(page: Page) -> list[tuple[float, float]]:
+    """A seven in the field, in pixels of the window."""
+    page.locator("#pad").evaluate("pad => pad.scrollIntoView({block: 'center'})")  # the slider covers an edge
+    box = page.locator("#pad").bounding_box()
+    assert box is not None
+    return [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in SEVEN]
+
+
+def draw(page: Page) -> None:
+    """Draws a seven with the mouse."""
+    first, *others = corners(page)
+    page.mouse.move(*first)
+    page.mouse.down()
+    for x, y in others:
+        page.mouse.move(x, y, steps=8)
+    page.mouse.up()
+
+
+def answer(page: Page, name: str) -> Any:
+    return page.locator(f".reader.{name} .answer")
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_the_logits_of_all_test_digits_are_those_of_torch_at_every_rank(
+    opened: Callable[..., Page], report: Callable[[str], None], name: str
+) -> None:
+    test, model = digits.load("turned").test, backbones.load("digits-vit")
+    adapters = dk.load(model, backbones.data_folder() / "adapters" / ADAPTERS[name])
+    expected, _ = dk.predict(model, adapters, test, ranks=range(1, 9))
+    scans = (8 * (test.pixel_values + 1)).flatten(1).tolist()
+    page = opened()
+    page.evaluate("scans => { window.scans = scans; }", scans)
+    assert page.evaluate("scans.every((scan, n) => scan.every((ink, at) => dylora.model.digit(n)[at] === ink))")
+    ours = "([name, b]) => scans.map((scan) => dylora.model.logits(name, b, scan))"
+    largest = max(np.abs(np.array(page.evaluate(ours, [name, b])) - expected[b]).max() for b in range(1, 9))
+    report(f"{name}: largest difference from torch's logits: {largest:.1e}")
+    assert largest < 1e-4
+
+
+@pytest.mark.parametrize("rank", [0, 9, 1.5])
+def test_a_rank_out_of_range_is_refused(opened: Callable[..., Page], rank: float) -> None:
+    said = opened().evaluate(
+        "rank => { try { dylora.model.logits('lora', rank, dylora.model.digit(0)); } catch (e) { return e.message; } }",
+        rank,
+    )
+    assert said == f"rank {rank} is out of range: expected a whole number from 1 to 8"
+
+
+def test_all_digits_are_read_live_and_give_the_numbers_that_are_shown(
+    opened: Callable[..., Page], report: Callable[[str], None]
+) -> None:
+    page = opened()
+    milliseconds = page.evaluate(
+        """() => new Promise((done) => {
+            const wait = () => dylora.answers.checked() === 597 ? done(performance.now()) : setTimeout(wait, 20);
+            wait();
+        })"""
+    )
+    report(f"all digits at every rank are read in {milliseconds / 1000:.0f} s")
+    expect(page.locator("#checked")).to_have_text("checked live: 597 of 597, all 16 numbers are the same")
+
+
+def test_keys_move_the_rank_and_the_numbers(opened: Callable[..., Page]) -> None:
+    page = opened()
+    expect(page.locator("#b")).to_have_text("8")
+    full = scores(page)
+    page.keyboard.press("Home")
+    expect(page.locator("#b")).to_have_text("1")
+    low = scores(page)
+    assert low[0] != full[0] and int(low[0]) > 80 and int(low[1]) < 20
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#b")).to_have_text("2")
+    assert scores(page) != low
+    said = page.locator("#rank").get_attribute("aria-valuetext")
+    assert said == "2 of 8: DyLoRA reads {} of 100, the plain LoRA {}".format(*scores(page))
+
+
+def test_the_slider_stands_below_its_rank_in_the_picture(opened: Callable[..., Page]) -> None:
+    for width in (320, 1280):
+        page = opened(viewport={"width": width, "height": 800})
+        for rank in (1, 4, 8):
+            put(page, rank)
+            at = page.locator(".curves .rank.on >> visible=true").bounding_box()
+            rail = page.locator("#rank").bounding_box()
+            assert at is not None and rail is not None
+            thumb = 32  # pixels: two rem
+            handle = rail["x"] + thumb / 2 + (rail["width"] - thumb) * (rank - 1) / 7
+            assert abs(at["x"] + at["width"] / 2 - handle) < 2
+
+
+def test_a_click_on_the_rail_goes_there(opened: Callable[..., Page]) -> None:
+    page = opened()
+    box = page.locator(".rail").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 3.5 / 8, box["y"] + box["height"] / 2)
+    expect(page.locator("#b")).to_have_text("4")
+
+
+def test_the_rank_is_predicted_before_it_can_be_moved(opened: Callable[..., Page]) -> None:
+    page = opened(asks=True)
+    slider, number, show = page.locator("#rank"), page.locator("#guess"), page.get_by_role("button", name="Show me")
+    expect(slider).to_be_disabled()
+    expect(page.locator(".curve.lora >> visible=true")).to_have_count(0)
+    for wrong in ("", "101", "-1", "2.5"):
+        number.fill(wrong)
+        show.click()
+        expect(page.locator("#problem")).to_have_text("Type a whole number from 0 to 100, or skip.")
+        expect(slider).to_be_disabled()
+    number.fill("60")
+    number.press("Enter")
+    expect(slider).to_be_enabled()
+    expect(slider).to_be_focused()
+    expect(page.locator("#b")).to_have_text("1")
+    nested, cut = scores(page)
+    expect(page.locator("#verdict")).to_contain_text(f"You say 60. The plain LoRA reads {cut} of 100.")
+    expect(page.locator("#verdict")).to_contain_text(f"reads {nested}.")
+    expect(page.locator(".guess.known >> visible=true")).to_have_count(1)
+    expect(page.locator(".curve.lora >> visible=true")).to_have_count(1)
+
+
+def test_each_digit_has_both_answers_and_a_mark_at_every_rank(opened: Callable[..., Page]) -> None:
+    page = opened()
+    for rank in (1, 8):
+        put(page, rank)
+        expect(page.locator("#tally")).to_contain_text(f"At rank {rank}, of these 24")
+        badges = page.locator("#grid .badge")
+        expect(badges).to_have_count(48)
+        for text, kind in badges.evaluate_all("nodes => nodes.map(node => [node.textContent, node.className])"):
+            assert text[0].isdigit() and (text[2], kind) in {("✓", "badge right"), ("✗", "badge wrong")}
+    tally, words = page.locator("#tally").text_content(), page.locator("#grid").text_content()
+    right = [page.locator(f"#grid .says.{name} .badge.right").count() for name in ADAPTERS]
+    assert tally == f"At rank 8, of these 24: DyLoRA {right[0]}, plain LoRA {right[1]}."
+    page.get_by_role("button", name="Other digits").click()
+    expect(page.locator("#tally")).to_contain_text("At rank 8")
+    assert page.locator("#grid").text_content() != words
+
+
+def test_a_digit_drawn_with_the_mouse_is_read(opened: Callable[..., Page]) -> None:
+    page = opened()
+    draw(page)
+    for name in ADAPTERS:
+        expect(answer(page, name)).to_have_text("7")
+        expect(page.locator(f".reader.{name} .strip li.on b")).to_have_text("7")
+        shares = page.locator(f".reader.{name} .share").all_text_contents()
+        assert 97 <= sum(int(share.removesuffix(" %")) for share in shares) <= 103
+    expect(page.locator("#state")).to_have_text("At rank 8 DyLoRA reads a 7, the plain LoRA a 7.")
+    put(page, 1)
+    strip = page.locator(".reader.lora .strip li b").all_text_contents()
+    assert len(strip) == 8 and len(set(strip)) > 1
+    expect(answer(page, "lora")).to_have_text(strip[0])
+
+
+def test_a_digit_drawn_with_a_finger_is_read(opened: Callable[..., Page]) -> None:
+    page = opened(has_touch=True, viewport={"width": 390, "height": 844})
+    session: CDPSession = page.context.new_cdp_session(page)
+    first, *others = corners(page)
+
+    def touch(kind: str, *place: float) -> None:
+        points = [{"x": place[0], "y": place[1]}] if place else []
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", *first)
+    for (from_x, from_y), (to_x, to_y) in zip([first, *others], others, strict=False):
+        for step in range(1, 9):
+            touch("touchMove", from_x + (to_x - from_x) * step / 8, from_y + (to_y - from_y) * step / 8)
+    touch("touchEnd")
+    expect(answer(page, "dylora")).to_have_text("7")
+
+
+def test_a_digit_drawn_with_keys_is_read(opened: Callable[..., Page]) -> None:
+    page = opened()
+    page.locator("#pad").focus()
+    for key in ["ArrowLeft"] * 3 + ["Space"] + ["ArrowRight"] * 6 + ["ArrowDown", "ArrowDown", "ArrowLeft"] * 4:
+        page.keyboard.press(key)
+    expect(answer(page, "dylora")).to_have_text("7")
+    expect(answer(page, "lora")).to_have_text("7")
+    page.keyboard.press("Space")
+    before = page.locator("#pad .ink").get_attribute("d")
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#pad .ink").get_attribute("d") == before
+    page.keyboard.press("Backspace")
+    assert page.locator("#pad .ink").get_attribute("d") == ""
+
+
+def test_an_empty_field_a_dot_and_a_blot_are_told(opened: Callable[..., Page]) -> None:
+    page = opened()
+    state = page.locator("#state")
+    expect(state).to_have_text("Nothing is drawn yet. Draw one digit, as large as you like.")
+    x, y = corners(page)[0]
+    page.mouse.click(x, y)
+    expect(state).to_have_text("That is only a dot. Draw a whole digit.")
+    for name in ADAPTERS:
+        expect(answer(page, name)).to_have_text("–")
+    box = page.locator("#pad").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    for line in range(60):
+        page.mouse.move(box["x"] + (5 if line % 2 else box["width"] - 5), box["y"] + line / 60 * box["height"])
+    page.mouse.up()
+    expect(state).to_contain_text("That is more ink than digit.")
+    page.get_by_role("button", name="Clear").click()
+    expect(state).to_contain_text("Nothing is drawn yet.")
+    draw(page)
+    expect(answer(page, "dylora")).to_have_text("7")
+
+
+@pytest.mark.parametrize("width", [320, 375, 768, 1280, 1920])
+def test_nothing_is_wider_than_the_window(opened: Callable[..., Page], width: int) -> None:
+    page = opened(asks=True, viewport={"width": width, "height": 800})
+    wider = "document.documentElement.scrollWidth - window.innerWidth"
+    assert page.evaluate(wider) <= 0
+    page.locator("#guess").fill("60")
+    page.locator("#guess").press("Enter")
+    draw(page)
+    expect(answer(page, "dylora")).not_to_have_text("–")
+    assert page.evaluate(wider) <= 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(opened: Callable[..., Page], scheme: str) -> None:
+    page = opened(asks=True, color_scheme=scheme, reduced_motion="reduce")
+    found = grave(page)
+    page.locator("#guess").fill("60")
+    page.locator("#guess").press("Enter")
+    draw(page)
+    expect(answer(page, "lora")).not_to_have_text("–")
+    put(page, 2)
+    expect(page.locator("#tally")).to_contain_text("At rank 2")
+    assert found + grave(page) == []
+
+
+def grave(page: Page) -> list[str]:
+    """What axe finds serious or critical."""
+    return [
+        f"{violation['id']}: {violation['help']} {violation['nodes'][0]['html'][:200]}"
+        for violation in Axe().run(page).response["violations"]
+        if violation["impact"] in ("serious", "critical")
+    ]
+
+
+def test_dark_and_light_are_two_looks_and_change_at_once(opened: Callable[..., Page]) -> None:
+    page = opened(color_scheme="light")
+    look = "[getComputedStyle(document.body).backgroundColor, document.querySelector('#grid canvas').toDataURL()]"
+    light = page.evaluate(look)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"before => {look}.every((part, index) => part !== before[index])", arg=light)
+
+
+def test_key_press_to_picture_takes_at_most_16_milliseconds(
+    opened: Callable[..., Page], report: Callable[[str], None]
+) -> None:
+    page = opened()
+    expect(page.locator("#tally")).to_contain_text("At rank 8")
+    page.evaluate(
+        """() => {
+            window.delays = [];
+            const slider = document.querySelector("#rank"), channel = new MessageChannel();
+            let pressed = null;
+            channel.port1.onmessage = () => window.delays.push(performance.now() - pressed);  // the frame is painted
+            slider.addEventListener("keydown", () => { pressed = performance.now(); }, true);
+            slider.addEventListener("input", () => requestAnimationFrame(() => channel.port2.postMessage(null)));
+        }"""
+    )
+    for press in range(50):
+        page.keyboard.press("ArrowLeft" if press % 14 < 7 else "ArrowRight")
+        page.wait_for_function(f"window.delays.length > {press}")
+    delays = sorted(page.evaluate("window.delays"))
+    report(f"key press to picture: median {statistics.median(delays):.1f} ms, p95 {delays[47]:.1f} ms")
+    assert delays[47] <= 16
+
+
+def test_without_scripts_the_curves_are_there_and_a_sentence(browser: Browser, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.goto(address)
+    expect(page.locator(".curves.wide .curve.lora")).to_be_visible()
+    expect(page.locator(".curves.wide .curve.dylora")).to_be_visible()
+    expect(page.get_by_text("Scripts are off")).to_be_visible()
+    for hidden in ("#rank", "#ask", "#grid", "#pad"):
+        expect(page.locator(hidden)).to_be_hidden()
+    context.close()
