@@ -1,4 +1,4 @@
-"""Commands for LoRA adapters on disk: python -m dylora_kit resize --help"""
+"""Commands for LoRA adapters on disk, and a page that shows two: python -m dylora_kit resize --help"""
 
 import argparse
 import io
@@ -10,7 +10,8 @@ from dylora_kit.commands import advise, inspect, nest, page, resize
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    whole = argparse.ArgumentParser(prog="python -m dylora_kit", description="Commands for LoRA adapters on disk.")
+    does = "Commands for LoRA adapters on disk, and a page that shows two."
+    whole = argparse.ArgumentParser(prog="python -m dylora_kit", description=does)
     commands = whole.add_subparsers(required=True, metavar="command")
     for command in (resize, inspect, nest, advise, page):
         command.add_to(commands)

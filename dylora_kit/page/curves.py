@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-NAMES = {"dylora": "DyLoRA", "lora": "plain LoRA, cut to b"}
-BELOW = {"dylora": 2, "lora": 5}  # the rank below whose point each curve has its name
+NAMES = {"dylora": "DyLoRA", "lora": "plain LoRA, cut"}
+BELOW = {"dylora": 2, "lora": 3}  # the rank below whose point each curve has its name
 
 
 def curves(right: Mapping[str, Sequence[int]], total: int, *, kind: str, width: int, height: int, letter: int) -> str:

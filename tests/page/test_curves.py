@@ -43,7 +43,7 @@ def test_each_rank_has_a_circle_and_a_square(drawn: ElementTree.Element) -> None
 
 def test_what_it_shows_is_said_in_words(drawn: ElementTree.Element) -> None:
     said = drawn.attrib["aria-label"]
-    assert re.search(r"DyLoRA: 80, 90, 95, 100; plain LoRA, cut to b: 0, 25, 50, 100\.$", said)
+    assert re.search(r"DyLoRA: 80, 90, 95, 100; plain LoRA, cut: 0, 25, 50, 100\.$", said)
 
 
 def test_it_has_no_style_of_its_own_which_the_policy_would_refuse(drawn: ElementTree.Element) -> None:
