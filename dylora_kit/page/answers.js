@@ -1,5 +1,5 @@
 "use strict";
-// What both models read, at every rank: of the drawing first, then of the digits on show, then of all test digits.
+// What both models read: the drawing first, then the digits on show at the rank on show, then all at every rank.
 // It is computed in slices of a few milliseconds, so that the slider never waits, and kept.
 
 dylora.answers = (() => {
@@ -12,8 +12,9 @@ dylora.answers = (() => {
 
   const said = perRank(() => new Uint8Array(total).fill(UNREAD));
   const right = perRank(() => 0);
+  const complete = new Uint8Array(total); // whether a digit is read at every rank
   let checked = 0;
-  let onShow = [];
+  let onShow = [], shownRank = ranks;
   let drawing = null; // { outputs: logits by model and rank, work }
   let work = null; // on one test digit
   let running = false;
@@ -21,19 +22,28 @@ dylora.answers = (() => {
   let tell = () => {};
 
   const largest = (values) => values.indexOf(Math.max(...values));
-  const unread = (n) => said[names[names.length - 1]][ranks - 1][n] === UNREAD;
+
+  // a model on one test digit at a rank; false if that was read before
+  const readOnce = (name, b, n) => {
+    if (said[name][b - 1][n] !== UNREAD) return false;
+    said[name][b - 1][n] = largest(logits(name, b, digit(n)));
+    right[name][b - 1] += said[name][b - 1][n] === facts.labels[n] ? 1 : 0;
+    return true;
+  };
 
   // both models on one test digit at every rank, a step at a time
   function* readDigit(n) {
     for (const b of everyRank) {
       for (const name of names) {
-        said[name][b - 1][n] = largest(logits(name, b, digit(n)));
-        right[name][b - 1] += said[name][b - 1][n] === facts.labels[n] ? 1 : 0;
-        yield;
+        if (readOnce(name, b, n)) yield;
       }
     }
+    complete[n] = 1;
     checked += 1;
   }
+
+  // one step towards the digits on show at the rank on show; false if they are read
+  const readShown = () => onShow.some((n) => names.some((name) => readOnce(name, shownRank, n)));
 
   // both models on a drawing, at the rank on show first
   function* readDrawing(outputs, pixels, b) {
@@ -47,9 +57,9 @@ dylora.answers = (() => {
 
   let next = 0; // digits below it are read
   const nextDigit = () => {
-    const shown = onShow.find(unread);
+    const shown = onShow.find((n) => !complete[n]);
     if (shown !== undefined) return shown;
-    while (next < total && !unread(next)) next += 1;
+    while (next < total && complete[next]) next += 1;
     return next < total ? next : null;
   };
 
@@ -59,6 +69,7 @@ dylora.answers = (() => {
       drawing.done = drawing.work.next().done;
       return true;
     }
+    if (readShown()) return true;
     if (!work) {
       const n = nextDigit();
       if (n === null) return false;
@@ -98,8 +109,9 @@ dylora.answers = (() => {
       tell = told;
       run();
     },
-    // computes nothing for a moment, while the slider moves
-    rest: () => {
+    // the rank on show is another one; computes nothing for a moment, while the slider moves
+    turn: (b) => {
+      shownRank = b;
       restUntil = performance.now() + REST;
     },
     // reads these test digits before all others

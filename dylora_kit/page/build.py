@@ -42,7 +42,7 @@ def page() -> str:
     parts = {
         "policy": _policy(style, script),
         "style": style,
-        "curves": curves(right, len(test), kind="wide", width=1600, height=390, letter=26)
+        "curves": curves(right, len(test), kind="wide", width=1600, height=340, letter=26)
         + curves(right, len(test), kind="tall", width=800, height=600, letter=40),
         "facts": json.dumps(facts, separators=(",", ":")),
         "weights": _base64(np.concatenate([tensor.detach().flatten().numpy() for tensor in tensors.values()]), "<f4"),

@@ -34,8 +34,9 @@ def curves(right: Mapping[str, Sequence[int]], total: int, *, kind: str, width: 
         points = " ".join(f"{x(b)},{y(share)}" for b, share in enumerate(values, 1))
         parts.append(f'<polyline class="curve {name}" pathLength="1" points="{points}"/>')
         parts += [_point(name, b, x(b), y(share), letter) for b, share in enumerate(values, 1)]
-    parts += [f'<text class="name {name}" x="{x(b)}" y="{y(shares[name][b - 1]) + 2 * letter:.1f}">{NAMES[name]}</text>'
-              for name, b in BELOW.items()]  # fmt: skip
+    for name, b in BELOW.items():
+        place = f'x="{x(b) + letter / 2}" y="{y(shares[name][b - 1]) + 2 * letter:.1f}"'
+        parts.append(f'<text class="name {name}" {place}>{NAMES[name]}</text>')
     parts.append(f'<text class="unknown" x="{x(1)}" y="{y(0.4)}">?</text>')
     parts.append(f'<g class="guess"><path d="M0-{letter / 2}L{letter / 2} 0L0 {letter / 2}L-{letter / 2} 0Z"/>'
                  f'<text x="{0.8 * letter}" y="{0.35 * letter}">your guess</text></g>')  # fmt: skip

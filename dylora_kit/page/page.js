@@ -158,6 +158,7 @@
   const turnTo = (rank) => {
     b = rank;
     slider.value = rank;
+    answers.turn(rank);
     paintRank();
   };
 
@@ -171,10 +172,10 @@
       turnTo(1);
       painting.guess(charts, ranks, guess / 100);
       const [nested, cut] = [percent("dylora", 1), percent("lora", 1)];
-      const truth = `The plain LoRA reads ${cut} of 100. DyLoRA, after as many steps, reads ${nested}.`;
-      write(find("verdict"), `You say ${guess}. ${truth}`);
+      const truth = `The plain LoRA reads ${cut} of 100, DyLoRA, after as many steps, ${nested}.`;
+      write(find("verdict"), `Cut to the first row, you say ${guess}. ${truth}`);
     }
-    slider.focus();
+    slider.focus({ preventScroll: true });
   };
 
   const ask = () => {
@@ -208,7 +209,6 @@
     find("readers").replaceChildren(...readers.map((reader) => reader.node));
     slider.max = ranks;
     slider.addEventListener("input", () => {
-      answers.rest();
       turnTo(Number(slider.value));
     });
     find("others").addEventListener("click", () => {

@@ -2,7 +2,7 @@
 // Numbers made visible: shades on a canvas, texts, and the curves at a rank.
 
 dylora.painting = (() => {
-  const UNUSED = 0.14; // how strong a row or column is drawn that is not read
+  const UNUSED = 0.2; // how strong a row or column is drawn that is not read
 
   const element = (tag, className, ...children) => {
     const made = document.createElement(tag);

@@ -59,6 +59,14 @@ def opened(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     assert [url for url in asked if not url.startswith("data:")] == [address] * len(pages)
 
 
+def until(page: Page, holds: str, given: Any) -> None:
+    """Waits in the page; Playwright's own way needs eval, which the page's policy forbids."""
+    page.evaluate(
+        f"given => new Promise(done => {{ const look = () => ({holds})(given) ? done() : setTimeout(look, 2); look(); }})",
+        given,
+    )
+
+
 def scores(page: Page) -> list[str]:
     return page.locator("[data-score]").all_text_contents()
 
@@ -124,13 +132,8 @@ def test_all_digits_are_read_live_and_give_the_numbers_that_are_shown(
     opened: Callable[..., Page], report: Callable[[str], None]
 ) -> None:
     page = opened()
-    milliseconds = page.evaluate(
-        """() => new Promise((done) => {
-            const wait = () => dylora.answers.checked() === 597 ? done(performance.now()) : setTimeout(wait, 20);
-            wait();
-        })"""
-    )
-    report(f"all digits at every rank are read in {milliseconds / 1000:.0f} s")
+    until(page, "total => dylora.answers.checked() === total", 597)
+    report(f"all digits at every rank are read in {page.evaluate('performance.now()') / 1000:.0f} s")
     expect(page.locator("#checked")).to_have_text("checked live: 597 of 597, all 16 numbers are the same")
 
 
@@ -186,8 +189,8 @@ def test_the_rank_is_predicted_before_it_can_be_moved(opened: Callable[..., Page
     expect(slider).to_be_focused()
     expect(page.locator("#b")).to_have_text("1")
     nested, cut = scores(page)
-    expect(page.locator("#verdict")).to_contain_text(f"You say 60. The plain LoRA reads {cut} of 100.")
-    expect(page.locator("#verdict")).to_contain_text(f"reads {nested}.")
+    expect(page.locator("#verdict")).to_contain_text(f"you say 60. The plain LoRA reads {cut} of 100, DyLoRA")
+    expect(page.locator("#verdict")).to_contain_text(f" {nested}.")
     expect(page.locator(".guess.known >> visible=true")).to_have_count(1)
     expect(page.locator(".curve.lora >> visible=true")).to_have_count(1)
 
@@ -196,7 +199,7 @@ def test_each_digit_has_both_answers_and_a_mark_at_every_rank(opened: Callable[.
     page = opened()
     for rank in (1, 8):
         put(page, rank)
-        expect(page.locator("#tally")).to_contain_text(f"At rank {rank}, of these 24")
+        expect(page.locator("#tally")).to_contain_text(f"At rank {rank}, of these 24", timeout=30_000)
         badges = page.locator("#grid .badge")
         expect(badges).to_have_count(48)
         for text, kind in badges.evaluate_all("nodes => nodes.map(node => [node.textContent, node.className])"):
@@ -318,7 +321,7 @@ def test_dark_and_light_are_two_looks_and_change_at_once(opened: Callable[..., P
     look = "[getComputedStyle(document.body).backgroundColor, document.querySelector('#grid canvas').toDataURL()]"
     light = page.evaluate(look)
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"before => {look}.every((part, index) => part !== before[index])", arg=light)
+    until(page, f"before => {look}.every((part, index) => part !== before[index])", light)
 
 
 def test_key_press_to_picture_takes_at_most_16_milliseconds(
@@ -338,7 +341,7 @@ def test_key_press_to_picture_takes_at_most_16_milliseconds(
     )
     for press in range(50):
         page.keyboard.press("ArrowLeft" if press % 14 < 7 else "ArrowRight")
-        page.wait_for_function(f"window.delays.length > {press}")
+        until(page, "press => window.delays.length > press", press)
     delays = sorted(page.evaluate("window.delays"))
     report(f"key press to picture: median {statistics.median(delays):.1f} ms, p95 {delays[47]:.1f} ms")
     assert delays[47] <= 16
