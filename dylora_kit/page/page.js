@@ -15,7 +15,7 @@
   };
   const find = (id) => document.getElementById(id);
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const slider = find("rank"), charts = all(".curves");
+  const slider = find("rank"), charts = all(".curves"), covers = all(".cover");
 
   let b = ranks;
   let firstShown = 0;
@@ -45,8 +45,8 @@
     for (const name of names) {
       const { query } = adapters[name].layers[0];
       const rgb = painting.colour(name);
-      painting.strip(find(`strip-${name}`), query.A, ranks, b, rgb);
-      painting.factors(find(`b-${name}`), find(`a-${name}`), query, ranks, b, rgb);
+      painting.strip(find(`strip-${name}`), query.A, ranks, rgb);
+      painting.factors(find(`b-${name}`), find(`a-${name}`), query, ranks, rgb);
     }
   };
 
@@ -150,7 +150,7 @@
   const paintRank = () => {
     paintScores();
     painting.curves(charts, ranks, b);
-    paintMatrices();
+    painting.dim(covers, ranks, b);
     paintTiles();
     paintReaders();
   };
@@ -221,6 +221,7 @@
     find("clear").addEventListener("click", () => pad.clear());
     const paintAll = () => {
       makeTiles();
+      paintMatrices();
       turnTo(b);
       paintDrawing(strokes);
       paintChecked();

@@ -2,8 +2,6 @@
 // Numbers made visible: shades on a canvas, texts, and the curves at a rank.
 
 dylora.painting = (() => {
-  const UNUSED = 0.2; // how strong a row or column is drawn that is not read
-
   const element = (tag, className, ...children) => {
     const made = document.createElement(tag);
     made.className = className;
@@ -39,20 +37,25 @@ dylora.painting = (() => {
     const most = weights.reduce((largest, weight) => Math.max(largest, Math.abs(weight)), 0);
     return Array.from(weights, (weight) => Math.sqrt(Math.abs(weight) / most));
   };
-  const lit = (shares, isUsed) => shares.map((share, at) => (isUsed(at) ? share : UNUSED * share));
 
   // A [r, in] as one line: its rows one after another, with a gap of a pixel on both sides of each
-  const strip = (canvas, A, r, b, rgb) => {
-    const inner = A.length / r;
-    const shares = lit(strengths(A), (at) => at < b * inner);
+  const strip = (canvas, A, r, rgb) => {
+    const shares = strengths(A), inner = A.length / r;
     const rows = Array.from({ length: r }, (_, k) => [0, ...shares.slice(k * inner, (k + 1) * inner), 0]);
     shade(canvas, r * (inner + 2), rows.flat(), rgb);
   };
 
-  // B [out, r] and A [r, in] of a layer, what is read at rank b lit
-  const factors = (canvasB, canvasA, { A, B }, r, b, rgb) => {
-    shade(canvasB, r, lit(strengths(B), (at) => at % r < b), rgb);
-    shade(canvasA, A.length / r, lit(strengths(A), (at) => at < (b * A.length) / r), rgb);
+  // B [out, r] and A [r, in] of a layer
+  const factors = (canvasB, canvasA, { A, B }, r, rgb) => {
+    shade(canvasB, r, strengths(B), rgb);
+    shade(canvasA, A.length / r, strengths(A), rgb);
+  };
+
+  // dims the rows and columns beyond rank b, which are not read
+  const dim = (covers, ranks, b) => {
+    for (const node of covers) {
+      node.style.transform = `${node.classList.contains("down") ? "scaleY" : "scaleX"}(${1 - b / ranks})`;
+    }
   };
 
   // where rank b and a share from 0 to 1 are in a picture of the curves
@@ -79,5 +82,5 @@ dylora.painting = (() => {
     }
   };
 
-  return { element, write, mark, colour, shade, strip, factors, curves, guess };
+  return { element, write, mark, colour, shade, strip, factors, dim, curves, guess };
 })();
