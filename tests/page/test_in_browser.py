@@ -331,6 +331,8 @@ def test_a_key_press_is_laid_out_within_16_milliseconds(
         """() => {
             const slider = document.querySelector("#rank"), channel = new MessageChannel();
             let pressed = null;
+            window.laidOut = [];
+            window.painted = [];
             channel.port1.onmessage = () => window.painted.push(performance.now() - pressed);
             slider.addEventListener("keydown", () => { pressed = performance.now(); }, true);
             slider.addEventListener("input", () => {
@@ -342,6 +344,7 @@ def test_a_key_press_is_laid_out_within_16_milliseconds(
     )
     rounds = []
     for _ in range(3):  # a busy machine only adds to a time
+        put(page, 8)
         page.evaluate("() => { window.laidOut = []; window.painted = []; }")
         for press in range(50):
             page.keyboard.press("ArrowLeft" if press % 14 < 7 else "ArrowRight")
