@@ -78,7 +78,8 @@ def _sizes(config: Any) -> dict[str, Any]:
 
 def _places(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
     """Where each tensor begins and how long it is, among all numbers one after another."""
-    places, start = {}, 0
+    places: dict[str, list[int]] = {}
+    start = 0
     for name, tensor in tensors.items():
         places[name] = [start, tensor.numel()]
         start += tensor.numel()
