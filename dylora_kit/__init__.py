@@ -19,6 +19,7 @@ From the ground up; each part imports only from those above it:
 - `tasks`: data to adapt to
 - `backbones`: small pretrained models
 - `paper`: the paper's tables, measured again
+- `page`: the rank slider in a browser, without a kernel
 - `commands`: what `python -m dylora_kit` does
 """
 

@@ -22,6 +22,7 @@ from typing import Any
 import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from chromium import CHROMIUM_FLAGS, find_browser
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
@@ -82,32 +83,10 @@ dk.LanguageExplorer(writer, nested, backbones.tokenizer("world-gpt2"), inputs, e
                     reader=read_facts, rivals={"α/r": scaled})
 """,
 ]
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 QUIET = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/extensionmanager-extension:plugin": {"enabled": False},
 }
-
-
-def find_browser() -> str:
-    """A Chromium of this machine; where there is none, Playwright is asked to fetch its own."""
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if path := shutil.which(name):
-            return path
-    with sync_playwright() as playwright:
-        fetched = playwright.chromium.executable_path
-    if not Path(fetched).exists():
-        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False, timeout=600)
-    assert Path(fetched).exists(), "there is no Chromium: install it, for instance with apt-get install chromium"
-    return fetched
 
 
 def _parameters() -> list[Any]:

@@ -7,4 +7,5 @@ In reading order:
 - `nest`: a trained LoRA gets all its ranks
 - `advise`: which rank to take, from one training on your own data
 - `doctor`: whether the lessons will work here
+- `page`: the rank slider as a page that needs no kernel
 """
