@@ -332,10 +332,11 @@ def test_the_switch_shows_the_other_method(opened: Opened) -> None:
 
 
 def test_a_guess_is_typed_and_drawn(opened: Opened) -> None:
-    number = opened.page.locator(".dk-guess input").first
-    number.scroll_into_view_if_needed()
-    number.fill("42")
-    number.press("Enter")
+    for number in opened.page.locator(".dk-guess input").all():
+        number.scroll_into_view_if_needed()
+        number.fill("42")
+        number.press("Enter")
+        expect(opened.page.get_by_text("you said 42 %").first).to_be_visible()
     explorer = opened.explorers[0].shown()
     expect(explorer.picture).to_contain_text("your guess")
 
