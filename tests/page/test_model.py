@@ -37,6 +37,7 @@ def test_a_rank_out_of_range_is_refused(opened: Callable[..., Page]) -> None:
             page.evaluate("rank => dylora.model.logits('lora', rank, dylora.model.digit(0))", rank)
 
 
+@pytest.mark.by_hand
 def test_all_digits_are_read_live_and_give_the_numbers_that_are_shown(
     opened: Callable[..., Page], report: Callable[[str], None]
 ) -> None:
