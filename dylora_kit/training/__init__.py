@@ -13,6 +13,7 @@ In reading order:
 - `code_fingerprint`: what a checkpoint remembers of functions
 - `checkpoint`: what a training needs to go on where it stopped
 - `run_settings`: the arguments of a training, checked before it starts
+- `own_step`: a training step of the user's own
 - `loop`: `train`, to be read beside Algorithm 1
 - `teacher`: the answers of a model as it was, and how far it is from them at a rank
 - `self_distillation`: `nest`, which gives any LoRA all its ranks

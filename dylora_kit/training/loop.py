@@ -20,6 +20,7 @@ from dylora_kit.training.batches import Batch, Collate, arguments, check_data, o
 from dylora_kit.training.checkpoint import Checkpoint, Row
 from dylora_kit.training.counting import OwnLoss
 from dylora_kit.training.objectives import Objective, individual_loss, repeated, size_of, weighted
+from dylora_kit.training.own_step import OwnStep, check_own_step, take
 from dylora_kit.training.run_settings import RunSettings, checked_folder, checked_optimizer
 from dylora_kit.training.sampling import RankSampler
 
@@ -49,6 +50,7 @@ def train(
     seed: int = 0,
     collate: Collate | None = None,
     loss: Loss | None = None,
+    step: OwnStep | None = None,
     on_step: Callable[[int], None] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
@@ -78,6 +80,8 @@ def train(
         collate: makes a batch of a list of examples; default stacks each column, whose examples need one length.
         loss: `(model, batch) → scalar`, or one value per example, of which the mean is taken; default is
             `model(**batch).loss`.
+        step: a step of your own in place of the kit's, `(adapters, sampler, optimizer, loss, batch)`, for one batch:
+            it draws b and sets the rank, calls `loss(batch)` and `backward`, and lets the optimizer step and clear.
         on_step: called with the number of finished steps.
         checkpoint: a folder; the state goes there every `checkpoint_every` steps and at the end.
         resume: go on from the checkpoint in that folder. The result is bit for bit that of a run without a break. A run
@@ -109,12 +113,19 @@ def train(
     )  # fmt: skip
     if label_smoothing and loss is not None:
         raise ValueError("label_smoothing is for the model's own loss: smooth the labels in the loss you pass")
+    check_own_step(
+        step,
+        objective=objective is not individual_loss,
+        gradient_accumulation=gradient_accumulation != 1,
+        max_grad_norm=max_grad_norm,
+        checkpoint=checkpoint,
+    )
     optimizer = checked_optimizer(model, adapters, sampler, optimizer, lr, weight_decay)
     folder = checked_folder(checkpoint, model, adapters, optimizer, resume)
     recorded = settings.recorded(adapters, optimizer, sampler, objective, loss, collate, train_data) if folder else {}
     saved = Checkpoint(model, optimizer, sampler, recorded, folder)
     own = OwnLoss(adapters.model, compared=gradient_accumulation > 1, label_smoothing=label_smoothing)
-    run = _Run(model, adapters, sampler, objective, optimizer, loss or own, settings, saved)
+    run = _Run(model, adapters, sampler, objective, optimizer, loss or own, settings, saved, step)
     with _state_kept(model, adapters, optimizer), _random_state_kept(seed, run.device):
         rows = saved.read() if resume else []  # the steps that are done
         batches = _batches(train_data, batch_size, seed, len(rows) * gradient_accumulation, collate)
@@ -145,6 +156,7 @@ class _Run:
     loss: Loss
     settings: RunSettings
     saved: Checkpoint
+    own_step: OwnStep | None = None
 
     def __post_init__(self) -> None:
         self.device = input_device(self.model)
@@ -154,6 +166,8 @@ class _Run:
     def step(self, number: int, batches: Iterator[Batch]) -> Row:
         """One optimizer step, counted from 0: the body of the loop in Algorithm 1."""
         self.set_learning_rates(number)
+        if self.own_step is not None:
+            return self.take_own_step(self.own_step, number, next(batches))
 
         # Draw: b ~ p_B, once for all layers and all micro-batches of the step.
         b = self.sampler.draw()
@@ -188,6 +202,18 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return Row(number + 1, _common_rank(ranks), total, self.optimizer.param_groups[0]["lr"])
+
+    def take_own_step(self, step: OwnStep, number: int, part: Batch) -> Row:
+        """One step that the user wrote, on one batch."""
+
+        def loss(batch: Batch) -> Tensor:
+            value = weighted(self.loss(self.model, batch), 1.0)
+            self.check_finite("loss", value.item(), number, self.adapters.rank, batch)
+            return value
+
+        batch = on_device(part, self.device)
+        rank, value = take(step, self.adapters, self.sampler, self.optimizer, loss, batch)
+        return Row(number + 1, rank if isinstance(rank, int) else None, value, self.optimizer.param_groups[0]["lr"])
 
     def shares(self, parts: list[Batch]) -> list[float]:
         """What each micro-batch's loss is divided by, so that their sum is that of one batch; 0 if no label counts."""

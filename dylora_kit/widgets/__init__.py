@@ -10,9 +10,12 @@ In reading order:
 - `live_model`: a model's answers at every rank, kept until its weights change
 - `snapshots`: what a model was at moments of its training, and the way back
 - `time_controls`: the slider and the player that choose such a moment
+- `live_training`: the training of a live model, step by step, and its controls
+- `own_forward`: a forward pass of the user's own in a live model
 - `live_writer`: a model's texts at every rank, token by token, kept until its weights change
 - `written_page`: those texts, with their facts marked
 - `language_explorer`: the rank slider over what a model writes
 - `explorer_checks`: what an explorer refuses
+- `live_scene`: what an explorer's cards show, as numbers
 - `rank_explorer`: the rank slider
 """

@@ -28,7 +28,7 @@ def check(
     views: Sequence[str],
     name: str,
     rivals: Mapping[str, RankHandle],
-    guess: "Guess | None",
+    guesses: "Sequence[Guess]",
     training: Mapping[str, Any] | None,
 ) -> None:
     """Raises `ValueError` for views, models, a guess or a training that do not fit together.
@@ -49,14 +49,24 @@ def check(
         raise ValueError(f"a rival is called {name!r} too: give every method a name of its own")
     if 1 + len(rivals) > 4:
         raise ValueError(f"the explorer compares up to four methods: got {1 + len(rivals)}")
-    if guess is not None and guess.rank > adapters.r:
-        raise ValueError(f"the guess is about rank {guess.rank}, but r = {adapters.r}")
+    for guess in guesses:
+        _check_guess(guess, adapters.r, [name, *rivals])
     layers = set(getattr(adapters, "layers", ()))  # an autoencoder's code has none
     for key, rival in rivals.items():
         if rival.r != adapters.r or set(getattr(rival, "layers", ())) != layers:
             raise ValueError(
                 f"{key!r} has other layers or another r: the explorer compares adapters of the same layers"
             )
+
+
+def _check_guess(guess: "Guess", r: int, names: Sequence[str]) -> None:
+    """Raises `ValueError` for a guess that cannot be drawn on the curves of these methods."""
+    if guess.rank is None or guess.unit != "%" or guess.choices:
+        raise ValueError("an explorer draws guesses in percent about a rank: make it with Guess(question, rank=…)")
+    if not 1 <= guess.rank <= r:
+        raise ValueError(f"the guess is about rank {guess.rank}, but r = {r}")
+    if guess.of and guess.of not in names:
+        raise ValueError(f"the guess is about {guess.of!r}, but the methods are {', '.join(map(repr, names))}")
 
 
 def _check_training(training: Mapping[str, Any] | None) -> None:

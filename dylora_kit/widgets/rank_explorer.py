@@ -7,29 +7,26 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 import numpy as np
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank_handle import RankHandle
-from dylora_kit.training.loop import train
 from dylora_kit.widgets import svg_cards
 from dylora_kit.widgets.explorer_checks import SHOWN, check, check_texts, check_writing
 from dylora_kit.widgets.language_explorer import LanguageExplorer
-from dylora_kit.widgets.live_model import STRIP, LiveModel
+from dylora_kit.widgets.live_model import LiveModel
+from dylora_kit.widgets.live_scene import LiveScene
+from dylora_kit.widgets.live_training import LiveTraining
 from dylora_kit.widgets.live_view import PLAIN, LiveView
+from dylora_kit.widgets.own_forward import OwnForward, check_own_forward, run_as_before, run_through, whose
 from dylora_kit.widgets.prediction_box import Guess
-from dylora_kit.widgets.snapshots import Moments
-from dylora_kit.widgets.svg_cards.pictures import data_uri, side_by_side
-from dylora_kit.widgets.time_controls import TimeControls
+from dylora_kit.widgets.snapshots import Start
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _ABOUT_ONE_METHOD = {"matrices", "spectrum", "ordering", "predictions", "texts"}  # the switch chooses which one
 _ABOUT_ONE_LAYER = {"matrices", "spectrum"}
-_NOT_ALWAYS_SHOWN = ("method", "layer", "button", "time", "play", "moment")
-_MARKED = ("slider", "number", "picture", "method", "layer", "button", "time", "play")  # by a class, dk-…
-_TRAIN = "Train 100 more steps"
+_MARKED = ("slider", "number", "picture", "method", "layer", "button", "time", "play", "start")  # by a class, dk-…
 
 
 class RankExplorer(LiveView):
@@ -50,13 +47,17 @@ class RankExplorer(LiveView):
         name: what the model's method is called.
         rivals: other models to compare with, `{name: handle}`. A switch chooses which one the cards show.
         caption: a line about the data.
-        guess: a `Guess`, drawn on the card with the curves.
-        training: arguments for `dylora_kit.train` (`train_data`, `sampler`, `optimizer`, …). With them there is a
-            button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
+        guess: a `Guess` in percent about a rank, or several, drawn on the card with the curves beside what turned out.
+        training: arguments for `dylora_kit.train` (`train_data`, `sampler`, `optimizer`, `step`, …). With them there is
+            a button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
             live model back to any moment of that training. Those moments are in memory: `checkpoint` is refused.
+        forward: a forward pass of your own, `(x, W, A, B, b, alpha) → (n, d_out)`, by which the adapted layers of the
+            model compute until the explorer is closed: rows x (n, d_in), W (d_out, d_in), and all of A and B.
         writing: what the model writes, below the cards: a `LanguageExplorer` of the same adapters.
         actions: buttons, `{name: function}`: one that is pressed calls its function, which may change the model, and
             the cards are drawn anew. `press(name)` does the same.
+
+    *Reset* brings all models back to the weights and the rank that they had when the explorer was made.
 
     Raises `ValueError` for what does not fit together, and changes nothing then.
 
@@ -73,8 +74,9 @@ class RankExplorer(LiveView):
         name: str | None = None,
         rivals: Mapping[str, RankHandle] | None = None,
         caption: str = "",
-        guess: Guess | None = None,
+        guess: Guess | Sequence[Guess] | None = None,
         training: Mapping[str, Any] | None = None,
+        forward: OwnForward | None = None,
         collate: Callable[[list[Any]], dict[str, Any]] | None = None,
         texts: Sequence[str] = (),
         classes: Sequence[str] = (),
@@ -86,45 +88,62 @@ class RankExplorer(LiveView):
         of_adapters = isinstance(adapters, Adapters)
         views = _chosen_views(views, of_adapters, data, texts)
         name = name or ("DyLoRA" if of_adapters else "autoencoder")
-        check(model, adapters, data, views, name, rivals or {}, guess, training)
+        guesses = [guess] if isinstance(guess, Guess) else list(guess or ())
+        check(model, adapters, data, views, name, rivals or {}, guesses, training)
         check_texts(data, views, collate, texts, classes)
         check_writing(adapters, writing)
-        self._views, self._guess, self._training, self._writing = views, guess, dict(training or {}), writing
-        self._caption = caption or f"{len(data):,} examples, evaluated live at every {adapters.unit}"
+        check_own_forward(adapters, forward)
+        self._views, self._guesses, self._writing, self._forward = views, guesses, writing, forward
         self._metric = "accuracy" if of_adapters else "error"
         methods = {name: adapters, **(rivals or {})}
         self._live = {key: LiveModel(handle, data, self._metric, SHOWN, collate) for key, handle in methods.items()}
         self._first = self._live[name]
-        for live in self._live.values():
-            live.update()  # what does not fit is refused here, before any rank is set
-        self._before: dict[int, float] = {}  # the first model's curve before its latest training
-        self._moments = Moments(adapters) if training else None
-        self._prepare_examples(data, texts, classes)
+        self._evaluate_first(adapters)
+        self._starts = [Start(live.handle) for live in self._live.values()]
+        self._training = LiveTraining(self._first, training, self.refresh) if training else None
+        names = ("button", "play", "time", "moment")
+        self.button, self.play, self.time, self.moment = (getattr(self._training, name, None) for name in names)
+        self._shown = LiveScene(
+            self._live,
+            views,
+            data,
+            metric=self._metric,
+            caption=caption or f"{len(data):,} examples, evaluated live at every {adapters.unit}",
+            guesses=guesses,
+            texts=texts,
+            classes=classes,
+        )
         self._make_rank_controls(adapters)
         self._make_method_controls(adapters)
-        self._make_training_controls()
         self._make_actions(actions or {})
+        self._own = ipywidgets.HTML(whose(forward=forward, step=(training or {}).get("step")))
         super().__init__(self._rows(), css_class="dk-explorer-box")
         self.children += () if writing is None else (writing,)
         for control in _MARKED:
-            getattr(self, control).add_class(f"dk-{control}")
+            if (shown := getattr(self, control)) is not None:
+                shown.add_class(f"dk-{control}")
         self._observe_controls()
         self.refresh()
-        if self._moments is not None:
+        if self._training is not None:
             self.go_to(-1)
-        if guess is not None:
-            guess.number.observe(self._guessed, "value")
-            guess.observe(self._guessed, "made")
 
-    def _prepare_examples(self, data: Any, texts: Sequence[str], classes: Sequence[str]) -> None:
-        """What the cards show of the first examples, which is the same at every rank."""
-        self._texts, self._classes = list(texts[:SHOWN]), list(classes)
-        self._pictures, self._real_strip = [], ""
-        if "predictions" in self._views:
-            first = range(min(SHOWN, len(data)))
-            self._pictures = [data_uri(data[index]["pixel_values"].squeeze(0)) for index in first]
-        if "reconstructions" in self._views:
-            self._real_strip = side_by_side(data.pictures(data.pixel_values[:STRIP]))
+    def _evaluate_first(self, adapters: RankHandle) -> None:
+        """Runs every model once: what does not fit is refused here, before any rank is set."""
+        if self._forward is not None:
+            assert isinstance(adapters, Adapters)
+            run_through(adapters, self._forward)
+        try:
+            for live in self._live.values():
+                live.update()
+        except BaseException:
+            self._forget_forward()
+            raise
+
+    def _forget_forward(self) -> None:
+        """Lets the model compute as the kit does again."""
+        if getattr(self, "_forward", None) is not None:
+            run_as_before(self._first.handle)
+            self._forward = None
 
     def _make_rank_controls(self, adapters: RankHandle) -> None:
         """A slider and a box for the rank, at the rank that the model has, and the note beside them."""
@@ -134,6 +153,10 @@ class RankExplorer(LiveView):
         self.slider = ipywidgets.IntSlider(**limits, description=label, readout=False, layout={"width": "380px"})
         self.number = ipywidgets.BoundedIntText(**limits, description="b =", layout={"width": "90px"})
         self.note = ipywidgets.HTML()
+        self.start = ipywidgets.Button(
+            description="Reset", icon="undo", layout={"width": "auto", "margin": "2px 0 2px 14px"}
+        )
+        self._start_rank = start
 
     def _make_method_controls(self, adapters: RankHandle) -> None:
         """The switch between methods, and the list of layers."""
@@ -144,13 +167,6 @@ class RankExplorer(LiveView):
             layout={"width": "auto", "margin": "2px 12px"},
             style=PLAIN,
         )
-
-    def _make_training_controls(self) -> None:
-        """The button that trains, and the slider and the player that go back in the training."""
-        self.button = ipywidgets.Button(description=_TRAIN, icon="play", layout={"width": "auto"})
-        self._time = TimeControls(self.go_to)
-        self.time, self.play = self._time.slider, self._time.play
-        self.moment = ipywidgets.HTML(layout={"margin": "2px 0 2px 14px"})
 
     def _make_actions(self, actions: Mapping[str, Callable[[], object]]) -> None:
         """A button for each action."""
@@ -175,13 +191,22 @@ class RankExplorer(LiveView):
         about = [self.method] if len(self._live) > 1 and _ABOUT_ONE_METHOD & views else []
         about += [self.layer] if _ABOUT_ONE_LAYER & views else []
         training = [self.button, self.play, self.time, self.moment] if self._training else []
-        return [[self.slider, self.number, self.note, *self.buttons.values()], about, training]
+        own = [self._own] if self._own.value else []
+        return [[self.slider, self.number, self.note, *self.buttons.values(), self.start], about, training, own]
 
     def _observe_controls(self) -> None:
         """What the controls do that do not turn the rank, nor go to another moment."""
         self.method.observe(lambda _: self.refresh(), "value")
         self.layer.observe(lambda _: self.refresh(), "value")
-        self.button.on_click(lambda _: self.train_more())
+        self.start.on_click(lambda _: self.reset())
+        if self.button is not None:
+            self.button.on_click(lambda _: self.train_more())
+        for guess in self._guesses:
+            guess.number.observe(self._guessed, "value")
+            guess.observe(self._guessed, "made")
+
+    def _guessed(self, _: Any) -> None:
+        self.refresh()
 
     def refresh(self) -> None:
         """Sets every model to the slider's rank, evaluates what is not known yet, and draws."""
@@ -203,7 +228,8 @@ class RankExplorer(LiveView):
         broken = [name for name, live in self._live.items() if not np.isfinite(list(live.values.values())).all()]
         if not broken:
             return ""
-        back = ": go back to an earlier moment" if self._moments is not None and len(self._moments) > 1 else ""
+        trained = self._training is not None and len(self._training.moments) > 1
+        back = ": go back to an earlier moment" if trained else ""
         return f" &nbsp;·&nbsp; <b>{escape(broken[0])} gives answers that are not finite{back}</b>"
 
     def train_more(self, steps: int = 100) -> None:
@@ -213,65 +239,40 @@ class RankExplorer(LiveView):
 
         Raises `ValueError` if the explorer was made without `training`.
         """
-        if self._moments is None:
-            raise ValueError("this explorer has nothing to train with: make it with training={…}")
-        moments, handle = self._moments, self._first.handle
-        if not moments.keep_unknown() and self.play.value < self.play.max:
-            self.go_to(-1)
-        self._before = dict(self._first.values)
-        controls = (self.button, self.slider, self.number, self.time, self.play, *self.buttons.values())
-        steps_before = moments.all[-1].step
-        every, told, finished = max(min(steps // 5, 50), 1), 0, 0
-        nested = set(handle.nested_parameters())
-        for control in controls:
-            control.disabled = True
-
-        def moved(optimizer: Any, *_: Any) -> None:
-            nonlocal finished
-            if any(nested.intersection(group["params"]) for group in optimizer.param_groups):
-                finished = told + 1
-
-        def show(step: int) -> None:
-            nonlocal told, finished
-            told = finished = step
-            if step % 10 == 1:  # a front end that is busy drops what comes faster than it reads
-                self.button.description = f"Training: {step} of {steps} steps"
-            if step % every == 0 or step == steps:
-                moments.keep(steps_before + step)
-                self.go_to(-1)
-
-        watch = register_optimizer_step_post_hook(moved)  # a stop may come before train tells of the step
-        try:
-            settings = {"schedule": "constant", "collate": self._first.collate, **self._training}
-            settings["seed"] = settings.get("seed", 0) + steps_before  # other batches at each press
-            train(handle.model, handle, steps=steps, on_step=show, progress=False, **settings)
-        finally:
-            watch.remove()
-            for control in controls:
-                control.disabled = False
-            self.button.description = _TRAIN
-            if moments.all[-1].step < steps_before + finished:  # stopped between two moments
-                moments.keep(steps_before + finished)
-                self.go_to(-1)
-            self.refresh()
+        self._trained.more(steps, [self.slider, self.number, self.start, *self.buttons.values()])
 
     def go_to(self, index: int) -> None:
         """Puts the live model back to a moment of its training, counted from 0; −1 is the latest.
 
         Raises `ValueError` if there is no such moment, while merged, and if other parameters are trained now.
         """
-        moments = self._moments
-        if moments is None or not -len(moments) <= index < len(moments):
+        if self._training is None:
             raise ValueError(f"no moment {index!r} is kept: train_more() keeps some")
-        index %= len(moments)
-        moments.restore(index)
-        self._time.stand_at(index, len(moments))
-        self.refresh()  # before the words, which say that the picture is that of the moment
-        self.moment.value = f"the model is at step {moments.all[index].step:,} of {moments.all[-1].step:,}"
-        moments.all[index].values = moments.all[index].values or dict(self._first.values)
+        self._training.go_to(index)
 
-    def _guessed(self, _: Any) -> None:
+    def reset(self) -> None:
+        """Brings all models back to the weights and the rank that they had when the explorer was made.
+
+        A training starts anew: its moments are forgotten, and optimizer and sampler are what they were.
+
+        Raises `ValueError` while merged, and if other parameters are trained now; then nothing is changed.
+        """
+        for start in self._starts:
+            start.check()
+        for start in self._starts:
+            start.put_back()
+        if self._training is not None:
+            self._training.start_again()
+        self.method.value = self.method.options[0]
+        self.slider.value = self._start_rank
         self.refresh()
+
+    @property
+    def _trained(self) -> LiveTraining:
+        """What there is to train with; `ValueError` if there is nothing."""
+        if self._training is None:
+            raise ValueError("this explorer has nothing to train with: make it with training={…}")
+        return self._training
 
     @property
     def values(self) -> dict[str, dict[int, float]]:
@@ -284,16 +285,7 @@ class RankExplorer(LiveView):
 
         Raises `ValueError` if the explorer was made without `training`.
         """
-        import pandas as pd
-
-        if self._moments is None:
-            raise ValueError("this explorer has nothing to train with: make it with training={…}")
-        rows = [
-            (moment.step, rank, self._metric, value)
-            for moment in self._moments.all
-            for rank, value in moment.values.items()
-        ]
-        return pd.DataFrame(rows, columns=["step", "rank", "metric", "value"])
+        return self._trained.history(self._metric)
 
     def summary(self) -> str:
         """What every method achieves at the slider's rank, as text."""
@@ -308,14 +300,14 @@ class RankExplorer(LiveView):
 
     def close(self) -> None:
         """Takes the view out of the page and out of memory."""
-        guess = getattr(self, "_guess", None)  # Python also closes an explorer whose arguments were refused
-        if guess is not None:
+        for guess in getattr(self, "_guesses", ()):  # Python also closes an explorer whose arguments were refused
             guess.number.unobserve(self._guessed, "value")
             guess.unobserve(self._guessed, "made")
-            self._guess = None
-        for name in _NOT_ALWAYS_SHOWN:
-            if (control := getattr(self, name, None)) is not None:
-                control.close()
+        self._guesses = []
+        self._forget_forward()
+        for control in ("method", "layer", "button", "time", "play", "moment", "start", "_own"):  # not always shown
+            if (widget := getattr(self, control, None)) is not None:
+                widget.close()
         for button in getattr(self, "buttons", {}).values():
             button.close()
         self._actions = {}
@@ -323,30 +315,8 @@ class RankExplorer(LiveView):
 
     def _scene(self, rank: int) -> svg_cards.Scene:
         """What the cards show at a rank, as numbers. Models whose weights changed are evaluated first."""
-        for live in self._live.values():
-            live.update()
-        shown, guess, rebuilt = self._live[self.method.value], self._guess, {}
-        if self._real_strip:
-            rebuilt = {name: live.reconstructions(rank) for name, live in self._live.items()}
-            rebuilt = {"real": self._real_strip} | rebuilt
-        return svg_cards.Scene(
-            rank=rank,
-            r=shown.handle.r,
-            series=[
-                svg_cards.Series(name, live.values, self._before if live is self._first else {})
-                for name, live in self._live.items()
-            ],
-            active=list(self._live).index(self.method.value),
-            metric=self._metric,
-            subtitle=self._caption,
-            unit=shown.handle.unit,
-            layer=shown.layer(self.layer.value, rank) if self.layer.value else None,
-            ordering=shown.ordering() if "ordering" in self._views else {},
-            examples=shown.examples(rank, self._pictures, self._classes),
-            texts=shown.examples(rank, self._texts, self._classes),
-            rebuilt=rebuilt,
-            guess=(guess.rank, guess.number.value / 100) if guess is not None and guess.made else None,
-        )
+        before = self._training.before if self._training is not None else {}
+        return self._shown.at(rank, self.method.value, self.layer.value, before)
 
 
 def _chosen_views(views: Sequence[str] | None, of_adapters: bool, data: Any, texts: Sequence[str]) -> list[str]:

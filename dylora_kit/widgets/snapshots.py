@@ -56,11 +56,44 @@ class Moments:
 
         Raises `ValueError`, and changes nothing, while merged, and if other parameters are trained now than then.
         """
+        now = self.check(index)
+        self.keep_unknown()
+        for name, tensor in now.items():
+            tensor.copy_(self.all[index].tensors[name])
+
+    @torch.no_grad()
+    def start_again(self) -> None:
+        """Puts the model back to the first moment, bit for bit, and forgets what it has been since.
+
+        Raises `ValueError` where `restore` does, and forgets nothing then.
+        """
+        for name, tensor in self.check(0).items():
+            tensor.copy_(self.all[0].tensors[name])
+        del self.all[1:]
+
+    def check(self, index: int) -> dict[str, Tensor]:
+        """The tensors that a moment is put back into; `ValueError` where it does not fit them."""
         self._handle.check_unmerged("going back")
         now, then = dict(trained_tensors(self._handle)), self.all[index].tensors
         if now.keys() != then.keys():
             odd = sorted(now.keys() ^ then.keys())[0]
             raise ValueError(f"cannot go back: {odd!r} was trained then and is not now, or the other way round")
-        self.keep_unknown()
-        for name, tensor in now.items():
-            tensor.copy_(then[name])
+        return now
+
+
+class Start:
+    """What a model was when its explorer was made: its weights, and the scaling of its adapters."""
+
+    def __init__(self, handle: RankHandle) -> None:
+        self._handle, self._moments = handle, Moments(handle)
+        self._scaling = getattr(handle, "scaling", None)
+
+    def check(self) -> None:
+        """Raises `ValueError` where `Moments.restore` would."""
+        self._moments.check(0)
+
+    def put_back(self) -> None:
+        """Makes the model what it was, bit for bit."""
+        self._moments.start_again()
+        if self._scaling != getattr(self._handle, "scaling", None):
+            setattr(self._handle, "scaling", self._scaling)  # noqa: B010 (an autoencoder's code has none)

@@ -7,7 +7,7 @@ FAULTS: list[Fault] = [
      "            live.handle.rank = rank\n", "            pass\n", "widgets/test_rank_explorer"),
     ("stored numbers shown", "widgets/live_model", "if weights not in self._states:", "if not self._states:",
      "widgets/test_live_model widgets/test_explorer_training"),
-    ("the step of a stopped training is lost", "widgets/rank_explorer",
+    ("the step of a stopped training is lost", "widgets/live_training",
      "if moments.all[-1].step < steps_before + finished:", "if False:", "widgets/test_explorer_trouble"),
     ("a live causal model is compared with the token itself", "evaluation/sweep",
      "[metric], ranks, shift=None)", "[metric], ranks, shift=False)", "widgets/test_live_model"),

@@ -200,7 +200,7 @@ def test_a_closed_explorer_with_moments_gives_its_memory_back(adapters: dk.Adapt
     explorer = explorer_of(adapters, views=["accuracy", "ordering"], rivals={"LoRA": adapted(toy(seed=2))})
     explorer.train_more(STEPS)
     controls = [explorer.slider, explorer.number, explorer.button, explorer.time, explorer.play, explorer.moment]
-    gone = weakref.ref(explorer), weakref.ref(explorer._moments)
+    gone = weakref.ref(explorer), weakref.ref(explorer._training)
     explorer.close()
     assert all(control.comm is None for control in [*controls, explorer.picture, explorer.method, explorer])
     del explorer, controls

@@ -1,7 +1,7 @@
 """The card with one curve per method: its metric at every rank."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dylora_kit.widgets.svg_cards.scene import Scene
 from dylora_kit.widgets.svg_cards.shapes import apart, head, marker, text
@@ -39,10 +39,7 @@ def metric_card(scene: Scene) -> str:
         for rank, value in sorted(_finite(series.values).items()):
             active = rank == scene.rank
             out.append(marker(kind, x_of(rank), y_of(value), 6.5 if active else 3.5, colour, active))
-    if scene.guess is not None:
-        rank, value = scene.guess
-        out.append(marker(2, x_of(rank), y_of(value), 5, "var(--ink)", False))
-        out.append(text(x_of(rank) + 12, y_of(value) + 4, "your guess", "soft"))
+    out += _guesses(scene, x_of, y_of)
     labelled = [(kind, series) for kind, series in enumerate(scene.series) if scene.rank in series.values]
     heights = [y_of(_finite(series.values).get(scene.rank, 0.0)) for _, series in labelled]
     for (kind, series), y in zip(labelled, apart(heights, 44, top + 6, top + height - 10), strict=True):
@@ -51,6 +48,19 @@ def metric_card(scene: Scene) -> str:
         out.append(text(left + width + 22, y + 6, shown, "big dk-value", colour))
         out.append(text(left + width + 22, y + 23, series.name, "", colour))
     return "".join(out)
+
+
+def _guesses(scene: Scene, x_of: Callable[[int], float], y_of: Callable[[float], float]) -> list[str]:
+    """Each guess as an open diamond in the colour of its method, with a line to what it turned out to be."""
+    out = []
+    for rank, guessed, kind in scene.guesses:
+        colour, x, y = f"var(--dk-{kind})", x_of(rank), y_of(guessed)
+        if rank in (known := _finite(scene.series[kind].values)):
+            reach = f'x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y_of(known[rank]):.1f}"'
+            out.append(f'<line {reach} style="stroke:{colour};stroke-width:1.5;stroke-dasharray:1 3"/>')
+        out.append(marker(2, x, y, 5, colour, False))
+        out.append(text(x + 12, y + 4, f"your guess, {100 * guessed:.0f}", "soft"))
+    return out
 
 
 def _finite(values: Mapping[int, float]) -> dict[int, float]:

@@ -61,7 +61,7 @@ class Scene:
     examples: Sequence[Example] = ()  # pictures
     texts: Sequence[Example] = ()
     rebuilt: Mapping[str, str] = field(default_factory=dict)  # rows of pictures by name, data URIs; the first is real
-    guess: tuple[int, float] | None = None
+    guesses: Sequence[tuple[int, float, int]] = ()  # rank, value, and the index of the method it is about
 
     @property
     def colour(self) -> str:
