@@ -1,20 +1,28 @@
-"""What the notebooks call to test what they state (`claim`) and what a student writes (`check`).
+"""What the notebooks call: `claim` tests what they state, `check` what a student writes, `yours` lets that run.
 
 In reading order:
 
+- `claims`: a finding beside its numbers
 - `exercise`: what all exercises share: running an answer and comparing it
 - `sandbox`: the tiny model on which a student's training step runs
-- `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`:
+- `lesson_00`, `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`:
   the exercises, with typical mistakes and hints
+- `capstone`: a choice of your own against a task that you do not see
 - `repository_address`: where the repository is, for badges and setup cells
 """
 
+from collections.abc import Callable
 from typing import Any
 
-from dylora_kit.lessons import lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07
-from dylora_kit.lessons.exercise import Exercise
+from dylora_kit.lessons import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07
+from dylora_kit.lessons.capstone import Capstone
+from dylora_kit.lessons.claims import claim
+from dylora_kit.lessons.exercise import CORRECT, Exercise
+
+__all__ = ["EXERCISES", "Capstone", "check", "claim", "yours"]
 
 EXERCISES: dict[str, Exercise] = {
+    "00.1": lesson_00.LOST,
     "01.1": lesson_01.TRUNCATE,
     "01.2": lesson_01.SUMMATION,
     "02.1": lesson_02.LORA,
@@ -37,25 +45,6 @@ EXERCISES: dict[str, Exercise] = {
 }
 
 
-def claim(text: str, condition: Any, *, required: bool = True, **measured: float) -> None:
-    """Prints a finding beside the numbers that were measured for it, or raises `AssertionError` if it is false.
-
-    Arguments:
-        text: the finding.
-        condition: whether it is true.
-        required: False where a lesson is run with another model than its own: what is false is printed with ✗ then.
-        measured: the numbers, by name; `_` is printed as a space.
-
-    >>> claim("the sky is up", 3 > 2, up=3, down=2)
-    ✓ the sky is up (up = 3, down = 2)
-    """
-    numbers = ", ".join(f"{name.replace('_', ' ')} = {value:.4g}" for name, value in measured.items())
-    finding = f"{text} ({numbers})" if numbers else text
-    if required and not bool(condition):
-        raise AssertionError(f"✗ not what was measured: {finding}")
-    print(f"{'✓' if condition else '✗'} {finding}")
-
-
 def check(exercise_id: str, answer: Any) -> None:
     """Runs an answer to an exercise, and prints "not done yet", a hint for the mistake it recognises, or "correct".
 
@@ -75,3 +64,25 @@ def check(exercise_id: str, answer: Any) -> None:
         print(f"there is no exercise {exercise_id!r}: the exercises are {', '.join(EXERCISES)}")
     else:
         print(f"{exercise_id}: {exercise.feedback(answer)}")
+
+
+def yours(exercise_id: str, answer: Any) -> Callable[..., Any]:
+    """The student's function where it is right, else the kit's own; prints which of the two runs from here on.
+
+    Arguments:
+        exercise_id: as for `check`.
+        answer: the student's function.
+
+    Raises `ValueError` for an exercise that there is not.
+
+    >>> cut = yours("02.2", None)
+    02.2: the kit's own runs here, until yours is right
+    """
+    exercise = EXERCISES.get(str(exercise_id))
+    if exercise is None:
+        raise ValueError(f"there is no exercise {exercise_id!r}: the exercises are {', '.join(EXERCISES)}")
+    if exercise.feedback(answer) == CORRECT:
+        print(f"{exercise_id}: yours runs here")
+        return answer
+    print(f"{exercise_id}: the kit's own runs here, until yours is right")
+    return exercise.solution

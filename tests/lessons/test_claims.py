@@ -8,8 +8,23 @@ from dylora_kit import lessons, plots
 
 
 def test_a_true_claim_prints_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    lessons.claim("two is less than three", 2 < 3, two=2.0, one_third=1 / 3)
-    assert capsys.readouterr().out == "✓ two is less than three (two = 2, one third = 0.3333)\n"
+    lessons.claim("two is less than three", 2 < 3, two=2, one_third=1 / 3)
+    assert capsys.readouterr().out == "✓ two is less than three (two = 2, one third = 33.3 %)\n"
+    lessons.claim("a circle turns", True, unit="°", whole=360.0, tiny=2e-7, none=0.0)
+    assert capsys.readouterr().out == "✓ a circle turns (whole = 360 °, tiny = 2.0e-07 °, none = 0 °)\n"
+
+
+def test_in_a_notebook_a_claim_is_a_line_with_a_bar_for_each_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr("dylora_kit.lessons.claims._in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    lessons.claim("a < b", True, a=0.25, b=1.5, lost=-0.1, ranks=3)
+    lessons.claim("it is quick", False, required=False, unit="s", a=0.25)
+    assert shown[0]["text/plain"] == "✓ a < b (a = 25.0 %, b = 150.0 %, lost = -10.0 %, ranks = 3)"
+    assert "a &lt; b" in shown[0]["text/html"]
+    assert shown[0]["text/html"].count("width:44px") == 1 and "width:25%" in shown[0]["text/html"]
+    assert shown[1]["text/plain"] == "✗ it is quick (a = 0.25 s)"
+    assert "✗" in shown[1]["text/html"] and "width:44px" not in shown[1]["text/html"]
 
 
 def test_a_false_claim_stops_the_notebook_with_the_numbers() -> None:

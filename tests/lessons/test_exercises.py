@@ -54,6 +54,36 @@ def test_the_notebook_checks_each_exercise_and_starts_with_an_empty_one(number: 
     assert EXERCISES[number].feedback(function(code.split("lessons.check")[0])).startswith("not done yet")
 
 
+def test_what_a_student_writes_runs_in_a_later_cell(number: str) -> None:
+    (path,) = NOTEBOOKS.glob(f"{number[:2]}_*.ipynb")
+    code = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    asked = next(index for index, text in enumerate(code) if f'lessons.check("{number}"' in text)
+    (name,) = re.findall(rf'lessons\.check\("{number}", (\w+)\)', code[asked])
+    used = [index for index, text in enumerate(code) if f'lessons.yours("{number}", {name})' in text]
+    assert len(used) == 1 and used[0] > asked
+
+
+def test_yours_runs_once_it_is_right_and_the_kit_s_own_until_then(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = solution_in_notebook(number)
+    assert lessons.yours(number, right) is right
+    assert capsys.readouterr().out == f"{number}: yours runs here\n"
+    for wrong in (None, lambda *_: None, next(iter(EXERCISES[number].mistakes.values()))):
+        assert lessons.yours(number, wrong) is EXERCISES[number].solution
+        assert capsys.readouterr().out == f"{number}: the kit's own runs here, until yours is right\n"
+
+
+def test_an_exercise_that_there_is_not_cannot_run() -> None:
+    with pytest.raises(ValueError, match=r"there is no exercise '9\.9'"):
+        lessons.yours("9.9", None)
+
+
+def test_every_exercise_has_a_level_and_minutes(number: str) -> None:
+    text = next(text for text in texts(number) if f"**Exercise {number}.**" in text)
+    assert re.search(rf"\*\*Exercise {number}\.\*\* \*(Easy|Medium|Hard), \d+ minutes\.\* ", text)
+
+
 def test_every_exercise_of_a_notebook_is_known() -> None:
     for path in NOTEBOOKS.glob("*.ipynb"):
         asked = re.findall(r'lessons\.check\(\\"([\d.]+)\\"', path.read_text())

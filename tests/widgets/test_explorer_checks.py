@@ -53,6 +53,11 @@ def test_names_and_guesses_that_do_not_fit_are_refused(adapters: dk.Adapters, da
         RankExplorer(adapters.model, adapters, data, rivals={"DyLoRA": adapters})
     with pytest.raises(ValueError, match="r = 8"):
         RankExplorer(adapters.model, adapters, data, guess=Guess("?", rank=20))
+    with pytest.raises(ValueError, match="about 'LoRA', but the methods are 'DyLoRA'"):
+        RankExplorer(adapters.model, adapters, data, guess=[Guess("?", rank=1, of="LoRA")])
+    for other in (Guess("?"), Guess("?", rank=1, unit="s"), Guess("?", rank=1, choices=["a", "b"])):
+        with pytest.raises(ValueError, match="guesses in percent about a rank"):
+            RankExplorer(adapters.model, adapters, data, guess=other)
 
 
 def test_texts_have_to_be_given_to_be_shown(reviews: tuple[dk.Adapters, Task, list[str]]) -> None:

@@ -1,5 +1,7 @@
 """The box for a guess: what counts as one, and when the truth is shown beside it."""
 
+import pytest
+
 from dylora_kit.widgets.prediction_box import Guess
 
 
@@ -39,3 +41,40 @@ def test_a_saved_notebook_asks_the_question_and_does_not_tell_the_answer() -> No
     guess.reveal(0.77)
     guess.number.value = 3
     assert guess._repr_mimebundle_()["text/plain"].endswith("Of 100, right: … %")
+
+
+def test_an_answer_is_chosen_from_a_few() -> None:
+    guess = Guess("First up:", choices=["rank 1", "rank 8"])
+    assert not guess.made and guess.number.value is None
+    guess.reveal("rank 8")
+    assert "waits" in guess.answer.value and "rank 8" not in guess.answer.value
+    guess.number.value = "rank 1"
+    assert guess.said == "you said rank 1, it is rank 8"
+    assert guess.share is None, "an answer cannot be drawn on a curve"
+
+
+def test_a_number_of_something_else_is_no_share() -> None:
+    guess = Guess("As large at rank:", unit="", most=64)
+    guess.number.value = 32
+    guess.reveal(31.6)
+    assert guess.said == "you said 32, it is 31.6"
+    times = Guess("It takes", unit="times as much")
+    times.number.value = 8
+    times.reveal(8.619)
+    assert times.said == "you said 8 times as much, it is 8.62 times as much"
+    assert guess.share is times.share is None
+
+
+def test_answers_that_cannot_be_chosen_are_refused() -> None:
+    with pytest.raises(ValueError, match="two different answers or more"):
+        Guess("?", choices=["one"])
+    with pytest.raises(ValueError, match="two different answers or more"):
+        Guess("?", choices=["one", "one"])
+    with pytest.raises(ValueError, match="there is no answer 'maybe' to choose"):
+        Guess("?", choices=["yes", "no"]).reveal("maybe")
+
+
+def test_markup_in_an_answer_is_shown_as_text() -> None:
+    guess = Guess("?", choices=["<b>", "c"])
+    guess.number.value = "<b>"
+    assert "<b>you said &lt;b&gt;</b>" in guess.answer.value

@@ -83,6 +83,19 @@ def test_a_guess_is_drawn_where_it_was_made(adapters: dk.Adapters, data: digits.
     assert explorer.picture.value != low
 
 
+def test_guesses_about_a_rival_are_drawn_in_its_colour_beside_the_truth(
+    adapters: dk.Adapters, data: digits.Digits
+) -> None:
+    ours, theirs = Guess("Ours?", rank=1), Guess("Theirs?", rank=2, of="rival")
+    explorer = RankExplorer(adapters.model, adapters, data, rivals={"rival": shipped("lora")}, guess=[ours, theirs])
+    ours.number.value, theirs.number.value = 30, 60
+    assert explorer._scene(1).guesses == [(1, 0.3, 0), (2, 0.6, 1)]
+    labels = [text.text for text in svg(explorer).iter() if "your guess" in (text.text or "")]
+    assert labels == ["your guess, 30", "your guess, 60"]
+    card = explorer.picture.value
+    assert card.count("stroke-dasharray:1 3") == 2, "a line from each guess to what it turned out to be"
+
+
 def test_a_cached_move_is_quick(explorer: RankExplorer, report: Callable[[str], None]) -> None:
     times = []
     for move in range(200):
