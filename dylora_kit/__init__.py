@@ -13,11 +13,11 @@ From the ground up; each part imports only from those above it:
 - `resizing`: a trained LoRA made smaller, from its files alone
 - `plots`: static figures
 - `widgets`: live views: the rank slider
-- `lessons`: claims and exercises of the notebooks
 - `baselines`: what DyLoRA is compared with
 - `synthetic`: the small English world, generated
 - `tasks`: data to adapt to
 - `backbones`: small pretrained models
+- `lessons`: claims, exercises and the capstone of the notebooks
 - `paper`: the paper's tables, measured again
 - `page`: the rank slider in a browser, without a kernel
 - `commands`: what `python -m dylora_kit` does

@@ -194,3 +194,38 @@ def test_the_ordering_map_leaves_blank_what_a_method_does_not_have() -> None:
     whole, part = orders(method="a"), orders(method="b", seed=3)
     image = plots.ordering_map(pd.concat([whole, part[part["layer"] != "second"]]))  # ΔW of "second" is zero in b
     assert "b from" in image.alt
+
+
+def paired() -> pd.DataFrame:
+    """Two methods and three seeds, whose differences at ranks 1 and 2 are known."""
+    ahead = {1: (0.01, 0.02, 0.03), 2: (-0.04, -0.04, -0.04)}
+    rows = []
+    for rank, gaps in ahead.items():
+        for seed, gap in enumerate(gaps):
+            base = 0.5 + 0.1 * seed  # seeds differ by far more than methods do
+            rows += [("base", rank, "accuracy", base, seed), ("other", rank, "accuracy", base + gap, seed)]
+    return pd.DataFrame(rows, columns=["method", "rank", "metric", "value", "seed"])
+
+
+def test_differences_are_taken_within_each_seed_and_told_in_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    from scipy.stats import ttest_1samp
+
+    drawn: list[Any] = []
+    monkeypatch.setattr("dylora_kit.plots.curves.image", lambda figure, alt: drawn.append((figure, alt)))
+    plots.differences(paired(), "base")
+    ((figure, alt),) = drawn
+    assert alt == "Points of accuracy more than base: other +2.0 at rank 1 and -4.0 at 2."
+    (bars,) = figure.axes[0].containers
+    (low, high), (same, too) = (segment[:, 1] for segment in bars.lines[2][0].get_segments())
+    interval = ttest_1samp([1.0, 2.0, 3.0], 0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((interval.low, interval.high))
+    assert (same, too) == pytest.approx((-4, -4))
+
+
+def test_differences_need_two_seeds_in_common_and_methods_that_are_there() -> None:
+    with pytest.raises(ValueError, match="1 seed in common: an interval needs two"):
+        plots.differences(paired().query("seed == 0"), "base")
+    with pytest.raises(ValueError, match="no method 'mine': it has base, other"):
+        plots.differences(paired(), "mine")
+    with pytest.raises(ValueError, match="no method 'mine'"):
+        plots.differences(paired(), "base", methods=["mine"])

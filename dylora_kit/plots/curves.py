@@ -1,0 +1,163 @@
+"""A metric by rank or by size: curves, differences between curves, and what quality costs."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from dylora_kit.plots.drawing import COLOURS, MARKERS, first_and_last, image, one_metric, plain_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import Image
+
+
+def rank_curves(
+    frame: "pd.DataFrame",
+    title: str = "",
+    *,
+    methods: Sequence[str] | None = None,
+    unit: str = "rank",
+    bottom: float = 0.0,
+) -> "Image":
+    """A metric by rank, one line per method; with several seeds, their mean and a band of one standard deviation.
+
+    Arguments:
+        frame: what `sweep` returns, or several of them one under another.
+        methods: which to draw, in this order; default is all.
+        unit: what b counts.
+        bottom: where the vertical axis starts, as a value of the metric; if not at 0, the axis says so.
+
+    Raises `ValueError` for a frame without rows or with several metrics, for a method that is not in it, and for more
+    methods than there are colours.
+    """
+    import seaborn as sns
+    from matplotlib.figure import Figure
+
+    names = one_metric(frame, methods)
+    missing = [name for name in names if not (frame["method"] == name).any()]
+    if missing:
+        raise ValueError(f"the frame has no method {missing[0]!r}: it has {', '.join(dict.fromkeys(frame['method']))}")
+    metric = frame["metric"].iloc[0]
+    per_method = frame.groupby("method")["rank"].nunique()  # dotted where only some ranks were measured
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    sns.lineplot(
+        frame.assign(value=100 * frame["value"]),
+        x="rank",
+        y="value",
+        hue="method",
+        style="method",
+        hue_order=names,
+        style_order=names,
+        palette=dict(zip(names, COLOURS, strict=False)),
+        markers=dict(zip(names, MARKERS, strict=False)),
+        dashes={name: "" if per_method[name] == per_method.max() else (1, 2) for name in names},
+        errorbar="sd" if frame["seed"].nunique() > 1 else None,
+        linewidth=2,
+        markersize=7,
+        ax=axes,
+    )
+    axes.set(
+        xlabel=f"{unit} b",
+        ylabel=f"{metric}, %" + (f" (from {100 * bottom:.0f} up)" if bottom else ""),
+        ylim=(100 * bottom, max(102 - 2 * bottom, 102 * frame["value"].max())),
+        title=title,
+        xticks=sorted(set(frame["rank"])),
+    )
+    means = frame.groupby(["method", "rank"])["value"].mean()
+    axes.legend(title=None, frameon=False, loc="best")
+    plain_frame(axes)
+    ends = [f"{name} from {first_and_last(means[name], unit)}" for name in names]
+    return image(figure, f"{metric.capitalize()} by {unit}: {'; '.join(ends)}.")
+
+
+def differences(
+    frame: "pd.DataFrame",
+    against: str,
+    title: str = "",
+    *,
+    methods: Sequence[str] | None = None,
+    unit: str = "rank",
+) -> "Image":
+    """How far methods are from one of them, by rank, in points: the mean over the seeds and its 95 % interval.
+
+    For lines that nearly lie upon each other. Seeds are paired: the difference is taken within each, and the interval
+    is that of a t distribution.
+
+    Arguments:
+        frame: one metric by method, rank and seed.
+        against: the method that the others are compared with, drawn as zero.
+        methods: which to draw, in this order; default is all others.
+        unit: what b counts.
+
+    Raises `ValueError` for a method that is not in the frame, for less than two seeds that both methods have, and for
+    more methods than there are colours.
+    """
+    from matplotlib.figure import Figure
+    from scipy.stats import t
+
+    chosen = methods or [name for name in dict.fromkeys(frame["method"]) if name != against]
+    names = one_metric(frame, chosen)
+    values = 100 * frame.pivot_table(index=["method", "seed"], columns="rank", values="value")
+    missing = [name for name in (against, *names) if name not in values.index.levels[0]]
+    if missing:
+        raise ValueError(f"the frame has no method {missing[0]!r}: it has {', '.join(values.index.levels[0])}")
+    figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+    axes, words = figure.subplots(), []
+    axes.axhline(0, color="#5b5b63", linewidth=2, linestyle="--", label=against)
+    for place, (name, colour, marker) in enumerate(zip(names, COLOURS, MARKERS, strict=False)):
+        ahead = (values.loc[name] - values.loc[against]).dropna(how="all").dropna(axis=1)
+        if len(ahead) < 2:
+            raise ValueError(f"{name!r} and {against!r} have {len(ahead)} seed in common: an interval needs two")
+        reach = t.ppf(0.975, len(ahead) - 1) * ahead.std() / len(ahead) ** 0.5
+        shifted = ahead.columns + 0.08 * (place - (len(names) - 1) / 2)
+        axes.errorbar(shifted, ahead.mean(), yerr=reach, color=colour, marker=marker, linewidth=2, markersize=7,
+                      capsize=3, label=name)  # fmt: skip
+        first, last = ahead.columns[0], ahead.columns[-1]
+        words.append(f"{name} {ahead[first].mean():+.1f} at {unit} {first} and {ahead[last].mean():+.1f} at {last}")
+    metric = frame["metric"].iloc[0]
+    axes.set(xlabel=f"{unit} b", ylabel=f"{metric}, points more", title=title, xticks=sorted(set(frame["rank"])))
+    axes.legend(frameon=False)
+    plain_frame(axes)
+    return image(figure, f"Points of {metric} more than {against}: {'; '.join(words)}.")
+
+
+def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") -> "Image":
+    """A metric by size, one marker for each size of a method, with one standard deviation; the size on a log scale.
+
+    Arguments:
+        frame: one metric by method, rank and seed, with a column of sizes above 0; over the seeds they are averaged.
+        sizes: that column.
+
+    Raises `ValueError` for a frame that is empty, lacks a column, or has a method's rank twice for one seed.
+    """
+    from matplotlib.figure import Figure
+
+    lacking = [name for name in ("method", "rank", "metric", "value", "seed", sizes) if name not in frame]
+    if lacking:
+        raise ValueError(f"the frame has no column {lacking[0]!r}: it has {', '.join(map(str, frame.columns))}")
+    methods = one_metric(frame)
+    twice = frame[frame.duplicated(["method", "rank", "seed"])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise ValueError(f"the frame has {row['method']!r} at rank {row['rank']} twice for seed {row['seed']}: pass "
+                         "the rows of one training for each")  # fmt: skip
+    if not (frame[sizes] > 0).all():
+        raise ValueError(f"sizes must be greater than 0: the smallest in {sizes!r} is {frame[sizes].min()}")
+    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    axes, highest = figure.subplots(), []
+    for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
+        groups = frame[frame["method"] == method].groupby("rank")
+        size, value, spread = groups[sizes].mean(), 100 * groups["value"].mean(), 100 * groups["value"].std().fillna(0)
+        axes.errorbar(size, value, yerr=spread, color=colour, marker=marker, linewidth=2, markersize=7, capsize=3,
+                      linestyle="-" if len(size) > 1 else "", label=method)  # fmt: skip
+        if value.isna().all():
+            raise ValueError(f"{method!r} has no value that is a number: look at how it was measured")
+        best = value.idxmax()
+        highest.append(f"{method} up to {value[best]:.0f} % with {size[best]:,.0f}")
+    metric = frame["metric"].iloc[0]
+    axes.set(xscale="log", xlabel=f"{sizes} parameters", ylabel=f"{metric}, %", title=title)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.xaxis.set_minor_formatter(lambda *_: "")
+    axes.legend(frameon=False)
+    plain_frame(axes)
+    return image(figure, f"{metric.capitalize()} by {sizes} parameters: {'; '.join(highest)}.")

@@ -1,0 +1,49 @@
+"""What all figures share: colours, a plain frame, words for a curve, and the picture with its text."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import Image
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN = "#0072b2", "#c77c00", "#009e73"  # Okabe-Ito, orange darkened for white paper
+RIGHT, WRONG = "#00734f", "#b84300"  # darker again, for thin text
+COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#999999")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+
+
+def one_metric(frame: "pd.DataFrame", methods: Sequence[str] | None = None) -> list[str]:
+    """The methods to draw: those given, or all; `ValueError` if there are too many, or not one metric."""
+    if frame.empty or frame["metric"].nunique() > 1:
+        raise ValueError(f"expected a frame with one metric: got {sorted(set(frame['metric'])) or 'no rows'}")
+    names = list(methods or dict.fromkeys(frame["method"]))
+    if len(names) > len(COLOURS):
+        raise ValueError(f"one figure shows up to {len(COLOURS)} methods: got {len(names)}")
+    return names
+
+
+def first_and_last(values: Any, unit: str = "rank") -> str:
+    """A series by rank in words, such as "50 % at rank 1 to 90 % at rank 8"."""
+    first, last = values.index[0], values.index[-1]
+    return f"{100 * values[first]:.0f} % at {unit} {first} to {100 * values[last]:.0f} % at {unit} {last}"
+
+
+def plain_frame(axes: Any) -> None:
+    """Horizontal lines behind the curves, and no frame but the lower axis."""
+    axes.grid(axis="y", color="#d8d8dc", linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(left=False)
+
+
+def image(figure: "Figure", alt: str) -> "Image":
+    """The figure as a PNG with its text."""
+    from IPython.display import Image
+
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=160, facecolor="white")
+    return Image(file.getvalue(), width=720, alt=alt)
