@@ -181,3 +181,16 @@ def test_no_later_cell_presses_a_button_that_trains(notebook: Path) -> None:
     for cell in cells(notebook, "code"):
         if ".train_more(" in cell.source:
             assert "dk.RankExplorer(" in cell.source, "what a cell shows stays as it was"
+
+
+def test_claims_are_folded_away_and_one_cell_of_them_stands_alone(notebook: Path) -> None:
+    folded = [
+        cell.cell_type == "code" and cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        for cell in nbformat.read(notebook, 4).cells
+    ]
+    assert any(folded)
+    assert not any(first and second for first, second in pairwise(folded))
+    for cell, hidden in zip(nbformat.read(notebook, 4).cells, folded, strict=True):
+        if hidden:
+            assert "claim(" in cell.source or "pd.read_csv" in cell.source, "nothing else is hidden from a student"
+            assert "lessons.check(" not in cell.source and "dk.train(" not in cell.source
