@@ -229,3 +229,14 @@ def test_differences_need_two_seeds_in_common_and_methods_that_are_there() -> No
         plots.differences(paired(), "mine")
     with pytest.raises(ValueError, match="no method 'mine'"):
         plots.differences(paired(), "base", methods=["mine"])
+
+
+def test_a_figure_is_shown_with_its_text_for_those_who_do_not_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", lambda what, raw=False: shown.append(what))
+    image = plots.spectra({"<one>": [2.0, 1.0]})
+    image._ipython_display_()
+    picture, text = shown
+    assert picture.data == image.data and picture.alt == image.alt
+    assert text["text/plain"] == image.alt
+    assert "&lt;one&gt; from 2 down to 1" in text["text/html"] and "clip-path" in text["text/html"]

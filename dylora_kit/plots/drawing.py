@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN = "#0072b2", "#c77c00", "#009e73"  # Okabe-Ito, orange darkened for white paper
 RIGHT, WRONG = "#00734f", "#b84300"  # darker again, for thin text
 COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#999999")
+_OUT_OF_SIGHT = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
@@ -41,9 +43,17 @@ def plain_frame(axes: Any) -> None:
 
 
 def image(figure: "Figure", alt: str) -> "Image":
-    """The figure as a PNG with its text."""
-    from IPython.display import Image
+    """The figure as a PNG, which is shown with its text for those who do not see it."""
+    from IPython.display import Image, display
+
+    class Picture(Image):
+        """A picture, and after it, out of sight, what it shows: JupyterLab and nbconvert give an image no text."""
+
+        def _ipython_display_(self) -> None:
+            display(Image(self.data, width=self.width, alt=self.alt))
+            hidden = f'<span style="{_OUT_OF_SIGHT}">{escape(self.alt)}</span>'
+            display({"text/html": hidden, "text/plain": self.alt}, raw=True)
 
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=160, facecolor="white")
-    return Image(file.getvalue(), width=720, alt=alt)
+    return Picture(file.getvalue(), width=720, alt=alt)
