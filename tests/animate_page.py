@@ -6,8 +6,10 @@ back by keys, and writes docs/slider.gif. Run it after `python -m dylora_kit pag
 
 import io
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from chromium import CHROMIUM_FLAGS, find_browser
 from opened_page import until
 from PIL import Image
@@ -15,8 +17,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 DOCS = Path(__file__).parents[1] / "docs"
 WINDOW = {"width": 1000, "height": 1100}  # pixels of the page
-BELOW = 16  # pixels that are shown below the last row of digits on show
-WIDTH, COLOURS = 800, 96  # of the film
+BELOW = 6  # pixels that are shown below the last row of digits on show
+WIDTH, COLOURS = 800, 192  # of the film
 ROWS_OF_DIGITS = 2
 RANKS = (8, 7, 6, 5, 4, 3, 2, 1, 2, 3, 4, 5, 6, 7)  # and again from the start
 STEP, AT_THE_ENDS = 320, 1100  # milliseconds that a rank is on show
@@ -60,16 +62,25 @@ def shots() -> dict[int, Image.Image]:
 
 
 def film(taken: dict[int, Image.Image]) -> bytes:
-    """The pictures one after another as a GIF, all in the same few colours, so that only what changes is stored."""
+    """The pictures one after another as a GIF in one palette, whose last colour is clear: what did not change."""
     first = next(iter(taken.values()))
     sheet = Image.new("RGB", (first.width, first.height * len(taken)))
     for index, picture in enumerate(taken.values()):
         sheet.paste(picture, (0, index * first.height))
     palette = sheet.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
-    frames = [taken[rank].quantize(palette=palette, dither=Image.Dither.NONE) for rank in RANKS]
+    reduced = {rank: picture.quantize(palette=palette, dither=Image.Dither.NONE) for rank, picture in taken.items()}
+    frames = [reduced[RANKS[0]]]
+    for before, now in pairwise(RANKS):
+        changed = np.asarray(reduced[now]) != np.asarray(reduced[before])
+        frame = Image.fromarray(np.where(changed, np.asarray(reduced[now]), COLOURS).astype(np.uint8), "P")
+        frame.putpalette(palette.getpalette() or [])
+        frames.append(frame)
     pauses = [AT_THE_ENDS if rank in (min(RANKS), max(RANKS)) else STEP for rank in RANKS]
     file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0, optimize=False)
+    frames[0].save(
+        file, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0, transparency=COLOURS, disposal=1,
+        optimize=False,
+    )  # fmt: skip
     return file.getvalue()
 
 
