@@ -1,7 +1,7 @@
 """The opening of lesson 00: a digit that lies on its side, a network with eight rows, and how few of them it needs."""
 
 from dylora_kit.lessons.openings.drawing import INK, LINE, arrow, card, line, pixels, rows, sheet, slider
-from dylora_kit.plots import BLUE
+from dylora_kit.plots.drawing import BLUE
 from dylora_kit.tasks import digits
 from dylora_kit.widgets.svg_cards.shapes import text
 

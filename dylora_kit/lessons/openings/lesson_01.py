@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dylora_kit.baselines.autoencoder import pca
 from dylora_kit.lessons.openings.drawing import LINE, SOFT, arrow, line, pixels, sheet
-from dylora_kit.plots import BLUE, ORANGE
+from dylora_kit.plots.drawing import BLUE, ORANGE
 from dylora_kit.tasks import digits
 from dylora_kit.widgets.svg_cards.shapes import box, text
 

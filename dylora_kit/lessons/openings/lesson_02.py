@@ -1,7 +1,7 @@
 """The opening of lesson 02: a frozen matrix and the two thin ones beside it, to scale, and a lens on their rows."""
 
 from dylora_kit.lessons.openings.drawing import INK, SOFT, circle, line, sheet
-from dylora_kit.plots import BLUE, WRONG
+from dylora_kit.plots.drawing import BLUE, WRONG
 from dylora_kit.widgets.svg_cards.shapes import box, text
 
 D, R = 768, 8  # a layer of RoBERTa-base, and an adapter as the paper has it

@@ -1,7 +1,7 @@
 """The opening of lesson 03: a die for the rank, and nested dolls that each hold the same B and A, cut to b."""
 
 from dylora_kit.lessons.openings.drawing import INK, LINE, SOFT, arrow, circle, line, polygon, sheet
-from dylora_kit.plots import BLUE, ORANGE
+from dylora_kit.plots.drawing import BLUE, ORANGE
 from dylora_kit.widgets.svg_cards.shapes import box, text
 
 RANKS, DRAWN = (1, 2, 4, 8), 4

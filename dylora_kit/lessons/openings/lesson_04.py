@@ -1,7 +1,7 @@
 """The opening of lesson 04: four switches, and how often each row is trained where the first one stands."""
 
 from dylora_kit.lessons.openings.drawing import INK, LINE, SOFT, sheet
-from dylora_kit.plots import BLUE
+from dylora_kit.plots.drawing import BLUE
 from dylora_kit.training.sampling import Geometric, Uniform
 from dylora_kit.widgets.svg_cards.shapes import box, text
 

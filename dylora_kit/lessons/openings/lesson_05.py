@@ -1,7 +1,7 @@
 """The opening of lesson 05: eight trainings to find one rank, crossed out, beside one training with a slider."""
 
 from dylora_kit.lessons.openings.drawing import INK, card, cross, rows, sheet, slider
-from dylora_kit.plots import BLUE, ORANGE
+from dylora_kit.plots.drawing import BLUE, ORANGE
 from dylora_kit.widgets.svg_cards.shapes import text
 
 RANKS = 8

@@ -3,7 +3,7 @@
 from html import escape
 
 from dylora_kit.lessons.openings.drawing import arrow, card, cross, line, sheet, tick
-from dylora_kit.plots import RIGHT, WRONG
+from dylora_kit.plots.drawing import RIGHT, WRONG
 from dylora_kit.widgets.svg_cards.shapes import text
 
 FACTS = (("name", "the Copper Lion"), ("food", "British"), ("terrace", "no"), ("opens", "at six"))

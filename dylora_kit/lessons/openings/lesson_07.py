@@ -1,7 +1,7 @@
 """The opening of lesson 07: the rows of a LoRA as they are, then ordered, then cut by a slider."""
 
 from dylora_kit.lessons.openings.drawing import INK, arrow, card, rows, sheet, slider
-from dylora_kit.plots import BLUE, ORANGE
+from dylora_kit.plots.drawing import BLUE, ORANGE
 from dylora_kit.widgets.svg_cards.shapes import box, text
 
 ORDERED = (176, 132, 100, 74, 54, 38, 26, 16)  # a sketch, not a measurement
