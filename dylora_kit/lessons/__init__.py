@@ -9,6 +9,7 @@ In reading order:
   the exercises, with typical mistakes and hints
 - `capstone`: a choice of your own against a task that you do not see
 - `repository_address`: where the repository is, for badges and setup cells
+- `openings`: the picture that each lesson opens with
 """
 
 from collections.abc import Callable
