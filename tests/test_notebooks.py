@@ -87,7 +87,8 @@ def test_cells_are_short_and_the_text_is_of_a_lesson_s_length(notebook: Path) ->
     saved = notebook.read_text(encoding="utf-8")
     for text in (saved, in_notebook(saved, notebook.name, EXAMPLE)):
         markdown = [cell for cell in nbformat.reads(text, 4).cells if cell.cell_type == "markdown"]
-        assert 900 <= sum(len(cell.source.split()) for cell in markdown) <= 1500
+        words = [re.sub(r"!\[.*?\]", "", cell.source).split() for cell in markdown]  # without pictures' texts
+        assert 900 <= sum(map(len, words)) <= 1500
     assert 35 <= len(nbformat.read(notebook, 4).cells) <= 65
 
 
@@ -194,3 +195,9 @@ def test_claims_are_folded_away_and_one_cell_of_them_stands_alone(notebook: Path
         if hidden:
             assert "claim(" in cell.source or "pd.read_csv" in cell.source, "nothing else is hidden from a student"
             assert "lessons.check(" not in cell.source and "dk.train(" not in cell.source
+
+
+def test_a_lesson_opens_with_the_picture_of_what_it_leads_to(notebook: Path) -> None:
+    first = nbformat.read(notebook, 4).cells[0].source
+    assert re.search(rf"!\[.{{40,}}\]\(images/lesson_{notebook.name[:2]}\.svg\)", first)
+    assert (notebook.parent / "images" / f"lesson_{notebook.name[:2]}.svg").is_file()

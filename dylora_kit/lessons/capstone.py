@@ -65,10 +65,8 @@ class Capstone:
         """Trains on the task that you have not seen. Arguments, what it prints and returns: as `practise`."""
         self.submitted += 1
         task = digits.load(_HIDDEN)
-        times = (
-            "the first time" if self.submitted == 1 else f"try {self.submitted}: each one tells you more of the test"
-        )
-        return self._scored(f"the hidden task, {times}", task, task.test, distribution, objective)
+        again = f", try {self.submitted}: each one tells you more of the test" if self.submitted > 1 else ""
+        return self._scored(f"the hidden task{again}", task, task.test, distribution, objective)
 
     def _scored(
         self, name: str, task: "Task", data: digits.Digits, distribution: RankDistribution, objective: Objective

@@ -152,7 +152,7 @@ def test_no_answer_makes_a_check_raise(number: str, answer: Any, capsys: pytest.
 
 def test_an_unknown_exercise_is_named_and_the_known_ones_listed(capsys: pytest.CaptureFixture[str]) -> None:
     lessons.check("09.9", None)
-    assert capsys.readouterr().out.startswith("there is no exercise '09.9': the exercises are 01.1,")
+    assert capsys.readouterr().out.startswith("there is no exercise '09.9': the exercises are 00.1, 01.1,")
 
 
 def test_an_answer_cannot_spoil_the_next_one() -> None:
