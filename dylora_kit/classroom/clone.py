@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from dylora_kit.classroom.cells import Notebook, folds, text_of
@@ -112,7 +113,7 @@ def exercises_of(lesson: Lesson) -> list[Written]:
     """
     cells = lesson.notebook["cells"]
     places = [place for place, cell in enumerate(cells) if cell["cell_type"] == "code" and CHECK.search(text_of(cell))]
-    return [_exercise(lesson, place, end) for place, end in zip(places, [*places[1:], len(cells)], strict=True)]
+    return [_exercise(lesson, place, end) for place, end in pairwise([*places, len(cells)])]
 
 
 def _exercise(lesson: Lesson, place: int, end: int) -> Written:

@@ -50,7 +50,7 @@ reveal.js lies beside the slides, so they need no internet. Its licence is in `s
 GRADING = """
 ## nbgrader
 
-Install it in an environment that has the kit (`python -m pip install nbgrader`). Then, in `nbgrader/`:
+In an environment that has the kit and nbgrader, and that is active (`source .venv/bin/activate`), run in `nbgrader/`:
 
 ```bash
 nbgrader generate_assignment {first}    # release/: what you give out

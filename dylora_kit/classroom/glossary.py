@@ -1,6 +1,6 @@
 """The words of the lessons, on one page."""
 
-from dylora_kit.classroom.sheet import BLUE, GREY, HEIGHT, MARGIN, PALE, WIDTH, Sheet
+from dylora_kit.classroom.sheet import BLUE, GREY, MARGIN, PALE, WIDTH, Sheet
 
 Words = tuple[tuple[str, str], ...]
 GROUPS: tuple[tuple[str, Words], ...] = (
@@ -64,15 +64,16 @@ GROUPS: tuple[tuple[str, Words], ...] = (
 def glossary() -> bytes:
     """The glossary as a PDF of one A4 page, in two columns."""
     sheet = Sheet("The words of the DyLoRA lessons")
-    y = sheet.paragraph(MARGIN, 15, WIDTH - 2 * MARGIN, "The words", size=25, style="B", spacing=1.2)
-    said = "In the order in which the lessons need them. What stands in a word's place in Python is written as there."
+    y = end = sheet.paragraph(MARGIN, 15, WIDTH - 2 * MARGIN, "The words", size=25, style="B", spacing=1.2)
+    said = "What the lessons mean by them. Names in Python are written as you type them."
     top = sheet.paragraph(MARGIN, y + 1.5, WIDTH - 2 * MARGIN, said, size=9.6, colour=GREY) + 6
     half = (WIDTH - 2 * MARGIN - 10) / 2
     for column, groups in enumerate((GROUPS[:2], GROUPS[2:])):
         y = top
         for title, words in groups:
             y = _group(sheet, MARGIN + column * (half + 10), y, half, title, words) + 5
-    sheet.line([(WIDTH / 2, top), (WIDTH / 2, HEIGHT - 20)], colour=PALE)
+            end = max(end, y)
+    sheet.line([(WIDTH / 2, top), (WIDTH / 2, end - 5)], colour=PALE)
     return sheet.content()
 
 

@@ -81,12 +81,12 @@ def hand_out(results: Path, page: str | None) -> bytes:
     other = MARGIN + half + 8
     left = _section(sheet, MARGIN, left, half, "One training step")
     left = _list(sheet, MARGIN, left, half, STEPS, numbered=True)
-    left = _section(sheet, MARGIN, left + 5, half, "In Python")
-    left = _code(sheet, MARGIN, left, half, CODE)
-    right = _section(sheet, other, right, half, "What it gives: digits read rightly, in %")
+    left = _section(sheet, MARGIN, left + 5, half, "Why it helps")
+    left = sheet.paragraph(MARGIN, left, half, WHY)
+    right = _section(sheet, other, right, half, "Digits read rightly, in %")
     curves(sheet, other, right + 1, half, 52, means)
-    right = _section(sheet, other, right + 60, half, "Why")
-    right = sheet.paragraph(other, right, half, WHY)
+    right = _section(sheet, other, right + 58, half, "In Python")
+    right = _code(sheet, other, right, half, CODE)
     y = max(left, right) + 7
     left = _section(sheet, MARGIN, y, half, "When not to use it")
     left = _list(sheet, MARGIN, left, half, NOT_FOR)

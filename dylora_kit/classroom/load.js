@@ -3,7 +3,10 @@
 window.require = function (options, addresses, then) {
   const [next, ...rest] = addresses;
   if (next === undefined) {
-    then(window.Reveal, window.RevealNotes);
+    const { Reveal, RevealNotes } = window;
+    const begin = Reveal.initialize.bind(Reveal);
+    Reveal.initialize = (wishes) => begin({ ...wishes, center: false, margin: 0 });
+    then(Reveal, RevealNotes);
     return;
   }
   const script = document.createElement("script");

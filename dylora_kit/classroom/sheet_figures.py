@@ -42,18 +42,19 @@ def matrices(sheet: Sheet, x: float, y: float, height: float, *, r: int, b: int)
 
     Returns the width of the figure.
     """
-    step = height / 22  # of one row or column
+    step = height / 17  # of one row or column
     middle = y + height / 2
     place = x + sheet.words(x, middle + 1.6, "h  =", size=12, family="formula", style="I") + 2
     sheet.box(place, y, height, height, fill=PALE, colour=GREY)
-    sheet.words(place + height / 2, middle + 0.5, "W₀", size=15, family="formula", align="C")
+    end = sheet.words(place + height / 2 - 1, middle + 0.5, "W", size=15, family="formula", style="I", align="C") / 2
+    sheet.words(place + height / 2 - 1 + end, middle + 1.6, "0", size=9, family="formula")
     sheet.words(place + height / 2, middle + 5.5, "frozen", size=7.5, colour=GREY, align="C")
     place += height + 2
     place += sheet.words(place, middle + 1.6, "x  +", size=12, family="formula", style="I") + 2
     _fraction(sheet, place + 2.5, middle, "α", "b")
     place += 7
     _strips(sheet, place, y, step, height, r, b, upright=True)
-    sheet.words(place + r * step / 2, y + height + 4, "B", size=12, family="formula", style="I", align="C")
+    sheet.words(place + r * step / 2, y + height + 4.6, "B", size=12, family="formula", style="I", align="C")
     place += r * step + 3
     top = middle - r * step / 2
     _strips(sheet, place, top, step, height, r, b, upright=False)
@@ -68,11 +69,11 @@ def _strips(sheet: Sheet, x: float, y: float, step: float, length: float, r: int
     """The r columns or rows of a matrix: the first b filled, the others empty and dashed."""
     for number in range(r):
         used = number < b
-        place = (x + number * step, y, step * 0.82, length) if upright else (x, y + number * step, length, step * 0.82)
+        place = (x + number * step, y, step * 0.68, length) if upright else (x, y + number * step, length, step * 0.68)
         if used:
             sheet.box(*place, fill=BLUE, colour=BLUE, line=0.2)
         else:
-            sheet.box(*place, colour=GREY, line=0.2, dashes=(0.8, 0.6))
+            sheet.box(*place, colour=GREY, line=0.2, dashes=(0.7, 0.5))
 
 
 def _fraction(sheet: Sheet, x: float, y: float, above: str, below: str) -> None:

@@ -1,6 +1,7 @@
 """Slides that open in a browser: what nbconvert is told, and reveal.js beside them."""
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ PARTS = (
 NEEDED = ("dist/reveal.css", "dist/reveal.js", "dist/theme/white.css", "plugin/notes/notes.js")
 LOADER = Path(__file__).with_name("load.js")
 CONFIG_NAME = "nbconvert.json"
+NOTHING = "data:text/javascript,"  # a script that does nothing
 
 
 def nbconvert_config(*, offline: bool) -> dict[str, Any]:
@@ -33,7 +35,6 @@ def nbconvert_config(*, offline: bool) -> dict[str, Any]:
     >>> nbconvert_config(offline=True)["SlidesExporter"]["reveal_url_prefix"]
     'reveal.js'
     """
-    nothing = "data:text/javascript,"
     return {
         "SlidesExporter": {
             "reveal_url_prefix": BESIDE if offline else ONLINE,
@@ -45,9 +46,8 @@ def nbconvert_config(*, offline: bool) -> dict[str, Any]:
             "exclude_input_prompt": True,
             "exclude_output_prompt": True,
             "require_js_url": LOADER.name,
-            "jquery_url": nothing,
-            "mathjax_url": nothing,
-            "mermaid_js_url": f"{nothing}export default {{ initialize() {{}} }}",
+            "jquery_url": NOTHING,
+            "mathjax_url": NOTHING,
         }
     }
 
@@ -67,6 +67,7 @@ def deck(notebook: Notebook, name: str, *, offline: bool) -> str | None:
     from traitlets.config import Config
 
     exporter = SlidesExporter(config=Config(nbconvert_config(offline=offline)))
+    exporter.mermaid_js_url = f"{NOTHING}export default {{ initialize() {{}} }}"  # which no configuration sets
     content = nbformat.reads(json.dumps(notebook), as_version=4)
     page, _ = exporter.from_notebook_node(content, resources={"metadata": {"name": name}})
     return str(page)
@@ -86,4 +87,7 @@ def reveal_files(folder: Path) -> dict[str, bytes]:
             f"there is no {missing[0]} in {folder}: expected reveal.js, as `npm install reveal.js@{REVEAL}` puts it "
             "into node_modules/reveal.js"
         )
-    return {f"{BESIDE}/{part}": (folder / part).read_bytes() for part in PARTS if (folder / part).is_file()}
+    parts = {part: (folder / part).read_bytes() for part in PARTS if (folder / part).is_file()}
+    # the theme's own font is a megabyte, and the slides have another
+    parts["dist/theme/white.css"] = re.sub(rb"@import url\([^)]*\);", b"", parts["dist/theme/white.css"])
+    return {f"{BESIDE}/{part}": content for part, content in parts.items()}

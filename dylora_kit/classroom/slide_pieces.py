@@ -11,8 +11,8 @@ from dylora_kit.classroom.clone import Lesson, Written
 from dylora_kit.classroom.slide_math import with_formulas_drawn
 
 LETTERS = 95  # of text on a line of a slide
-LINE, CODE_LINE, ROW = 62, 40, 52  # pixels of a slide that is 1080 high
-PICTURE, ALONE = 560, 940  # the height of a picture below its code, and on a slide of its own
+LINE, CODE_LINE, ROW = 62, 40, 47  # pixels of a slide that is 1080 high
+PICTURE, WITH_WORDS, ALONE = 560, 640, 940  # the height of a picture: below its code, below words, on its own slide
 SHORT = 7  # lines of code that leave room for a picture
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -75,8 +75,9 @@ def _only_prepares(lesson: Lesson, place: int) -> bool:
     cells = lesson.notebook["cells"]
     setup = next(number for number, cell in enumerate(cells) if 'find_spec("dylora_kit")' in text_of(cell))
     lines = text_of(cells[place]).splitlines()
-    imports = cells[place]["cell_type"] == "code" and all(line.startswith(("import ", "from ")) for line in lines)
-    return place in (setup - 1, setup) or imports
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    brings = cells[place]["cell_type"] == "code" and not cells[place]["outputs"] and 2 * len(imports) > len(lines)
+    return place in (setup - 1, setup) or brings
 
 
 def _text(cell: Cell) -> Iterator[Piece]:
@@ -136,15 +137,26 @@ def _code(cell: Cell) -> Iterator[Piece]:
     outputs = [_still(output) for output in cell["outputs"]]
     code = CODE_LINE * (len(text_of(cell).splitlines()) + 1.5)
     below = sum(_height_of_output(output, PICTURE) for output in outputs)
-    live = any("image/svg+xml" in output.get("data", {}) for output in outputs)
     whole = {**cell, "metadata": {}, "outputs": outputs}
+    live = [output for output in outputs if _is_live(output)]
     if not live and code + below <= ALONE:
         yield Piece(whole, code + below)
         return
     yield Piece({**whole, "outputs": []}, code)
-    height = sum(_height_of_output(output, ALONE) for output in outputs)
-    alone = {**whole, "id": f"{cell['id']}-output", "metadata": {"tags": ["output-alone"]}}
-    yield Piece(with_text(alone, ""), height, "subslide")
+    for number, shown in enumerate([[output] for output in outputs] if len(live) > 1 else [outputs]):
+        alone = {**whole, "id": f"{cell['id']}-output-{number}", "outputs": shown}
+        kind, picture = ("output-alone", ALONE) if len(shown) == 1 else ("output-with-words", WITH_WORDS)
+        height = sum(_height_of_output(output, picture) for output in shown)
+        if height > ALONE and not any("data" in output for output in shown):
+            kind, height = "output-small", 0.6 * height  # its lines are shorter then, and do not wrap
+        alone["metadata"] = {"tags": [kind]}
+        yield Piece(with_text(alone, ""), height, "subslide")
+
+
+def _is_live(output: Mapping[str, Any]) -> bool:
+    """Whether an output is the still picture of a live view, which needs the whole of a slide."""
+    data = output.get("data", {})
+    return "image/svg+xml" in data or "dk-explorer" in "".join(data.get("text/html", ""))
 
 
 def _still(output: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def _still(output: Mapping[str, Any]) -> dict[str, Any]:
 
 def _height_of_output(output: Mapping[str, Any], picture: float) -> float:
     data = output.get("data", {})
-    if "image/svg+xml" in data or "image/png" in data:
+    if _is_live(output) or "image/png" in data:
         return picture
     if "text/html" in data:
         return ROW * ("".join(data["text/html"]).count("<tr") + 1)

@@ -33,6 +33,7 @@ def test_each_exercise_is_an_answer_and_a_locked_test_of_one_point(lesson: Lesso
 
 def nbgrader(course: Path, *words: str) -> str:
     environment = os.environ | {"JUPYTER_CONFIG_DIR": str(course / "no-config"), "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])  # it calls alembic
     environment.pop("DYLORA_KIT_HOME", None)
     command = [sys.executable, "-m", "nbgrader", *words]
     done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
