@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from small_clone import write_clone
 
 from dylora_kit.classroom.clone import Lesson, exercises_of, lessons_of
 from dylora_kit.classroom.export import Wishes, made
@@ -41,13 +42,14 @@ def nbgrader(course: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture
-def course(clone: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A course with the small lesson, as it is given out."""
-    write_export(tmp_path / "class", made(clone, Wishes(lessons=["03"], slides=False, nbgrader=True)).contents)
-    folder = tmp_path / "class" / "nbgrader"
-    nbgrader(folder, "generate_assignment", "03_small")
-    return folder
+    folder = tmp_path_factory.mktemp("class")
+    clone = write_clone(folder / "clone")
+    write_export(folder / "my-class", made(clone, Wishes(lessons=["03"], slides=False, nbgrader=True)).contents)
+    nbgrader(folder / "my-class" / "nbgrader", "generate_assignment", "03_small")
+    return folder / "my-class" / "nbgrader"
 
 
 def test_what_is_given_out_has_neither_solution_nor_test_and_a_right_answer_gets_all_points(course: Path) -> None:

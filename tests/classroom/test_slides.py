@@ -43,7 +43,9 @@ def kinds(notebook: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def words(text: str) -> set[str]:
-    plain = re.sub(r"```.*?```|\$[^$]*\$|<[^>]*>|\[([^\]]*)\]\([^)]*\)", r" \1 ", FOLD.sub("", text), flags=re.DOTALL)
+    plain = re.sub(
+        r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|<[^>]*>|\[([^\]]*)\]\([^)]*\)", r" \1 ", FOLD.sub("", text), flags=re.DOTALL
+    )
     return set(re.findall(r"[A-Za-z]{3,}", plain))
 
 
