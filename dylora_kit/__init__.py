@@ -20,6 +20,7 @@ From the ground up; each part imports only from those above it:
 - `lessons`: claims, exercises and the capstone of the notebooks
 - `paper`: the paper's tables, measured again
 - `page`: the rank slider in a browser, without a kernel
+- `classroom`: what an instructor takes to a class
 - `commands`: what `python -m dylora_kit` does
 """
 

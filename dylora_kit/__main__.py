@@ -5,7 +5,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from dylora_kit.commands import advise, doctor, inspect, nest, page, resize
+from dylora_kit.commands import advise, classroom, doctor, inspect, nest, page, resize
 
 
 def parser() -> argparse.ArgumentParser:
@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m dylora_kit", description="Commands for adapters on disk, and for a class."
     )
     commands = whole.add_subparsers(required=True, metavar="command")
-    for command in (resize, inspect, nest, advise, doctor, page):
+    for command in (resize, inspect, nest, advise, doctor, page, classroom):
         command.add_to(commands)
     return whole
 

@@ -8,4 +8,5 @@ In reading order:
 - `advise`: which rank to take, from one training on your own data
 - `doctor`: whether the lessons will work here
 - `page`: the rank slider as a page that needs no kernel
+- `classroom`: what an instructor takes to a class; the command is called `class`
 """

@@ -80,13 +80,13 @@ def python() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Each package that the kit and its lessons take, and its version; METEOR's only matters beside the lessons."""
+    """Each package that the kit and its lessons take, and its version; what METEOR or a class takes is beside them."""
     from packaging.requirements import Requirement
 
     fitting = []
     for text in metadata.requires("dylora_kit") or []:
         needed = Requirement(text)
-        beside_lessons = 'extra == "meteor"' in text
+        beside_lessons = any(f'extra == "{extra}"' in text for extra in ("meteor", "class"))
         try:
             found = metadata.version(needed.name)
         except metadata.PackageNotFoundError:
