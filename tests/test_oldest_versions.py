@@ -1,6 +1,6 @@
 """The oldest versions that pyproject.toml allows, and those of Colab: the lessons run with both.
 
-By hand, since each test installs an environment of its own and runs lessons in it; MINUTES:
+By hand, since each test installs an environment of its own and runs lessons in it, which takes ten minutes or more:
 
     python -m pytest -n 0 -m by_hand tests/test_oldest_versions.py
 

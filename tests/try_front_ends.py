@@ -4,7 +4,7 @@ Run by hand. A front end is installed from PyPI into a new environment, with the
 this Python, or another one that has the kit:
 
     PYTHONPATH=.:tests python tests/try_front_ends.py notebook-7 classic-6.5 voila
-    PYTHONPATH=.:tests python tests/try_front_ends.py classic-6.5 --kernel /path/to/bin/python
+    PYTHONPATH=.:tests python tests/try_front_ends.py classic-6.5 --kernel /path/to/bin/python --keep environments
 """
 
 import argparse
@@ -37,11 +37,10 @@ class FrontEnd(NamedTuple):
     """How a front end is installed and opened.
 
     Attributes:
-        package: the package whose version is told.
-        wanted: what pip is asked for.
+        package, wanted: the package whose version is told, and what pip is asked for.
         command: its module and arguments; PORT stands for the port.
         page: the path of the lesson's page; "" for Voilà, which runs the lesson by itself.
-        run_all: JavaScript that starts all cells.
+        run_all: JavaScript that runs all cells, or starts them.
         done: JavaScript that is true once all have run.
     """
 
@@ -60,11 +59,6 @@ _JUPYTERLAB = {
         await panel.sessionContext.session.kernel.info;
         await lab.commands.execute('notebook:run-all-cells');
     }""",
-    "done": """(() => {
-        const panel = (window.jupyterapp || window.jupyterlab).shell.currentWidget;
-        return [...panel.content.widgets].filter(cell => cell.model.type === 'code')
-            .every(cell => /^\\[\\d+\\]/.test(cell.node.querySelector('.jp-InputPrompt').textContent));
-    })()""",
 }
 _CLASSIC = {
     "run_all": "() => Jupyter.notebook.execute_all_cells()",
@@ -82,8 +76,8 @@ FRONT_ENDS = {
                             "notebooks/lesson.ipynb", **_CLASSIC),
     "voila": FrontEnd("voila", "voila", ("voila", "lesson.ipynb", "--no-browser", "--port=PORT"), ""),
 }  # fmt: skip
-READY = {"lab": "(window.jupyterapp || window.jupyterlab)?.shell?.currentWidget?.sessionContext?.session?.kernel",
-         "classic": "window.Jupyter?.notebook?.kernel?.is_connected()"}  # fmt: skip
+_READY = {"lab": "(window.jupyterapp || window.jupyterlab)?.shell?.currentWidget?.sessionContext?.session?.kernel",
+          "classic": "window.Jupyter?.notebook?.kernel?.is_connected()"}  # fmt: skip
 
 
 def main() -> None:
@@ -91,6 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Lesson 00 in other front ends.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FRONT_ENDS)}; default: all")
     parser.add_argument("--kernel", default=sys.executable, metavar="PYTHON", help="runs the lesson; it has the kit")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keeps the environments for the next time")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where to put a picture of each page")
     given = parser.parse_args()
     if unknown := sorted(set(given.names) - set(FRONT_ENDS)):
@@ -99,7 +94,8 @@ def main() -> None:
     for name in given.names or FRONT_ENDS:
         front_end = FRONT_ENDS[name]
         with tempfile.TemporaryDirectory() as folder:
-            python = _installed(Path(folder), [front_end.wanted, f"ipywidgets=={widgets}"])
+            place = given.keep / f"{name}-{widgets}" if given.keep else Path(folder, "environment")
+            python = _installed(place, [front_end.wanted, f"ipywidgets=={widgets}"])
             version = _output(python, "-c", VERSION, front_end.package)
             with _served(Path(folder), python, front_end, given.kernel) as address:
                 found = _tried(address, front_end, given.pictures and given.pictures / f"{name}-{widgets}.png")
@@ -111,9 +107,10 @@ def _output(*command: str | Path) -> str:
 
 
 def _installed(folder: Path, packages: list[str]) -> Path:
-    venv.create(folder / "env", with_pip=True)
-    python = folder / "env" / "bin" / "python"
-    _output(python, "-m", "pip", "install", "-q", *packages)
+    python = folder.resolve() / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+        _output(python, "-m", "pip", "install", "-q", *packages)
     return python
 
 
@@ -149,7 +146,7 @@ def _wait(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
             return
         except (urllib.error.URLError, ConnectionError):
             if server.poll() is not None:
-                sys.exit(log.read_text())
+                break
             time.sleep(0.25)
     sys.exit(log.read_text())
 
@@ -165,7 +162,7 @@ def _tried(address: str, front_end: FrontEnd, picture: Path | None) -> str:
         page.goto(address, timeout=300_000)
         if front_end.run_all:
             kind = "classic" if "Jupyter.notebook" in front_end.run_all else "lab"
-            page.wait_for_function(READY[kind], timeout=120_000)
+            page.wait_for_function(_READY[kind], timeout=120_000)
             page.evaluate(front_end.run_all)
         try:
             page.wait_for_function(front_end.done, timeout=300_000)
