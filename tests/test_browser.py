@@ -25,7 +25,11 @@ from axe_playwright_python.sync_playwright import Axe
 from chromium import CHROMIUM_FLAGS, find_browser
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from dylora_kit.lessons.repository_address import badge_image, read_address
+
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+ADDRESS = read_address(NOTEBOOKS.parent)
+BADGE = badge_image(ADDRESS) if ADDRESS else ""
 IN_CI = ("00_start_here", "every_view")
 EVERY_VIEW = [
     """
@@ -159,7 +163,7 @@ class Opened:
         page.on("websocket", lambda socket: self._note(socket.url))
 
     def _note(self, url: str) -> None:
-        if not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", url):
+        if url != BADGE and not re.match(r"(https?|wss?)://127\.0\.0\.1[:/]|data:|blob:|about:", url):
             self.elsewhere.append(url)
 
     @property
@@ -208,6 +212,8 @@ def opened(lab: str) -> Iterator[Opened]:
         page.set_default_timeout(60_000)
         expect.set_options(timeout=30_000)
         notebook = Opened(page)
+        if BADGE:
+            page.route(BADGE, lambda route: route.fulfill(path=NOTEBOOKS / "images" / "open_in_colab.svg"))
         page.goto(lab)
         run_all(page)
         assert notebook.explorers

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dylora_kit.lessons.installed import packages_taken
+
 EXAMPLE = """examples:
   python -m dylora_kit doctor
   python -m dylora_kit doctor --quiet"""
@@ -80,25 +82,13 @@ def python() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Each package that the kit and its lessons take, and its version; what METEOR or a class takes is beside them."""
-    from packaging.requirements import Requirement
-
-    fitting = []
-    for text in metadata.requires("dylora_kit") or []:
-        needed = Requirement(text)
-        beside_lessons = any(f'extra == "{extra}"' in text for extra in ("meteor", "class"))
-        try:
-            found = metadata.version(needed.name)
-        except metadata.PackageNotFoundError:
-            found = ""
-        if found and needed.specifier.contains(found, prereleases=True):
-            fitting.append(f"{needed.name} {found}")
-            continue
-        state = f"{needed.name} {found} is not {needed.specifier}" if found else f"{needed.name} is not installed"
-        yield Finding(
-            None if beside_lessons else False, f"{state}: python -m pip install '{needed.name}{needed.specifier}'"
-        )
-    yield Finding(True, ", ".join(fitting))
+    """Each package that the kit and its lessons take, and its version; what METEOR or a class takes is beside the lessons."""
+    taken = packages_taken()
+    for package in taken:
+        if not package.fits:
+            advice = f"{package.lack}: python -m pip install '{package.wanted}'"
+            yield Finding(False if package.for_lessons else None, advice)
+    yield Finding(True, ", ".join(f"{package.name} {package.found}" for package in taken if package.fits))
 
 
 def machine() -> Iterator[Finding]:

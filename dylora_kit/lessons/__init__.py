@@ -8,6 +8,7 @@ In reading order:
 - `lesson_00`, `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`:
   the exercises, with typical mistakes and hints
 - `capstone`: a choice of your own against a task that you do not see
+- `installed`: whether the packages that the kit takes are there, for setup cells
 - `repository_address`: where the repository is, for badges and setup cells
 - `openings`: the picture that each lesson opens with
 """

@@ -10,22 +10,34 @@ from pathlib import Path
 
 from dylora_kit.storage.files import write_files
 
-NOTE = "Run the next cell first. On Colab it fetches the kit, and changes neither torch nor numpy."
+NOTE = (
+    "Run the next cell first. On Colab it fetches the kit and the small packages that are missing. No package that is "
+    "there changes, neither torch nor numpy."
+)
 SETUP = """\
 import importlib.util, subprocess, sys
-if importlib.util.find_spec("dylora_kit") is None:
-    address = "{address}"
-    subprocess.run(["git", "clone", "-q", "--depth", "1", address, "kit"], check=True)
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "-e", "kit"]
-    subprocess.run(install, check=True)
-    sys.path.insert(0, "kit")"""
-NOTE_WITHOUT = "Run the next cell first. It checks that the kit is installed, and does nothing else."
+fetch = importlib.util.find_spec("dylora_kit") is None
+if fetch:
+    address = "ADDRESS"
+    clone = f"test -d kit || git clone -q --depth 1 {address} kit"
+    install = f'"{sys.executable}" -m pip install -q --no-deps -e kit'
+    for command in (clone, install):
+        failed, said = subprocess.getstatusoutput(command)
+        if failed:
+            raise RuntimeError(f"the kit could not be fetched from {address}: {said}")
+    sys.path.insert(0, "kit")
+from dylora_kit.lessons.installed import ready
+ready(add=fetch)"""
+NOTE_WITHOUT = "Run the next cell first. It checks that the kit and what it takes are installed, and does nothing else."
 SETUP_WITHOUT = """\
 import importlib.util
 if importlib.util.find_spec("dylora_kit") is None:
     raise ModuleNotFoundError("dylora_kit is not installed: start this notebook in a clone of its "
-                              "repository, with the command in the README")"""
+                              "repository, with the command in the README")
+from dylora_kit.lessons.installed import ready
+ready()"""
 BADGE = "[![Open in Colab]("  # how a badge begins
+_IMAGE = "images/open_in_colab.svg"  # in the folder of the notebooks
 
 
 def checked_address(text: str) -> str:
@@ -99,7 +111,8 @@ def in_readme(text: str, address: str | None) -> str:
         cells = lines[number].strip("| ").split(" | ")[:3]
         if address is not None:
             name = re.search(r"\(notebooks/(\w+\.ipynb)\)", cells[0])
-            cells.append(_badge(address, name[1], "notebooks/") if name else "Colab" if number == start else "---")
+            image = f"notebooks/{_IMAGE}"  # GitHub shows what lies beside the README
+            cells.append(_badge(address, name[1], image) if name else "Colab" if number == start else "---")
         lines[number] = f"| {' | '.join(cells)} |"
     return "\n".join(lines)
 
@@ -119,17 +132,27 @@ def in_notebook(text: str, name: str, address: str | None) -> str:
     setup = found[0]
     title, *rest = "".join(cells[0]["source"]).split("\n\n")
     rest = [part for part in rest if not part.startswith(BADGE)]
-    badge = [] if address is None else [_badge(address, name, "")]
+    badge = [] if address is None else [_badge(address, name, badge_image(address))]
     cells[0]["source"] = "\n\n".join([title, *badge, *rest]).splitlines(keepends=True)
     cells[setup - 1]["source"] = [NOTE_WITHOUT if address is None else NOTE]
-    code = SETUP_WITHOUT if address is None else SETUP.format(address=address)
+    code = SETUP_WITHOUT if address is None else SETUP.replace("ADDRESS", address)
     cells[setup]["source"] = code.splitlines(keepends=True)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def _badge(address: str, name: str, folder: str) -> str:
+def badge_image(address: str) -> str:
+    """Where a notebook's badge gets its image: Colab, which opens the notebook alone, shows none beside it.
+
+    >>> badge_image("https://github.com/you/your_repository")
+    'https://raw.githubusercontent.com/you/your_repository/main/notebooks/images/open_in_colab.svg'
+    """
+    files = address.replace("https://github.com/", "https://raw.githubusercontent.com/")
+    return f"{files}/main/notebooks/{_IMAGE}"
+
+
+def _badge(address: str, name: str, image: str) -> str:
     page = address.replace("https://github.com/", "https://colab.research.google.com/github/")
-    return f"{BADGE}{folder}images/open_in_colab.svg)]({page}/blob/main/notebooks/{name})"
+    return f"{BADGE}{image})]({page}/blob/main/notebooks/{name})"
 
 
 def _text(path: Path) -> str:

@@ -46,6 +46,7 @@ class LiveView(ipywidgets.VBox):
         picture: holds the drawing, as HTML.
     """
 
+    _ipython_display_ = None  # by it ipywidgets 7 would show the view alone, without its picture
     slider: ipywidgets.Widget
     number: ipywidgets.Widget
 
@@ -88,10 +89,16 @@ class LiveView(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """What a saved notebook has: the view, a picture of it, and its text in full, which ipywidgets would cut."""
-        return {**super()._repr_mimebundle_(**options), **self.in_saved_notebook(), "text/plain": repr(self)}
+        return {**displayed(self), **self.in_saved_notebook()}
 
     def __repr__(self) -> str:
         return f"A live view (run the notebook to use it). {self.summary()}"
+
+
+def displayed(widget: ipywidgets.Widget) -> dict[str, Any]:
+    """What shows a widget in a page, the same with ipywidgets 7 and 8, and its text in full."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return {"application/vnd.jupyter.widget-view+json": view, "text/plain": repr(widget)}
 
 
 def rounded(value: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets
 import traitlets
 
-from dylora_kit.widgets.live_view import PLAIN
+from dylora_kit.widgets.live_view import PLAIN, displayed
 
 _GUESS = "That is my guess"
 
@@ -48,6 +48,7 @@ class Guess(ipywidgets.HBox):
     'you said rank 1, it is rank 8'
     """
 
+    _ipython_display_ = None  # by it ipywidgets 7 would cut the text
     made = traitlets.Bool(False)
 
     def __init__(
@@ -129,7 +130,7 @@ class Guess(ipywidgets.HBox):
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """What a saved notebook has: the box, and its text in full, which ipywidgets would cut."""
-        return {**super()._repr_mimebundle_(**options), "text/plain": repr(self)}
+        return displayed(self)
 
     def __repr__(self) -> str:
         answers = " / ".join(self.choices) or f"… {self.unit}".strip()

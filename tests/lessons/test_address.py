@@ -5,16 +5,19 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from dylora_kit.lessons import installed
 from dylora_kit.lessons.__main__ import main
 from dylora_kit.lessons.repository_address import checked_address, read_address, write_address
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "https://github.com/you/your_repository"
 COLAB = "https://colab.research.google.com/github/you/your_repository/blob/main/notebooks/"
+RAW = "https://raw.githubusercontent.com/you/your_repository/main/notebooks/"  # Colab shows no image by a relative path
 
 
 @pytest.fixture
@@ -48,10 +51,10 @@ def test_the_command_writes_the_address_into_pyproject_readme_badges_and_setup_c
     for path in (clone / "notebooks").glob("*.ipynb"):
         badge = f"images/open_in_colab.svg)]({COLAB}{path.name})"
         title, _, badge_line, *_ = sources(path)[0].split("\n")
-        assert title.startswith("# ") and badge_line == f"[![Open in Colab]({badge}"
+        assert title.startswith("# ") and badge_line == f"[![Open in Colab]({RAW}{badge}"
         assert f"| [![Open in Colab](notebooks/{badge} |\n" in readme
-        (setup,) = (source for source in sources(path) if "git" in source and "subprocess" in source)
-        assert f'address = "{ADDRESS}"' in setup
+        setup = sources(path)[3]
+        assert f'address = "{ADDRESS}"' in setup and len(setup.splitlines()) < 15
         compile(setup, path.name, "exec")
 
 
@@ -158,3 +161,81 @@ def test_without_the_kit_a_setup_cell_says_what_to_do(clone: Path) -> None:
         with pytest.raises(ModuleNotFoundError, match="start this notebook in a clone of its repository"):
             exec(setup, {})
         exec(sources(path)[3], {})
+
+
+GIT = """#!/bin/sh
+echo "git $*" >> "$SAID"
+test -z "$UNREACHABLE" || { echo "fatal: unable to access '$5/': Could not resolve host: github.com" >&2; exit 128; }
+mkdir kit
+"""
+PYTHON = """#!/bin/sh
+echo "python $*" >> "$SAID"
+test -z "$OLD" || { echo "ERROR: Package 'dylora-kit' requires a different Python: 3.10.2 not in '>=3.11'"; exit 1; }
+"""
+
+
+@pytest.fixture
+def colab(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Runs a setup cell where the kit is not found, with a git and a Python that write down what they are told."""
+    write_address(clone, ADDRESS)
+    setup = sources(clone / "notebooks" / "00_start_here.ipynb")[3]
+    tools, work, said = tmp_path / "the tools", tmp_path / "content", tmp_path / "said"
+    tools.mkdir(), work.mkdir()
+    for name, script in (("git", GIT), ("python", PYTHON)):
+        (tools / name).write_text(script)
+        (tools / name).chmod(0o755)
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("SAID", str(said))
+    monkeypatch.setattr(sys, "executable", str(tools / "python"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def told(add: bool) -> None:
+        said.open("a").write(f"ready(add={add})\n")
+
+    monkeypatch.setattr(installed, "ready", told)
+
+    def run() -> list[str]:
+        said.write_text("")
+        try:
+            exec(setup.replace('"dylora_kit"', '"dylora_kit_that_is_not_there"'), {})
+        except RuntimeError as error:
+            return [*said.read_text().splitlines(), str(error)]
+        return said.read_text().splitlines()
+
+    return run
+
+
+INSTALL = "python -m pip install -q --no-deps -e kit"
+
+
+def test_on_colab_the_setup_cell_fetches_the_kit_and_adds_what_is_missing(colab: Callable[[], list[str]]) -> None:
+    assert colab() == [f"git clone -q --depth 1 {ADDRESS} kit", INSTALL, "ready(add=True)"]
+    assert sys.path[0] == "kit"
+    assert colab() == [INSTALL, "ready(add=True)"], "what was fetched is not fetched again"
+
+
+def test_an_address_that_cannot_be_reached_is_told_in_a_sentence(
+    colab: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNREACHABLE", "yes")
+    reason = f"fatal: unable to access '{ADDRESS}/': Could not resolve host: github.com"
+    assert colab()[1:] == [f"the kit could not be fetched from {ADDRESS}: {reason}"]
+
+
+def test_an_old_python_on_colab_is_told_in_a_sentence(
+    colab: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLD", "yes")
+    reason = "ERROR: Package 'dylora-kit' requires a different Python: 3.10.2 not in '>=3.11'"
+    assert colab()[2:] == [f"the kit could not be fetched from {ADDRESS}: {reason}"]
+
+
+def test_where_the_kit_is_installed_the_setup_cell_only_checks(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(installed, "ready", lambda add=False: asked.append(add))
+    for address in (ADDRESS, None):
+        write_address(clone, address)
+        for path in (clone / "notebooks").glob("*.ipynb"):
+            exec(sources(path)[3], {})
+    assert asked and not any(asked)

@@ -1,7 +1,12 @@
 """What every live view shares, on the smallest one."""
 
-import ipywidgets
+from typing import Any
 
+import ipywidgets
+import pytest
+from IPython.core.formatters import DisplayFormatter
+
+import dylora_kit as dk
 from dylora_kit.widgets.live_view import LiveView
 
 
@@ -57,6 +62,15 @@ def test_a_saved_notebook_has_the_view_its_text_and_a_picture_of_what_is_on_show
     bundle = view._repr_mimebundle_()
     assert bundle["image/svg+xml"] == "<svg>6</svg>" and bundle["text/plain"].endswith("The double is 6.")
     assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == view.model_id
+
+
+@pytest.mark.parametrize("make", [Doubled, lambda: dk.Guess("Of 100, right:")], ids=["view", "guess"])
+def test_ipywidgets_7_does_not_show_it_in_its_own_way(make: Any) -> None:
+    """Whose `_ipython_display_` IPython would prefer to the bundle."""
+    view = make()
+    assert not callable(view._ipython_display_)
+    shown, _ = DisplayFormatter().format(view)
+    assert shown == view._repr_mimebundle_() and shown["text/plain"] == repr(view)
 
 
 def test_closing_closes_every_control() -> None:
