@@ -82,7 +82,7 @@ def python() -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
-    """Each package that the kit and its lessons take, and its version; what METEOR or a class takes is beside the lessons."""
+    """Each package that the kit takes, and its version; what METEOR or a class takes stands beside them."""
     taken = packages_taken()
     for package in taken:
         if not package.fits:
