@@ -7,6 +7,7 @@ In reading order:
 - `number_dial`: a slider over any number
 - `dial_views`: what such a slider shows of distributions and choices of a rank
 - `prediction_box`: the box for a student's guess
+- `fingerprint`: how a model is known to be the same as before
 - `live_model`: a model's answers at every rank, kept until its weights change
 - `snapshots`: what a model was at moments of its training, and the way back
 - `time_controls`: the slider and the player that choose such a moment
