@@ -90,7 +90,7 @@ def answer_table(answers: Mapping[str, Mapping[int, Answer]], ranks: Sequence[in
         cells = "".join(f"<td{_here(b, rank)}>{_cell(known.get(b))}</td>" for b in ranks)
         rows.append(f'<tr><th scope="row" style="color:var(--dk-{kind})">{escape(method)}</th>{cells}</tr>')
     reached = ' role="group" aria-label="Answers" tabindex="0"' if len(ranks) > 8 else ""  # keys scroll a long line
-    caption = "What each method answers at every rank b, and how sure it is"
+    caption = "Answers at every rank b, and how sure they are"
     return (
         f'<div class="dk-explorer dk-answers"{reached}><table><caption>{caption}</caption>'
         f'<thead><tr><th scope="col">b</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'

@@ -30,7 +30,8 @@ _RULES = """
 .dk-browser-side { margin: 0; height: auto; }
 .dk-browser-side p { margin: 4px 0; padding: 8px 12px; border: 2px solid #b84300; border-radius: 6px; font-size: 14px;
   color: var(--jp-ui-font-color1, CanvasText); }
-.dk-live-view .jupyter-widgets-disconnected::before { display: none; }
+.dk-live-view.jupyter-widgets-disconnected::before, .dk-live-view .jupyter-widgets-disconnected::before {
+  display: none; }
 WIDE { max-width: none; }
 WIDE :is(.dk-cards, .dk-written, .dk-live-view, .dk-picture) { max-width: none; }
 WIDE .dk-cards svg { max-width: calc(50% - 8px); flex-basis: 40%; }
