@@ -3,6 +3,8 @@
 The other notebooks pass the same tests by hand: `pytest -m by_hand tests/test_browser.py`.
 """
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -49,7 +51,7 @@ guess = dk.Guess("At rank 1, DyLoRA gets right:", rank=1)
 guess
 """,
     """
-dk.RankExplorer(model, adapters, turned.test, rivals={"LoRA, cut to b": rival}, guess=guess,
+dk.RankExplorer(model, adapters, turned.test, rivals={"LoRA, cut to b": rival}, guess=guess, draw=True,
                 views=["accuracy", "matrices", "spectrum", "predictions"])
 """,
     """
@@ -68,6 +70,16 @@ lesson = {"train_data": turned.train, "sampler": dk.RankSampler(dk.Uniform(1, 8)
 dk.RankExplorer(pupil, fresh, turned.test, views=["accuracy", "ordering"], training=lesson)
 """,
     """
+from dylora_kit.tasks import world
+
+tokenizer, reader = backbones.tokenizer("world-roberta"), backbones.load("world-roberta", num_labels=2)
+opinion = dk.load(reader, backbones.data_folder() / "adapters" / "world-sentiment-dylora")
+reviews = world.load("sentiment", tokenizer, limit=1)
+dk.RankExplorer(reader, opinion, reviews.test.select(range(40)), collate=reviews.collate, classes=["bad", "good"],
+                views=["accuracy", "texts"], texts=[row["first"] for row in world.texts("sentiment")["test"]],
+                read=tokenizer)
+""",
+    """
 from dylora_kit.widgets import dial_views
 
 dk.Dial("How likely a stop is", lambda p: dial_views.draws(dk.Geometric(p, 1, 8), dk.Uniform(1, 8), ("one", "other")),
@@ -75,7 +87,6 @@ dk.Dial("How likely a stop is", lambda p: dial_views.draws(dk.Geometric(p, 1, 8)
 """,
     """
 import copy
-from dylora_kit.tasks import world
 from dylora_kit.tasks.describe import read_facts
 
 writer = backbones.load("world-gpt2")
@@ -112,6 +123,10 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     else:
         shutil.copy(NOTEBOOKS / name, work)
     shutil.copytree(NOTEBOOKS / "images", work / "images")
+    (home / "config_dir").mkdir()
+    headers = {"Content-Security-Policy": policy(Path(sys.prefix) / "share" / "jupyter" / "lab" / "static")}
+    config = {"ServerApp": {"tornado_settings": {"headers": headers}}}
+    (home / "config_dir" / "jupyter_server_config.json").write_text(json.dumps(config))
     settings = home / "app" / "settings"
     settings.mkdir(parents=True)
     (settings / "overrides.json").write_text(json.dumps(QUIET))
@@ -148,6 +163,17 @@ def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     finally:
         server.terminate()
         server.wait(20)
+
+
+def policy(static: Path) -> str:
+    """What the browser may run: JupyterLab's own files, what it compiles from them, and modules; no inline script.
+
+    JupyterLab has one itself, which takes the token out of the address.
+    """
+    inline = re.findall(r"<script>(.*?)</script>", (static / "index.html").read_text(), re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in inline]
+    scripts = " ".join(["script-src 'self' 'unsafe-eval' blob:", *(f"'sha256-{digest}'" for digest in digests)])
+    return f"default-src 'self' 'unsafe-inline' data: blob: ws:; {scripts}; worker-src 'self' blob:"
 
 
 class Opened:
@@ -418,6 +444,124 @@ def test_the_words_of_a_language_explorer_are_not_clipped(opened: Opened) -> Non
             assert wide == 0, f"something is wider than its card at {width} pixels"
 
 
+def with_part(opened: Opened, selector: str) -> Explorer | None:
+    """The explorer that has such a part; only one notebook has to."""
+    found = [explorer for explorer in opened.explorers if explorer.box.locator(selector).count()]
+    assert found or "every_view" not in opened.page.url
+    return found[0].shown() if found else None
+
+
+def test_a_picture_is_drawn_with_the_mouse_and_read_at_every_rank(opened: Opened) -> None:
+    explorer = with_part(opened, ".dk-grid")
+    if explorer is None:
+        return
+    grid, said = explorer.box.locator(".dk-grid"), explorer.box.locator(".dk-said")
+    explorer.put(8)
+    expect(said).to_contain_text("Draw something first")
+    grid.scroll_into_view_if_needed()
+    box = grid.bounding_box()
+    assert box is not None
+    corners = [
+        (box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in ((0.3, 0.1), (0.7, 0.15), (0.4, 0.9))
+    ]
+    opened.page.mouse.move(*corners[0])
+    opened.page.mouse.down()
+    for corner in corners[1:]:
+        opened.page.mouse.move(*corner, steps=6)
+    opened.page.mouse.up()
+    opened.page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.9)  # the button is up: no ink
+    expect(said).to_have_text(re.compile(r"At rank 8, DyLoRA answers \d, \d+ % sure; LoRA, cut to b answers \d"))
+    assert 8 <= grid.locator("[aria-selected=true]").count() <= 30
+    expect(grid.get_by_role("gridcell", name="row 8, column 1, empty")).to_be_attached()
+    expect(explorer.box.locator(".dk-answers tbody td b")).to_have_text([re.compile(r"\d")] * 16)
+    explorer.put(2)
+    expect(said).to_contain_text("At rank 2, DyLoRA answers")
+    expect(explorer.box.locator(".dk-answers thead [aria-current=true]")).to_have_text("▾ 2")
+    explorer.box.get_by_role("button", name="Clear").click()
+    expect(said).to_contain_text("Draw something first")
+    assert grid.locator("[aria-selected=true]").count() == 0
+
+
+def test_a_picture_is_drawn_with_keys_and_the_notebook_keeps_its_cells(opened: Opened) -> None:
+    explorer = with_part(opened, ".dk-grid")
+    if explorer is None:
+        return
+    cells = "() => window.jupyterapp.shell.currentWidget.content.model.cells.length"
+    before = opened.page.evaluate(cells)
+    grid, keyboard = explorer.box.get_by_role("grid", name="Draw a picture, 8 by 8 cells"), opened.page.keyboard
+    grid.get_by_role("gridcell", name="row 1, column 1, empty").focus()
+    for key in ("ArrowUp", "ArrowRight", "ArrowDown", " "):
+        keyboard.press(key)
+    inked = grid.get_by_role("gridcell", name="row 2, column 2, inked")
+    expect(inked).to_be_focused()
+    expect(explorer.box.locator(".dk-said")).to_contain_text("DyLoRA answers")
+    explorer.box.get_by_role("button", name="Turn by 90°").click()
+    expect(grid.get_by_role("gridcell", name="row 7, column 2, inked")).to_be_attached()
+    expect(grid.get_by_role("gridcell", name="row 2, column 2, empty")).to_be_attached()
+    grid.get_by_role("gridcell", name="row 7, column 2, inked").focus()
+    keyboard.press(" ")
+    expect(explorer.box.locator(".dk-said")).to_contain_text("Draw something first")
+    assert opened.page.evaluate(cells) == before
+
+
+def test_a_sentence_is_typed_and_read_at_every_rank(opened: Opened) -> None:
+    explorer = with_part(opened, ".dk-sentence")
+    if explorer is None:
+        return
+    field, said = explorer.box.get_by_label("Your sentence"), explorer.box.locator(".dk-said")
+    expect(said).to_contain_text("Type a sentence first")
+    field.fill("the food was <b>good</b> <img src=x onerror=alert(1)>")
+    field.press("Enter")
+    expect(said).to_contain_text(re.compile(r"At rank \d, DyLoRA answers (good|bad), \d+ % sure"))
+    expect(explorer.box.locator(".dk-answers tbody td b")).to_have_text([re.compile("good|bad")] * 8)
+    assert explorer.box.locator("img").count() == 0
+    field.fill("good food " * 5000)
+    field.press("Enter")
+    expect(said).to_contain_text("Only the first 100 words are read.")
+    field.fill(" ")
+    field.press("Enter")
+    expect(said).to_contain_text("Type a sentence first")
+
+
+def test_the_slider_stays_in_view_while_the_cards_scroll(opened: Opened) -> None:
+    for explorer in opened.explorers:
+        opened.page.set_viewport_size({"width": 1280, "height": 400})
+        lowest = explorer.box.locator(".dk-picture svg").last
+        lowest.evaluate("card => card.scrollIntoView({block: 'end'})")
+        expect(explorer.handle).to_be_in_viewport(ratio=1)
+        over = explorer.handle.evaluate("""handle => {
+            const box = handle.getBoundingClientRect();
+            const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+            return top === handle || handle.contains(top) || top.contains(handle);
+        }""")
+        opened.page.set_viewport_size({"width": 1280, "height": 800})
+        assert over, "something covers the slider"
+
+
+def test_full_width_fills_the_screen_and_goes_back(opened: Opened) -> None:
+    page, explorer = opened.page, opened.explorers[0]
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    switch, view = explorer.shown().box.get_by_role("button", name="Full width"), explorer.box
+    narrow, number = view.bounding_box(), explorer.box.locator(".dk-value").first.bounding_box()
+    expect(switch).to_have_attribute("aria-pressed", "false")
+    switch.click()
+    page.wait_for_function("document.fullscreenElement?.classList.contains('dk-explorer-box')")
+    expect(switch).to_have_attribute("aria-pressed", "true")
+    wide, larger = view.bounding_box(), explorer.box.locator(".dk-value").first.bounding_box()
+    assert narrow and number and wide and larger
+    assert narrow["width"] <= 960 and wide["width"] > 1900 and larger["height"] > 1.6 * number["height"]
+    explorer.put(3)
+    page.evaluate("document.exitFullscreen()")
+    page.wait_for_function("!document.fullscreenElement")
+    in_page = view.bounding_box()
+    assert in_page and 960 < in_page["width"] < 1900, "without the whole screen it is as wide as the page"
+    switch.click()
+    expect(switch).to_have_attribute("aria-pressed", "false")
+    again = view.bounding_box()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert again and again["width"] == narrow["width"]
+
+
 def test_axe_finds_no_serious_violation_in_the_widgets(opened: Opened) -> None:
     for explorer in opened.explorers:
         explorer.shown()
@@ -455,3 +599,13 @@ def test_key_press_to_picture_is_quick(opened: Opened, report: Callable[[str], N
 def test_no_console_error_and_no_request_leaves_the_machine(opened: Opened) -> None:
     assert opened.errors == []
     assert opened.elsewhere == []
+
+
+def test_a_view_whose_kernel_dies_says_so(opened: Opened) -> None:
+    explorer = opened.explorers[0].shown()
+    assert explorer.box.get_by_role("alert").count() == 0
+    opened.page.evaluate(
+        "() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute("
+        "{code: 'import os; os._exit(1)'}); }"
+    )
+    expect(explorer.box.get_by_role("alert").first).to_have_text(re.compile("The kernel of this view has stopped"))

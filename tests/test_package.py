@@ -15,7 +15,7 @@ import dylora_kit as dk
 ROOT = Path(dk.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 WINGS_WITH_TORCH_ALONE = ("core", "training")
-HEAVY = {"transformers", "pandas", "sklearn", "datasets", "seaborn", "matplotlib", "ipywidgets", "peft"}
+HEAVY = {"transformers", "pandas", "sklearn", "datasets", "seaborn", "matplotlib", "ipywidgets", "anywidget", "peft"}
 
 
 def reading_order(folder: Path) -> list[str]:

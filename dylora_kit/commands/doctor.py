@@ -15,6 +15,7 @@ EXAMPLE = """examples:
   python -m dylora_kit doctor
   python -m dylora_kit doctor --quiet"""
 WIDGETS = Path("labextensions", "@jupyter-widgets", "jupyterlab-manager")
+OWN_WIDGETS = Path("labextensions", "anywidget")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "microsoft-edge", "safari")
 FREE = 2e9  # bytes of memory that the lessons take, with room
 
@@ -125,7 +126,7 @@ def own_files() -> Iterator[Finding]:
 
 
 def jupyter() -> Iterator[Finding]:
-    """JupyterLab, and the part of ipywidgets that draws sliders in it."""
+    """JupyterLab, and the parts of ipywidgets and anywidget that draw live views in it."""
     try:
         found = metadata.version("jupyterlab")
         from jupyter_core.paths import jupyter_path
@@ -133,9 +134,10 @@ def jupyter() -> Iterator[Finding]:
         yield Finding(False, "JupyterLab is not installed: python -m pip install jupyterlab")
         return
     yield Finding(True, f"JupyterLab {found}")
-    drawn = any((Path(folder) / WIDGETS).is_dir() for folder in jupyter_path())
-    missing = "JupyterLab cannot draw sliders: python -m pip install jupyterlab_widgets, and start JupyterLab again"
-    yield Finding(drawn, "JupyterLab can draw sliders" if drawn else missing)
+    for part, what, package in ((WIDGETS, "sliders", "jupyterlab_widgets"), (OWN_WIDGETS, "grids", "anywidget")):
+        drawn = any((Path(folder) / part).is_dir() for folder in jupyter_path())
+        missing = f"JupyterLab cannot draw {what}: python -m pip install {package}, and start JupyterLab again"
+        yield Finding(drawn, f"JupyterLab can draw {what}" if drawn else missing)
 
 
 def browser() -> Iterator[Finding]:

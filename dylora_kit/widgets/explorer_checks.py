@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 OF_AUTOENCODERS = {"error", "reconstructions"}
 OF_EXPLORER = ("model", "adapters", "steps", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
 SHOWN = 10  # example pictures, or texts
+MOST_CELLS = 32  # in a row or column of a drawing
+
+
+def chosen_views(views: Sequence[str] | None, of_adapters: bool, data: Any, texts: Sequence[str]) -> list[str]:
+    """The views as a list; those that the data has, where none are named."""
+    if views is None:
+        examples = ["texts"] if texts else ["predictions"] if "pixel_values" in data[0] else []
+        return ["accuracy", "matrices", "spectrum", *examples] if of_adapters else ["error", "reconstructions"]
+    return [views] if isinstance(views, str) else list(views)
 
 
 def check(
@@ -100,6 +109,29 @@ def check_texts(data: Any, views: Sequence[str], collate: Any, texts: Sequence[s
         if isinstance(classes, str) or len(set(classes)) != len(classes) or len(classes) <= most:
             raise ValueError(f"classes must be different names, one for each class from 0 to {most} or more: "
                              f"got {classes!r}")  # fmt: skip
+
+
+def check_own_input(data: Any, of_adapters: bool, draw: bool, read: Any) -> None:
+    """Raises `ValueError` for a drawing or a sentence that the model could not be given."""
+    if (draw or read is not None) and not of_adapters:
+        raise ValueError("an autoencoder gives no answers to a drawing or a sentence: leave out draw=… and read=…")
+    if draw:
+        shape = tuple(getattr(data[0].get("pixel_values"), "shape", ()))
+        if len(shape) != 3 or shape[0] != 1 or not all(2 <= side <= MOST_CELLS for side in shape[1:]):
+            raise ValueError(
+                f"draw=True needs pixel_values of shape (1, rows, columns), both at most {MOST_CELLS}: got "
+                f"{shape or 'none'}"
+            )
+    if read is not None and not callable(read):
+        raise ValueError(f"read=… must be a tokenizer, or a function of a text to an example: got {read!r}")
+
+
+def check_answers(outputs: Any) -> None:
+    """Raises `ValueError` for outputs (n, …) of a model that does not give one answer to each example."""
+    if outputs.ndim != 2:
+        raise ValueError(
+            f"draw=True and read=… need a model with one answer for each example: this one gives {outputs.shape[1:]}"
+        )
 
 
 def check_writing(adapters: RankHandle, writing: "LanguageExplorer | None") -> None:

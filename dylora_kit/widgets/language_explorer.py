@@ -9,7 +9,8 @@ from torch import nn
 
 from dylora_kit.core.handle import Adapters
 from dylora_kit.evaluation.facts import Fact, Reader
-from dylora_kit.widgets import svg_cards
+from dylora_kit.widgets import same_model, svg_cards
+from dylora_kit.widgets.answer_table import shown_ranks
 from dylora_kit.widgets.live_view import PLAIN, LiveView
 from dylora_kit.widgets.live_writer import LiveWriter, Written
 from dylora_kit.widgets.written_page import STYLE, Line, Page, tally, written_page
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 BASE = "no adapter"
 CHOOSE = "Choose a real input …"
 LETTERS = 110  # of an input in the list
-ALL_RANKS = 12  # up to this r each rank has a line, beyond it the powers of two
 
 
 class LanguageExplorer(LiveView):
@@ -67,7 +67,7 @@ class LanguageExplorer(LiveView):
         max_new_tokens: int = 80,
     ) -> None:
         _check(model, adapters, inputs, name, rivals or {}, max_new_tokens)
-        self.adapters, self._ending = adapters, ending
+        self.adapters, self._ending, self._led = adapters, ending, False
         self._reader = lru_cache(maxsize=1000)(reader) if reader is not None else None
         handles = {name: adapters, **(rivals or {})}
         self._writers = {key: LiveWriter(handle, tokenizer, max_new_tokens) for key, handle in handles.items()}
@@ -75,7 +75,8 @@ class LanguageExplorer(LiveView):
         self._make_controls(adapters, list(inputs))
         rows = [[self.choice], [self.prompt], [self.slider, self.number, self.note], [self.method]]
         super().__init__(rows, css_class="dk-language-box", style=STYLE)
-        for control in ("slider", "number", "picture", "method", "choice", "prompt"):
+        same_model.join(self, [writer.handle for writer in self._writers.values()])
+        for control in ("slider", "number", "method", "choice", "prompt"):
             getattr(self, control).add_class(f"dk-{control}")
         self.choice.observe(self._chosen, "value")
         for control in (self.prompt, self.method):
@@ -112,30 +113,34 @@ class LanguageExplorer(LiveView):
         """Sets every model to the slider's rank, writes what is not known yet, and draws."""
         writer = self._writers[self.method.value]
         self.number.value = self.slider.value  # before the texts, which may take a while
-        try:
-            for other in self._writers.values():
-                other.handle.rank = self.slider.value
-            self._page = self._written(writer)
-        except ValueError as error:
-            self._page = self._empty_page(problem=f"{str(error)[:1].upper()}{str(error)[1:]}.")
-        self.picture.value = written_page(self._page)
+        with same_model.turning(self, self.slider.value, tell=not self._led):
+            try:
+                for other in self._writers.values():
+                    other.handle.rank = self.slider.value
+                self._page = self._written(writer)
+            except ValueError as error:
+                self._page = self._empty_page(problem=f"{str(error)[:1].upper()}{str(error)[1:]}.")
+            self.picture.value = written_page(self._page)
         used = writer.handle.num_parameters(self.slider.value)
         size = f"{used:,} adapter parameters" if writer.adapted else "the adapters are off"
         self.note.value = f"of {self.slider.max} &nbsp;·&nbsp; {size}"
 
     def follow(self, rank: int) -> None:
         """Shows what is written at a rank that another view's slider is at, and hides its own slider."""
-        self.children[2].layout.display = "none"
-        if self.slider.value == rank:
-            self.refresh()
-        else:
-            self.slider.value = rank
+        self._led = True
+        self.slider_row.layout.display = "none"
+        super().catch_up(rank)
+
+    def catch_up(self, rank: int) -> None:
+        """Shows what is written at a rank that another view has put the model at."""
+        if not self._led:  # else the view that it is a part of tells it
+            super().catch_up(rank)
 
     def _written(self, writer: LiveWriter) -> Page:
         """What the active method writes. The page on show follows the texts as they grow."""
         if not self.prompt.value.strip():
             raise ValueError("the field is empty: type an input, or choose one from the list")
-        ranks = sorted({*_line_ranks(self.slider.max), self.slider.value})
+        ranks = sorted({*shown_ranks(self.slider.max), self.slider.value})
 
         def show(texts: dict[int, Written]) -> None:
             self.picture.value = written_page(self._page_of(texts, writing=True))
@@ -182,15 +187,6 @@ class LanguageExplorer(LiveView):
         lines = [f"rank {line.rank}: {line.written.text}" for line in self._page.lines if self._page.adapted]
         counts = [f" ({tally(line.facts)})" if line.facts else "" for line in self._page.lines]
         return "\n".join([super().__repr__(), *map("".join, zip(lines, counts, strict=False))])
-
-
-def _line_ranks(r: int) -> list[int]:
-    """The ranks that have a line.
-
-    >>> _line_ranks(4), _line_ranks(24)
-    ([1, 2, 3, 4], [1, 2, 4, 8, 16, 24])
-    """
-    return list(range(1, r + 1)) if r <= ALL_RANKS else sorted({2**power for power in range(r.bit_length())} | {r})
 
 
 def _shortened(text: str) -> str:

@@ -1,28 +1,25 @@
 """A live model: what it answers at each rank, kept until its weights change."""
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank_handle import RankHandle
+from dylora_kit.evaluation.at_ranks import outputs_of, run_at_ranks
 from dylora_kit.evaluation.ordering import scores
 from dylora_kit.evaluation.sweep import sweep_and_predict
 from dylora_kit.resizing.singular_values import singular_values_of_product
+from dylora_kit.widgets.fingerprint import fingerprint
 from dylora_kit.widgets.svg_cards import Example, Layer
 from dylora_kit.widgets.svg_cards.pictures import side_by_side
 
 KEPT = 200  # states of the weights
 STRIP = 7  # reconstructions side by side
 COMPARED = 32  # ranks whose largest singular values set the scale of a spectrum
-SAMPLED = 65_536  # numbers of each frozen weight that are looked at to notice a change …
-IN_ALL = 2**20  # … and of all together: 130 million frozen weights are looked at in a twentieth of a second
 
 
 @dataclass
@@ -35,6 +32,7 @@ class _Answers:
         spectra: the singular values of ΔW, by layer and rank.
         ordering: the ordering scores of the ranks 1 … r, by layer.
         strips: the first reconstructions as a data URI, by rank.
+        read: what it was given by hand, and the outputs for that, by rank.
     """
 
     values: dict[int, float] = field(default_factory=dict)
@@ -42,6 +40,7 @@ class _Answers:
     spectra: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     ordering: dict[str, list[float]] = field(default_factory=dict)
     strips: dict[int, str] = field(default_factory=dict)
+    read: tuple[Any, dict[int, np.ndarray]] = (None, {})
 
 
 class LiveModel:
@@ -116,11 +115,40 @@ class LiveModel:
             examples.append(Example(shown, name(predicted), name(int(label)), predicted == int(label)))
         return examples
 
-    def layer(self, name: str, rank: int) -> Layer:
-        """An adapted layer at a rank, or at its own maximum where that is smaller: its sizes, scale and spectra."""
+    def read(self, key: Any, example: Mapping[str, Any], ranks: Iterable[int]) -> dict[int, np.ndarray]:
+        """The outputs (classes,) for an example that is not in the data, by rank; kept until another one is read.
+
+        Arguments:
+            key: the same for the same example.
+            example: as in the data, without a label.
+
+        Raises `ValueError`, or what the model raises, for one that it cannot read.
+        """
+        if self._answers.read[0] != key:
+            self._answers.read = (key, {})
+        known, ranks = self._answers.read[1], list(ranks)
+
+        def take(rank: int, batch: dict[str, Any], output: Any) -> None:
+            known[rank] = outputs_of(output, batch)[0].float().cpu().numpy()
+
+        missing = [rank for rank in ranks if rank not in known]
+        if missing:
+            run_at_ranks(
+                self.handle.model, self.handle, [dict(example)], missing, take,
+                batch_size=1, collate=self.collate, forward=None, progress=False,
+            )  # fmt: skip
+        return {rank: known[rank] for rank in ranks}
+
+    def layer(self, name: str, rank: int, rival: "LiveModel | None" = None) -> Layer:
+        """An adapted layer at a rank, or at its own maximum where that is smaller: its sizes, scale and spectra.
+
+        With a rival, its spectrum at that rank as well.
+        """
         assert isinstance(self.handle, Adapters)
         layer = self.handle.layers[name]
         b = min(rank, layer.r)
+        beside = rival.handle.layers[name].r if rival and isinstance(rival.handle, Adapters) else 0
+        drawn = [self, rival] if rival and beside else [self]
         return Layer(
             name=name,
             rank=b,
@@ -131,8 +159,16 @@ class LiveModel:
             scale=layer.scale(b),
             now=self.spectrum(name, b),
             full=self.spectrum(name, layer.r),
-            most=max(self.spectrum(name, rank)[0] for rank in {*range(1, min(layer.r, COMPARED) + 1), b, layer.r}),
+            most=max(live._largest(name, b) for live in drawn),
+            rival=rival.spectrum(name, min(b, beside)) if rival and beside else (),
         )
+
+    def _largest(self, layer: str, b: int) -> float:
+        """The largest singular value of ΔW at rank b, at any of the first ranks, and at r."""
+        assert isinstance(self.handle, Adapters)
+        r = self.handle.layers[layer].r
+        values = [self.spectrum(layer, rank)[0] for rank in {*range(1, min(r, COMPARED) + 1), min(b, r), r}]
+        return max(filter(math.isfinite, values), default=0.0)
 
     def spectrum(self, layer: str, rank: int) -> Sequence[float]:
         """The singular values of ΔW at a rank, largest first: `rank` numbers, NaN where ΔW is not finite."""
@@ -160,57 +196,3 @@ class LiveModel:
         if rank not in strips:
             strips[rank] = side_by_side(self._data.pictures(self.first_outputs[rank][:STRIP]))
         return strips[rank]
-
-
-def fingerprint(handle: RankHandle) -> str:
-    """Changes when the model's weights or buffers do, and when its adapters are disabled.
-
-    Trained ones count by their content. Frozen ones count by torch's record of changes, and, since a change through
-    `.data` leaves no record, by the bits of some of their numbers and their order: at most `SAMPLED` of each, `IN_ALL`
-    in the whole model. Buffers that are not saved count by those bits alone. Hooks, and settings of modules that are no
-    tensors, are not looked at.
-    """
-    state = f"{handle.settings()} {handle._active.disabled} {trained_digest(handle)}"
-    digest = hashlib.blake2b(state.encode(), digest_size=16)
-    known = dict(trained_tensors(handle))
-    others: list[tuple[str, Tensor, str]] = [
-        (name, p, f"{p.data_ptr()} {p._version}") for name, p in handle.model.named_parameters()
-    ]
-    others += [(name, buffer, "") for name, buffer in handle.model.named_buffers()]
-    others = [other for other in others if other[0] not in known]
-    most = min(SAMPLED, max(IN_ALL // max(len(others), 1), 1))
-    weighed = [_weighed_bits(tensor.detach(), most).cpu() for _, tensor, _ in others]
-    sums = torch.stack(weighed).tolist() if weighed else ()
-    for (name, _, changes), total in zip(others, sums, strict=True):
-        digest.update(f"{name} {changes} {total}".encode())
-    return digest.hexdigest()
-
-
-def _weighed_bits(tensor: Tensor, most: int) -> Tensor:
-    """The sum of a tensor's numbers, evenly chosen ones if there are more than `most`, as whole numbers bit by bit.
-
-    Each is weighed by its place, so that the sum changes with the order; by an odd number, so that a change of one
-    number is never lost when the sum overflows.
-    """
-    bits = tensor.reshape(-1)[:: max(tensor.numel() // most, 1)]
-    kind = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(bits.element_size())
-    whole = bits.contiguous().view(kind) if kind and bits.is_floating_point() else bits
-    places = torch.arange(1, 2 * len(bits), 2, device=bits.device)
-    return (whole.to(torch.int64) * places).sum()
-
-
-def trained_digest(handle: RankHandle) -> str:
-    """Changes when one of `trained_tensors` does, by their content alone."""
-    digest = hashlib.blake2b(digest_size=16)
-    for _, tensor in trained_tensors(handle):
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def trained_tensors(handle: RankHandle) -> Iterator[tuple[str, Tensor]]:
-    """What training changes: trained parameters, and buffers that are saved with a model, such as running means."""
-    yield from ((name, parameter) for name, parameter in handle.model.named_parameters() if parameter.requires_grad)
-    buffers = dict(handle.model.named_buffers())
-    if buffers:
-        saved = handle.model.state_dict().keys()
-        yield from ((name, buffer) for name, buffer in buffers.items() if name in saved)

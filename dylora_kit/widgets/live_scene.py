@@ -55,6 +55,7 @@ class LiveScene:
         for live in self._live.values():
             live.update()
         shown, names = self._live[method], list(self._live)
+        rival = next((name for name in names if name != method), None)
         rebuilt = {}
         if self._real_strip:
             rebuilt = {"real": self._real_strip}
@@ -70,7 +71,8 @@ class LiveScene:
             metric=self.metric,
             subtitle=self._caption,
             unit=shown.handle.unit,
-            layer=shown.layer(layer, rank) if layer else None,
+            layer=shown.layer(layer, rank, self._live[rival] if rival else None) if layer else None,
+            rival=names.index(rival) if rival else None,
             ordering=shown.ordering() if "ordering" in self.views else {},
             examples=shown.examples(rank, self._pictures, self._classes),
             texts=shown.examples(rank, self._texts, self._classes),

@@ -30,12 +30,14 @@ class LiveTraining:
         button, play, time, moment: the controls, and the words beside them.
         moments: what the model was, the latest last.
         before: the curve before the latest training, by rank.
+        running: whether a training is under way.
     """
 
     def __init__(self, live: LiveModel, settings: Mapping[str, Any], redraw: Callable[[], None]) -> None:
         self._live, self._settings, self._redraw = live, dict(settings), redraw
         self.moments = Moments(live.handle)
         self.before: dict[int, float] = {}
+        self.running = False
         self._first_states = [(part, copy.deepcopy(part.state_dict())) for part in self._stateful()]
         self.button = ipywidgets.Button(description=_TRAIN, icon="play", layout={"width": "auto"})
         self._controls = TimeControls(self.go_to)
@@ -75,10 +77,12 @@ class LiveTraining:
 
         watch = register_optimizer_step_post_hook(moved)  # a stop may come before train tells of the step
         try:
+            self.running = True
             settings = {"schedule": "constant", "collate": self._live.collate, **self._settings}
             settings["seed"] = settings.get("seed", 0) + steps_before  # other batches at each press
             train(handle.model, handle, steps=steps, on_step=show, progress=False, **settings)
         finally:
+            self.running = False
             watch.remove()
             for control in controls:
                 control.disabled = False

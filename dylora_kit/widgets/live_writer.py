@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dylora_kit.core.handle import Adapters
 from dylora_kit.evaluation.writing import context_of, prompt_ids, write
-from dylora_kit.widgets.live_model import KEPT, fingerprint
+from dylora_kit.widgets.fingerprint import fingerprint
+from dylora_kit.widgets.live_model import KEPT
 
 PAUSE = 0.06  # seconds between two pictures of a text that grows
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dylora_kit.core.rank_handle import RankHandle
-from dylora_kit.widgets.live_model import trained_digest, trained_tensors
+from dylora_kit.widgets.fingerprint import trained_digest, trained_tensors
 
 
 @dataclass

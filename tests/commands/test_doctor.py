@@ -81,10 +81,12 @@ def test_files_that_are_not_there_stop_the_lessons(
 
 def test_a_jupyter_without_widgets_cannot_draw_sliders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jupyter_core.paths.jupyter_path", lambda: [str(tmp_path)])
-    _, sliders = found_by(doctor.jupyter)
+    _, sliders, grids = found_by(doctor.jupyter)
     assert sliders.works is False and "pip install jupyterlab_widgets" in sliders.text
-    (tmp_path / doctor.WIDGETS).mkdir(parents=True)
-    assert found_by(doctor.jupyter)[1] == (True, "JupyterLab can draw sliders")
+    assert grids.works is False and "pip install anywidget" in grids.text
+    for part in (doctor.WIDGETS, doctor.OWN_WIDGETS):
+        (tmp_path / part).mkdir(parents=True)
+    assert found_by(doctor.jupyter)[1:] == [(True, "JupyterLab can draw sliders"), (True, "JupyterLab can draw grids")]
 
 
 def test_no_browser_and_no_java_are_told_and_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,3 +156,27 @@ def test_a_layer_says_its_sizes_scale_and_spectra(adapters: dk.Adapters, data: d
     assert (len(layer.now), len(layer.full)) == (3, 8)
     largest = {live.layer(name, b).most for b in (1, 3, 8)}
     assert largest == {max(live.spectrum(name, b)[0] for b in range(1, 9))}
+
+
+def test_the_rival_of_a_spectrum_is_another_method_at_the_same_rank(explorer: RankExplorer) -> None:
+    name = explorer.layer.value
+    for method, other in (("DyLoRA", "LoRA, cut to b"), ("LoRA, cut to b", "DyLoRA")):
+        explorer.method.value = method
+        scales = set()
+        for rank in (1, 5, 8):
+            explorer.slider.value = rank
+            scene = explorer._scene(rank)
+            assert scene.layer is not None and scene.rival is not None
+            assert scene.series[scene.rival].name == other
+            handle = explorer._live[other].handle
+            assert isinstance(handle, dk.Adapters)
+            expected = np.linalg.svd(handle.delta(name, rank).numpy(), compute_uv=False)[:rank]
+            np.testing.assert_allclose(scene.layer.rival, expected, rtol=1e-4)
+            assert scene.layer.most >= max(*scene.layer.now, *scene.layer.rival)
+            scales.add(scene.layer.most)
+        assert len(scales) == 1
+
+
+def test_without_a_rival_a_spectrum_has_no_outline_of_one(adapters: dk.Adapters, data: digits.Digits) -> None:
+    scene = RankExplorer(adapters.model, adapters, data, views=["spectrum"])._scene(3)
+    assert scene.rival is None and scene.layer is not None and len(scene.layer.rival) == 0

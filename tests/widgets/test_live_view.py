@@ -1,5 +1,6 @@
 """What every live view shares, on the smallest one."""
 
+import re
 from typing import Any
 
 import ipywidgets
@@ -7,6 +8,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 import dylora_kit as dk
+from dylora_kit.widgets.browser_side import BrowserSide
 from dylora_kit.widgets.live_view import LiveView
 
 
@@ -31,8 +33,8 @@ class Doubled(LiveView):
 
 def test_rows_stand_above_the_picture_and_empty_ones_are_left_out() -> None:
     view = Doubled()
-    *rows, picture, _ = view.children
-    assert [row.children for row in rows] == [(view.slider, view.number), (view.note,)]
+    *rows, picture, _ = view.children[1:]
+    assert [row.children for row in rows] == [(view.slider, view.number, view.wide), (view.note,)]
     assert picture is view.picture
     assert {"dk-live-view", "dk-doubled"} <= set(view._dom_classes)
 
@@ -81,7 +83,21 @@ def test_closing_closes_every_control() -> None:
     assert all(widget.comm is None for widget in inner)
 
 
-def test_the_page_names_sliders_and_the_buttons_of_the_player_for_screen_readers() -> None:
-    script = Doubled().children[-1].value
-    assert "closest('.dk-live-view')" in script
-    assert "[role=slider]" in script and "'Play the training', 'Stop playing', 'Repeat'" in script
+def test_no_script_stands_in_the_page_itself() -> None:
+    view = Doubled()
+    markup = "".join(child.value for child in view.children if isinstance(child, ipywidgets.HTML))
+    assert "<style>" in markup and not re.search(r"<script|\son\w+=|javascript:", markup)
+    assert isinstance(view.children[0], BrowserSide)
+
+
+def test_a_view_on_no_page_catches_up_when_it_is_shown_again() -> None:
+    view = Doubled()
+    view.catch_up(3)
+    assert view.picture.value == "6", "where no page counts, it may be on show"
+    view._repr_mimebundle_()
+    view._view_count = 1
+    view._view_count = 0  # what a page sends that shows it no more
+    view.catch_up(5)
+    assert (view.slider.value, view.picture.value) == (3, "6")
+    view._view_count = 1
+    assert (view.slider.value, view.picture.value) == (5, "10")

@@ -93,3 +93,27 @@ def test_a_still_is_one_picture_with_every_card_the_slider_and_the_finding() -> 
     assert track is not None and knob is not None
     first, last = float(track.attrib["x1"]), float(track.attrib["x2"])
     assert float(knob.attrib["cx"]) == round(first + (last - first) * 2 / 7, 1)
+
+
+def spectrum(name: str, rival: list[float], most: float = 4.0) -> str:
+    """The card at rank 2 of 3, with a rival's singular values."""
+    layer = svg_cards.Layer("up", 2, 3, 6, 5, "α/b", 8.0, [4.0, 2.0], [2.0, 1.0, 0.5], most, rival)
+    series = [svg_cards.Series("DyLoRA", {2: 0.5}), svg_cards.Series(name, {2: 0.5})]
+    return svg_cards.matrices.spectrum_card(svg_cards.Scene(2, 3, series, 0, "accuracy", layer=layer, rival=1))
+
+
+def test_a_rivals_spectrum_is_an_outline_in_its_colour_on_the_same_scale() -> None:
+    inside = spectrum("LoRA", [3.0, 1.0])
+    filled = [float(h) for h in re.findall(r'height="([\d.]+)" style="fill:var\(--dk-0\)', inside)]
+    rims = [float(h) for h in re.findall(r'height="([\d.]+)" style="fill:none;stroke:var\(--dk-1\)', inside)]
+    assert len(filled) == len(rims) == 3, "two bars each, and one in the legend"
+    assert rims[0] == 0.75 * filled[0] and rims[1] == 0.25 * filled[0]
+    assert ">DyLoRA, rank 2<" in inside and ">rank 3<" in inside and ">LoRA, rank 2<" in inside
+
+
+def test_a_rival_that_is_not_finite_is_said_and_long_names_stay_in_the_card() -> None:
+    inside = spectrum("a very, very, very long name <b>", [float("nan")] * 2)
+    assert "not finite<" in inside and "stroke:var(--dk-1)" in inside and "&lt;b&gt;" not in inside
+    legend = re.findall(r'<text x="([\d.]+)" y="2\d\d[\d.]*" class="soft"[^>]*>([^<]+)<', inside)
+    assert len(legend) == 3
+    assert all(float(x) + 6.5 * len(words) < svg_cards.CARD_WIDTH for x, words in legend)

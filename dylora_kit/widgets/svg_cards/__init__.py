@@ -58,7 +58,7 @@ body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer,
   --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-3: #e59bc6; --dk-wrong: #ff8a4c;
 }
 .dk-explorer .dk-cards { display: flex; flex-wrap: wrap; gap: 16px; max-width: 960px; }
-.dk-explorer svg { display: block; flex: 1 1 400px; min-width: 0; max-width: 472px; overflow: visible;
+.dk-explorer svg { display: block; flex: 1 1 320px; min-width: 0; max-width: 472px; overflow: visible;
   font-family: var(--jp-ui-font-family, system-ui, sans-serif); }
 .dk-explorer .card { fill: var(--face); fill-opacity: .45; stroke: var(--line); }
 .dk-explorer text { fill: var(--ink); font-size: 13px; }
@@ -66,6 +66,7 @@ body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer,
 .dk-explorer .head { font-size: 15px; font-weight: 600; }
 .dk-explorer .big { font-size: 22px; font-weight: 700; }
 .dk-explorer .tiny { font-size: 11px; }
+.dk-explorer .guess { font-size: 20px; font-weight: 700; }
 .dk-explorer .mid { text-anchor: middle; } .dk-explorer .end { text-anchor: end; }
 .dk-explorer .b { font-weight: 700; fill: var(--ink); }
 </style>"""
@@ -90,14 +91,17 @@ def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
         finding: what the cards show, for screen readers, to which the whole is one image.
         data: attributes that are kept as `data-…`, by which a test can tell what is on show.
     """
+    faced = _faced(cards)
     drawn = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {CARD_WIDTH} {height}">{inside}</svg>'
-        for inside, height in _faced(cards)
+        for inside, height in faced
     ]
+    lines = [height + GAP for _, height in faced[::2]]
+    shape = (WIDTH if len(faced) > 1 else CARD_WIDTH) / max(sum(lines), 1)  # by which a screen is filled
     marks = "".join(f' data-{key}="{escape(value)}"' for key, value in data.items())
     return (
-        f'<div class="dk-explorer"><div class="dk-cards" role="img"{marks} aria-label="{escape(finding)}">'
-        f"{''.join(drawn)}</div></div>"
+        f'<div class="dk-explorer"><div class="dk-cards" role="img"{marks} aria-label="{escape(finding)}" '
+        f'style="--dk-shape:{shape:.2f}">{"".join(drawn)}</div></div>'
     )
 
 
@@ -146,7 +150,7 @@ VIEWS: dict[str, tuple[Callable[[Scene], str], int]] = {  # each with its height
     "matrices": (matrices_card, 282),
     "ordering": (ordering_card, 282),
     "reconstructions": (reconstructions_card, 282),
-    "spectrum": (spectrum_card, 196),
-    "predictions": (predictions_card, 196),
+    "spectrum": (spectrum_card, 236),
+    "predictions": (predictions_card, 236),
     "texts": (texts_card, 282),
 }

@@ -6,6 +6,9 @@ from dylora_kit.core.targets import short_names
 from dylora_kit.widgets.svg_cards.scene import Scene
 from dylora_kit.widgets.svg_cards.shapes import box, head, text
 
+OUTLINE = "fill:none;stroke:var(--ink);stroke-dasharray:3 2;opacity:.75"
+NAME_LETTERS = 18  # of a name in a legend
+
 
 def matrices_card(scene: Scene) -> str:
     """W₀, B and A of one layer, drawn to scale, as SVG: what is read at the active rank is filled."""
@@ -45,42 +48,67 @@ def matrices_card(scene: Scene) -> str:
 
 
 def spectrum_card(scene: Scene) -> str:
-    """The singular values of one layer's ΔW at the active rank, outlined those at rank r, as SVG.
+    """The singular values of one layer's ΔW at the active rank, as SVG; outlined, those at rank r and of a rival.
 
     The scale is the same at all ranks, so that a bar that stays is drawn as it was.
     """
     layer = scene.layer
     assert layer is not None
-    left, top, height = 52, 70, 92
-    width = min(44.0, 316 / layer.r)
-    now, full = (values if all(map(math.isfinite, values)) else () for values in (layer.now, layer.full))
+    left, top, height, whole = 52, 64, 112, 402
+    width = min(50.0, whole / layer.r)
+    now, full, rival = (values if all(map(math.isfinite, values)) else () for values in
+                        (layer.now, layer.full, layer.rival))  # fmt: skip
     most = layer.most if math.isfinite(layer.most) and layer.most > 0 else 1.0
-    solid = f"fill:{scene.colour};stroke:{scene.colour}"
-    outline = "fill:none;stroke:var(--ink);stroke-dasharray:3 2;opacity:.75"
     out = [head("Singular values of ΔW", f"layer {layer.name}")]
     base = top + height
     for share in (0.5, 1.0):
         y = base - share * height
-        out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{y}" y2="{y}" style="stroke:var(--line);opacity:.7"/>')
+        line = f'<line x1="{left - 6}" x2="{left + whole}" y1="{y}" y2="{y}"'
+        out.append(f'{line} style="stroke:var(--line);opacity:.7"/>')
         out.append(text(left - 9, y + 4, f"{share * most:.3g}", "soft end"))
     for index in range(layer.r):
         x, used = left + index * width, index < layer.rank
-        for values, look in ((now, solid), (full, outline)):
+        for values, look in ((now, _solid(scene.colour)), (full, OUTLINE), (rival, _rim(scene))):
             length = height * values[index] / most if index < len(values) else 0
             if length > 0:
                 out.append(box(x, base - length, 0.68 * width, length, look))
         if layer.r <= 16 or index in (0, layer.r - 1):
-            out.append(text(x + 0.34 * width, base + 18, str(index + 1), "b mid" if used else "soft mid"))
-    out.append(f'<line x1="{left - 6}" x2="{left + 316}" y1="{base}" y2="{base}" style="stroke:var(--line)"/>')
+            out.append(text(x + 0.34 * width, base + 17, str(index + 1), "b mid" if used else "soft mid"))
+    out.append(f'<line x1="{left - 6}" x2="{left + whole}" y1="{base}" y2="{base}" style="stroke:var(--line)"/>')
     if len(full) < len(layer.full):
         out.append(text(left, top + 30, "not finite", "b"))
-    x = 384
-    out.append(box(x, top + 8, 14, 14, solid))
-    out.append(text(x + 21, top + 20, f"at rank {layer.rank}"))
+    return "".join([*out, *_spectrum_legend(scene, base + 34)])
+
+
+def _solid(colour: str) -> str:
+    return f"fill:{colour};stroke:{colour}"
+
+
+def _rim(scene: Scene) -> str:
+    """The look of a rival's bars: its colour around them, and nothing inside."""
+    return f"fill:none;stroke:var(--dk-{scene.rival});stroke-width:2.5"
+
+
+def _spectrum_legend(scene: Scene, y: float) -> list[str]:
+    """What the filled bars are, and the outlined ones, in one line."""
+    layer = scene.layer
+    assert layer is not None
+    entries = [(_solid(scene.colour), f"{_short(scene.series[scene.active].name)}, rank {layer.rank}")]
     if layer.rank < layer.r:
-        out.append(box(x, top + 34, 14, 14, outline))
-        out.append(text(x + 21, top + 46, f"at rank {layer.r}"))
-    return "".join(out)
+        entries.append((OUTLINE, f"rank {layer.r}"))
+    if scene.rival is not None and layer.rival:
+        finite = all(map(math.isfinite, layer.rival))
+        told = f"rank {len(layer.rival)}" if finite else "not finite"
+        entries.append((_rim(scene), f"{_short(scene.series[scene.rival].name)}, {told}"))
+    x, out = 18.0, []
+    for look, words in entries:
+        out += [box(x, y, 12, 12, look), text(x + 18, y + 11, words, "soft")]
+        x += 34 + 6.3 * len(words)
+    return out
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 1]}…"
 
 
 def ordering_card(scene: Scene) -> str:

@@ -10,22 +10,23 @@ from torch import Tensor
 from dylora_kit.widgets.svg_cards.scene import Scene
 from dylora_kit.widgets.svg_cards.shapes import head, text
 
+SIDE = 58  # of a picture
+
 
 def predictions_card(scene: Scene) -> str:
     """The first pictures, each with the predicted class and whether it is right, as SVG."""
     right = sum(example.right for example in scene.examples)
     out = [head("Predictions", f"test images, seen live: {right} of {len(scene.examples)} right")]
     for index, example in enumerate(scene.examples):
-        x, y = 18 + (index % 5) * 90, 64 + (index // 5) * 60
+        x, y = 18 + (index % 5) * 88, 64 + (index // 5) * 84
         colour = "var(--dk-2)" if example.right else "var(--dk-wrong)"
         frame = f'style="fill:none;stroke:{colour};stroke-width:{2 if example.right else 3}"'
-        out.append(
-            f'<image x="{x}" y="{y}" width="44" height="44" href="{example.shown}" style="image-rendering:pixelated"/>'
-            f'<rect x="{x}" y="{y}" width="44" height="44" rx="2" {frame}/>'
-        )
-        out.append(text(x + 50, y + 19, example.predicted, "head"))
-        verdict = "✓" if example.right else f"✗ is {example.label}"
-        out.append(text(x + 50, y + 39, verdict, "b tiny", colour))
+        size = f'x="{x}" y="{y}" width="{SIDE}" height="{SIDE}"'
+        out.append(f'<image {size} href="{example.shown}" style="image-rendering:pixelated"/>')
+        out.append(f'<rect {size} rx="2" {frame}/>')
+        out.append(text(x + SIDE + 7, y + SIDE / 2 + 7, example.predicted, "guess"))
+        verdict = "✓ right" if example.right else f"✗ is {example.label}"
+        out.append(text(x, y + SIDE + 16, verdict, "b", colour))
     return "".join(out)
 
 

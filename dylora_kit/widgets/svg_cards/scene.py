@@ -37,7 +37,8 @@ class Layer:
     scale: float
     now: Sequence[float]  # singular values of ΔW at the active rank
     full: Sequence[float]  # … and at rank r
-    most: float  # the largest at any of the first ranks, at this one and at r
+    most: float  # the largest at any of the first ranks, at this one and at r, also of the rival
+    rival: Sequence[float] = ()  # those of a rival at the active rank
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Scene:
     subtitle: str = ""
     unit: str = "rank"  # what b counts
     layer: Layer | None = None
+    rival: int | None = None  # the index of the method that `layer.rival` is of
     ordering: Mapping[str, Sequence[float]] = field(default_factory=dict)  # scores of the ranks 1 … r, by layer
     examples: Sequence[Example] = ()  # pictures
     texts: Sequence[Example] = ()
