@@ -140,4 +140,5 @@ def _difference(outcomes: list[Any], expected: list[Any]) -> str:
                 return f"not right yet: expected {wanted_kind}, got {type(value).__name__}"
             if value.shape != target.shape:
                 return f"not right yet: expected the shape {tuple(target.shape)}, got {tuple(value.shape)}"
-    return "not right yet: the shape is right, the numbers are not"
+    single = all(not isinstance(wanted, Tensor) or wanted.dim() == 0 for wanted in expected)
+    return f"not right yet: {'it returns another number' if single else 'the shape is right, the numbers are not'}"

@@ -26,6 +26,9 @@ LOST = Exercise(
         "the sign is wrong: what is lost is the value of the largest rank minus that of rank b": lambda values, b: (
             100 * (values[b] - values[max(values)])
         ),
+        "the sign is wrong, and a point is one in a hundred: multiply by 100": lambda values, b: (
+            values[b] - values[max(values)]
+        ),
         "this is a share of what the largest rank has: points are a difference": lambda values, b: (
             100 * (1 - values[b] / values[max(values)])
         ),

@@ -30,6 +30,9 @@ FORWARD = Exercise(
         "the scale is α/r: at rank b it is α/b (Eq. 7)": lambda x, W, A, B, b, alpha: dylora(
             x, W, A, B, b, alpha * b / len(A)
         ),
+        "you divide α by 8, whatever r and b are: at rank b the scale is α/b": lambda x, W, A, B, b, alpha: dylora(
+            x, W, A, B, b, alpha * b / 8
+        ),
         "you round α/b to a whole number: // drops the rest, / keeps it": lambda x, W, A, B, b, alpha: dylora(
             x, W, A, B, b, alpha // b * b
         ),

@@ -28,7 +28,7 @@ if fetch:
     sys.path.insert(0, "kit")
 from dylora_kit.lessons.installed import ready
 ready(add=fetch)"""
-NOTE_WITHOUT = "Run the next cell first. It checks that the kit and what it takes are installed, and does nothing else."
+NOTE_WITHOUT = "Run the next cell first. It checks that the kit, and what it needs, is installed."
 SETUP_WITHOUT = """\
 import importlib.util
 if importlib.util.find_spec("dylora_kit") is None:

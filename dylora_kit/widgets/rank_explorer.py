@@ -1,6 +1,7 @@
 """The rank slider: it sets the rank of the model in the kernel, and cards show what that model then does."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ipywidgets
@@ -43,6 +44,7 @@ class RankExplorer(TrainedView):
         rivals: other models to compare with, `{name: handle}`. A switch chooses which one the cards show.
         caption: a line about the data.
         guess: a `Guess` in percent about a rank, or several, drawn on the card with the curves beside what turned out.
+            The curves wait for a guess, or for the first move.
         training: arguments for `dylora_kit.train` (`train_data`, `sampler`, `optimizer`, `step`, …). With them there is
             a button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
             live model back to any moment of that training. Those moments are in memory: `checkpoint` is refused.
@@ -131,6 +133,8 @@ class RankExplorer(TrainedView):
             controls.slider, controls.number, controls.note, controls.reset
         )  # fmt: skip
         self.method, self.layer, self.buttons = controls.method, controls.layer, controls.buttons
+        self._moved = self._training is not None  # a curve that is trained is to be seen
+        self.slider.observe(self._note_move, "value")  # before what draws
         for name in _MARKED:
             if (control := getattr(self, name)) is not None:
                 control.add_class(f"dk-{name}")
@@ -162,6 +166,9 @@ class RankExplorer(TrainedView):
             guess.number.observe(self._guessed, "value")
             guess.observe(self._guessed, "made")
 
+    def _note_move(self, _: Any) -> None:
+        self._moved = True
+
     def _guessed(self, _: Any) -> None:
         self.refresh()
 
@@ -176,13 +183,18 @@ class RankExplorer(TrainedView):
         rank = self.slider.value
         with same_model.turning(self, rank, tell):
             self._models.turn(rank)
-            self.picture.value = svg_cards.explorer(self._scene(rank), self._views)
+            scene = replace(self._scene(rank), waits=self._waits())
+            self.picture.value = svg_cards.explorer(scene, self._views)
             trained = self._training is not None and len(self._training.moments) > 1
             self.note.value = size_in_words(self._live[self.method.value].handle, rank, self._live, trained)
             for own in self._own_inputs:
                 own.show(rank)
             if self._writing is not None:
                 self._writing.follow(rank)
+
+    def _waits(self) -> bool:
+        """Whether the curves are not drawn yet: there is a guess to make, and nobody has made one or moved the rank."""
+        return bool(self._guesses) and not (self._moved or any(guess.made for guess in self._guesses))
 
     def press(self, name: str) -> None:
         """Does what the button of this name does; `ValueError` if there is none."""

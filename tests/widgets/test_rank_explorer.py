@@ -75,12 +75,27 @@ def test_colours_come_from_the_theme(explorer: RankExplorer) -> None:
 def test_a_guess_is_drawn_where_it_was_made(adapters: dk.Adapters, data: digits.Digits) -> None:
     guess = Guess("How many?", rank=1)
     explorer = RankExplorer(adapters.model, adapters, data, guess=guess)
-    assert "your guess" not in explorer.picture.value, "the number that the box shows first is no guess"
+    assert "your guess, 0" not in explorer.picture.value, "the number that the box shows first is no guess"
     guess.number.value = 30
     low = explorer.picture.value
     guess.number.value = 90
-    assert "your guess" in explorer.picture.value
+    assert "your guess, 90" in explorer.picture.value
     assert explorer.picture.value != low
+
+
+def test_the_curves_wait_for_a_guess_or_for_the_first_move(adapters: dk.Adapters, data: digits.Digits) -> None:
+    def lines(explorer: RankExplorer) -> int:
+        return len(svg(explorer).findall(".//{*}polyline"))
+
+    guess = Guess("How many?", rank=1)
+    guessed, moved = (RankExplorer(adapters.model, adapters, data, guess=guess) for _ in range(2))
+    assert lines(guessed) == lines(moved) == 0 and "wait for your guess" in guessed.picture.value
+    assert "polyline" in guessed.in_saved_notebook()["image/svg+xml"], "a reader without a kernel sees them"
+    moved.slider.value = 2
+    assert lines(moved) > 0
+    guess.button.click()
+    assert lines(guessed) > 0 and "wait for your guess" not in guessed.picture.value
+    assert lines(RankExplorer(adapters.model, adapters, data)) > 0, "without a guess, nothing waits"
 
 
 def test_guesses_about_a_rival_are_drawn_in_its_colour_beside_the_truth(

@@ -28,7 +28,10 @@ def metric_card(scene: Scene) -> str:
     out.append(
         f'<line x1="{x}" x2="{x}" y1="{top - 6}" y2="{top + height}" style="stroke:var(--ink);stroke-dasharray:3 4"/>'
     )
-    for kind, series in enumerate(scene.series):
+    if scene.waits:
+        out.append(text(left + 12, top + height / 2, "The curves wait for your guess,", "soft"))
+        out.append(text(left + 12, top + height / 2 + 18, "or for your first move.", "soft"))
+    for kind, series in enumerate(scene.series if not scene.waits else ()):
         colour = f"var(--dk-{kind})"
         for values, look in (
             (series.before, "stroke-width:2;opacity:.35;stroke-dasharray:5 4"),
@@ -53,13 +56,14 @@ def metric_card(scene: Scene) -> str:
 def _guesses(scene: Scene, x_of: Callable[[int], float], y_of: Callable[[float], float]) -> list[str]:
     """Each guess as an open diamond in the colour of its method, with a line to what it turned out to be."""
     out = []
-    for rank, guessed, kind in scene.guesses:
+    heights = apart([y_of(guessed) + 4 for _, guessed, _ in scene.guesses], 16, y_of(1.0), y_of(0.0) + 4)
+    for (rank, guessed, kind), label in zip(scene.guesses, heights, strict=True):
         colour, x, y = f"var(--dk-{kind})", x_of(rank), y_of(guessed)
         if rank in (known := _finite(scene.series[kind].values)):
             reach = f'x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y_of(known[rank]):.1f}"'
             out.append(f'<line {reach} style="stroke:{colour};stroke-width:1.5;stroke-dasharray:1 3"/>')
         out.append(marker(2, x, y, 5, colour, False))
-        out.append(text(x + 12, y + 4, f"your guess, {100 * guessed:.0f}", "soft"))
+        out.append(text(x + 12, label, f"your guess, {100 * guessed:.0f}", "tiny", colour))
     return out
 
 

@@ -63,6 +63,7 @@ class Scene:
     examples: Sequence[Example] = ()  # pictures
     texts: Sequence[Example] = ()
     rebuilt: Mapping[str, str] = field(default_factory=dict)  # rows of pictures by name, data URIs; the first is real
+    waits: bool = False  # the curves are not drawn yet
     guesses: Sequence[tuple[int, float, int]] = ()  # rank, value, and the index of the method it is about
 
     @property
