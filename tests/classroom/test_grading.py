@@ -1,8 +1,11 @@
 """nbgrader takes what is exported: a right answer gets all points, an empty one none."""
 
+import json
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import nbformat
@@ -32,29 +35,48 @@ def test_each_exercise_is_an_answer_and_a_locked_test_of_one_point(lesson: Lesso
     nbformat.validate(nbformat.from_dict(source))
 
 
-def nbgrader(course: Path, *words: str) -> str:
+@pytest.fixture(scope="module")
+def grader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with this one's packages, and nbgrader, whose menu and buttons have no place in a student's."""
+    folder = tmp_path_factory.mktemp("grader")
+    venv.create(folder, with_pip=True)
+    (there,) = folder.glob("lib/python*/site-packages")
+    (there / "here.pth").write_text(sysconfig.get_path("purelib"))
+    subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "-q", "nbgrader==0.9.6"], check=True)
+    return folder / "bin"
+
+
+def run(grader: Path, course: Path, *words: str) -> str:
     environment = os.environ | {"JUPYTER_CONFIG_DIR": str(course / "no-config"), "PYTHONPATH": str(ROOT)}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])  # it calls alembic
+    here = str(Path(sys.executable).parent)  # nbgrader calls alembic, which may have been there before
+    environment["PATH"] = os.pathsep.join([str(grader), here, environment["PATH"]])
     environment.pop("DYLORA_KIT_HOME", None)
-    command = [sys.executable, "-m", "nbgrader", *words]
-    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=course, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def course(tmp_path_factory: pytest.TempPathFactory, grader: Path) -> Path:
     """A course with the small lesson, as it is given out."""
     folder = tmp_path_factory.mktemp("class")
     clone = write_clone(folder / "clone")
     write_export(folder / "my-class", made(clone, Wishes(lessons=["03"], slides=False, nbgrader=True)).contents)
-    nbgrader(folder / "my-class" / "nbgrader", "generate_assignment", "03_small")
+    run(grader, folder / "my-class" / "nbgrader", "nbgrader", "generate_assignment", "03_small")
     return folder / "my-class" / "nbgrader"
 
 
-def test_what_is_given_out_has_neither_solution_nor_test_and_a_right_answer_gets_all_points(course: Path) -> None:
-    from nbgrader.api import Gradebook
+SCORES = """import json
+from nbgrader.api import Gradebook
+with Gradebook("sqlite:///gradebook.db") as book:
+    every = book.assignment_submissions("03_small")
+    print(json.dumps({one.student.id: [one.score, one.max_score] for one in every}))
+"""
 
+
+def test_what_is_given_out_has_neither_solution_nor_test_and_a_right_answer_gets_all_points(
+    course: Path, grader: Path
+) -> None:
     given = nbformat.read(course / "release" / "03_small" / "03_small.ipynb", 4)
     text = "\n".join(cell.source for cell in given.cells)
     assert "YOUR CODE HERE" in text and "down = x @ A" not in text and "assert" not in text
@@ -68,12 +90,10 @@ def test_what_is_given_out_has_neither_solution_nor_test_and_a_right_answer_gets
             blank.source = empty.split("\n")[0] + "\n" + answer
         nbformat.write(given, folder / "03_small.ipynb")
         blank.source = empty
-    nbgrader(course, "autograde", "03_small")
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
-        scores = {one.student.id: (one.score, one.max_score) for one in book.assignment_submissions("03_small")}
-    assert scores == {"ada": (1.0, 1.0), "bob": (0.0, 1.0)}
+    run(grader, course, "nbgrader", "autograde", "03_small")
+    assert json.loads(run(grader, course, "python", "-c", SCORES)) == {"ada": [1.0, 1.0], "bob": [0.0, 1.0]}
 
 
-def test_nbgrader_finds_the_solution_valid(course: Path) -> None:
-    said = nbgrader(course, "validate", "source/03_small/03_small.ipynb")
+def test_nbgrader_finds_the_solution_valid(course: Path, grader: Path) -> None:
+    said = run(grader, course, "nbgrader", "validate", "source/03_small/03_small.ipynb")
     assert "Success! Your notebook passes all the tests." in said
