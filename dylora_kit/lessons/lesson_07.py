@@ -1,13 +1,35 @@
 """Lesson 07: what the closest cut loses, a rank that is enough in most draws, and how long a step takes."""
 
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from dylora_kit.core.adapters import attach
 from dylora_kit.lessons.exercise import Exercise
+from dylora_kit.tasks import world
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def sentences(folder: Path) -> tuple[Path, dict[str, "pd.DataFrame"]]:
+    """A file as anyone has one: 3,000 sentences of `world-acceptability`, in the columns `text` and `label`.
+
+    Returns the file, which is written into the folder, and frames of 250 sentences to choose on and of 250 to test on,
+    in which the names are new.
+    """
+    import pandas as pd
+
+    def rows(part: str) -> pd.DataFrame:
+        data = pd.DataFrame(world.texts("acceptability")[part])
+        return pd.DataFrame({"text": data["first"], "label": data["label"].map({0: "wrong", 1: "correct"})})
+
+    file, others = folder / "sentences.csv", rows("test")
+    rows("train")[:3000].to_csv(file, index=False)
+    return file, {"validation": others[:250], "test": others[250:]}
 
 
 def step_seconds(model: nn.Module, batch: dict[str, Any], target_modules: Any, modules_to_save: list[str]) -> float:

@@ -77,6 +77,9 @@ class LiveView(ipywidgets.VBox):
             description="Full width", icon="expand", tooltip=_WIDE, layout={"width": "auto"}
         )
         self.wide.add_class("dk-wide")
+        self.wide.observe(
+            lambda change: self.wide.set_trait("icon", "compress" if change["new"] else "expand"), "value"
+        )
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"), (rounded, rounded))
         looks = ipywidgets.HTML(svg_cards.STYLE + _LOOKS + style, layout={"height": "0", "margin": "0"})

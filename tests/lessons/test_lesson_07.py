@@ -1,13 +1,24 @@
-"""What lesson 07 does beside its exercises: a step is timed before a long training begins."""
+"""What lesson 07 does beside its exercises: it writes the file that it reads, and times a step before a training."""
 
 import time
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from toys import examples, toy
 
 from dylora_kit.lessons import lesson_07
+
+
+def test_the_file_has_sentences_and_classes_and_no_sentence_is_in_two_parts(tmp_path: Path) -> None:
+    file, parts = lesson_07.sentences(tmp_path)
+    parts = {"train": pd.read_csv(file)} | parts
+    assert {name: len(part) for name, part in parts.items()} == {"train": 3000, "validation": 250, "test": 250}
+    assert all(list(part.columns) == ["text", "label"] for part in parts.values())
+    assert all(set(part["label"]) == {"wrong", "correct"} for part in parts.values())
+    assert sum(len(set(part["text"])) for part in parts.values()) == len(set(pd.concat(parts.values())["text"]))
 
 
 def test_the_second_step_is_timed_since_the_first_one_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,14 @@ def test_rows_stand_above_the_picture_and_empty_ones_are_left_out() -> None:
     assert {"dk-live-view", "dk-doubled"} <= set(view._dom_classes)
 
 
+def test_the_switch_shows_which_way_it_goes() -> None:
+    switch, seen = Doubled().wide, []
+    for pressed in (True, False):
+        switch.value = pressed
+        seen.append((switch.description, switch.icon))
+    assert seen == [("Full width", "compress"), ("Full width", "expand")]
+
+
 def test_the_picture_travels_before_the_number_box_follows() -> None:
     view, order = Doubled(), []
     view.picture.observe(lambda _: order.append("picture"), "value")
