@@ -27,7 +27,7 @@ FORWARD = Exercise(
     cases=_ranked_layers,
     solution=dylora,
     mistakes={
-        "the scale is α/r: at rank b it is α/b (Eq. 7)": lambda x, W, A, B, b, alpha: dylora(
+        "your scale is α/r, and at rank b it is α/b (Eq. 7)": lambda x, W, A, B, b, alpha: dylora(
             x, W, A, B, b, alpha * b / len(A)
         ),
         "you divide α by 8, whatever r and b are: at rank b the scale is α/b": lambda x, W, A, B, b, alpha: dylora(

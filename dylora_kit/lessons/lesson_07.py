@@ -25,7 +25,7 @@ def sentences(folder: Path) -> tuple[Path, dict[str, "pd.DataFrame"]]:
 
     def rows(part: str) -> pd.DataFrame:
         data = pd.DataFrame(world.texts("acceptability")[part])
-        return pd.DataFrame({"text": data["first"], "label": data["label"].map({0: "wrong", 1: "correct"})})
+        return pd.DataFrame({"text": data["first"], "label": data["label"].map({0: "ungrammatical", 1: "grammatical"})})
 
     file, others = folder / "sentences.csv", rows("test")
     rows("train")[:3000].to_csv(file, index=False)
@@ -132,6 +132,9 @@ ENOUGH = Exercise(
         ),
         "a rank is also enough in the draws that choose a smaller one: add their shares": lambda shares, sure: next(
             (b for b in sorted(shares) if shares[b] >= sure), None
+        ),
+        "in one of the cases you find no rank: add up the shares of all ranks up to b, and of b itself": (
+            lambda shares, sure: min(b for b in shares if shares[b] >= sure)
         ),
         "this is the share of the draws: return the rank": lambda shares, sure: min(
             (total for total in _totals(shares) if total >= sure), default=None

@@ -36,6 +36,9 @@ class _RecordingSampler(RankSampler):
         self.drawn.append(super().draw())
         return self.drawn[-1]
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the sampler has no {name}(): ask it with draw()")
+
 
 class _Sandbox:
     """A tiny adapted model, and a record of what training steps did with it."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dylora_kit.plots.drawing import COLOURS, MARKERS, first_and_last, image, one_metric, plain_frame
+from dylora_kit.plots.drawing import COLOURS, DASHES, MARKERS, first_and_last, image, looks, one_metric, plain_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def rank_curves(
     missing = [name for name in names if not (frame["method"] == name).any()]
     if missing:
         raise ValueError(f"the frame has no method {missing[0]!r}: it has {', '.join(dict.fromkeys(frame['method']))}")
-    metric = frame["metric"].iloc[0]
+    metric, look = frame["metric"].iloc[0], looks(names)
     per_method = frame.groupby("method")["rank"].nunique()  # dotted where only some ranks were measured
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -48,9 +48,9 @@ def rank_curves(
         style="method",
         hue_order=names,
         style_order=names,
-        palette=dict(zip(names, COLOURS, strict=False)),
-        markers=dict(zip(names, MARKERS, strict=False)),
-        dashes={name: "" if per_method[name] == per_method.max() else (1, 2) for name in names},
+        palette={name: COLOURS[look[name]] for name in names},
+        markers={name: MARKERS[look[name]] for name in names},
+        dashes={name: DASHES[look[name]] if per_method[name] == per_method.max() else (1, 2) for name in names},
         errorbar="sd" if frame["seed"].nunique() > 1 else None,
         linewidth=2,
         markersize=7,
@@ -104,14 +104,14 @@ def differences(
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")
     axes, words = figure.subplots(), []
     axes.axhline(0, color="#5b5b63", linewidth=2, linestyle="--", label=against)
-    for place, (name, colour, marker) in enumerate(zip(names, COLOURS, MARKERS, strict=False)):
+    for place, (name, look) in enumerate(looks(names).items()):
         ahead = (values.loc[name] - values.loc[against]).dropna(how="all").dropna(axis=1)
         if len(ahead) < 2:
             raise ValueError(f"{name!r} and {against!r} have {len(ahead)} seed in common: an interval needs two")
         reach = t.ppf(0.975, len(ahead) - 1) * ahead.std() / len(ahead) ** 0.5
         shifted = ahead.columns + 0.08 * (place - (len(names) - 1) / 2)
-        axes.errorbar(shifted, ahead.mean(), yerr=reach, color=colour, marker=marker, linewidth=2, markersize=7,
-                      capsize=3, label=name)  # fmt: skip
+        axes.errorbar(shifted, ahead.mean(), yerr=reach, color=COLOURS[look], marker=MARKERS[look], linewidth=2,
+                      markersize=7, capsize=3, label=name)  # fmt: skip
         first, last = ahead.columns[0], ahead.columns[-1]
         words.append(f"{name} {ahead[first].mean():+.1f} at {unit} {first} and {ahead[last].mean():+.1f} at {last}")
     metric = frame["metric"].iloc[0]
@@ -145,11 +145,11 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
         raise ValueError(f"sizes must be greater than 0: the smallest in {sizes!r} is {frame[sizes].min()}")
     figure = Figure(figsize=(7.2, 3.8), layout="constrained")
     axes, highest = figure.subplots(), []
-    for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
+    for method, look in looks(methods).items():
         groups = frame[frame["method"] == method].groupby("rank")
         size, value, spread = groups[sizes].mean(), 100 * groups["value"].mean(), 100 * groups["value"].std().fillna(0)
-        axes.errorbar(size, value, yerr=spread, color=colour, marker=marker, linewidth=2, markersize=7, capsize=3,
-                      linestyle="-" if len(size) > 1 else "", label=method)  # fmt: skip
+        axes.errorbar(size, value, yerr=spread, color=COLOURS[look], marker=MARKERS[look], linewidth=2, markersize=7,
+                      capsize=3, linestyle="-" if len(size) > 1 else "", label=method)  # fmt: skip
         if value.isna().all():
             raise ValueError(f"{method!r} has no value that is a number: look at how it was measured")
         best = value.idxmax()

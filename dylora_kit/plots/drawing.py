@@ -15,6 +15,20 @@ RIGHT, WRONG = "#00734f", "#b84300"  # darker again, for thin text
 COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#999999")
 _OUT_OF_SIGHT = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
 MARKERS = ("o", "s", "D", "^", "v", "P")
+DASHES = ("", (6, 2), (6, 2, 1.5, 2), (3, 1.5), (8, 2, 2, 2, 2, 2), (10, 3))  # in units of the line's width
+# methods that have the same look in every figure, and in the explorers of the lessons
+_OWN = {"DyLoRA": 0, "LoRA, cut to b": 1, "LoRA, cut by SVD": 2, "LoRA, cut, scale α/r": 3}
+
+
+def looks(names: Sequence[str]) -> dict[str, int]:
+    """Which colour, marker and dashes each method has: an index for each name.
+
+    >>> looks(["DyLoRA", "nested", "LoRA, cut to b"])
+    {'DyLoRA': 0, 'nested': 2, 'LoRA, cut to b': 1}
+    """
+    own = {name: _OWN[name] for name in names if name in _OWN}
+    free = iter(index for index in range(len(COLOURS)) if index not in own.values())
+    return {name: own[name] if name in own else next(free) for name in names}
 
 
 def one_metric(frame: "pd.DataFrame", methods: Sequence[str] | None = None) -> list[str]:

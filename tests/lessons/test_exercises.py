@@ -300,6 +300,12 @@ WRONG = {
         "def f(a, b, d): return torch.stack([a[i].mean() for i in d]) - b.mean()": "the same texts for both",
         "def f(a, b, d): return a[d] - b[d]": "average over the texts",
     },
+    "07.2": {
+        "def f(shares, sure): return min(b for b in shares if shares[b] >= sure)": "add up the shares",
+        "def f(shares, sure): return min(b for b in shares if sum(shares[a] for a in shares if a < b) >= sure)": (
+            "of b itself"
+        ),
+    },
 }  # fmt: skip
 
 
@@ -335,6 +341,11 @@ RIGHT = {
     "03.1": "def f(x, W, A, B, b, alpha): return x @ (W + alpha / b * B[:, :b] @ A[:b]).T",
     "03.2": "def f(a, s, o, loss, x):\n o.zero_grad()\n a.rank = s.draw()\n loss(x).backward()\n o.step()\n return 1",
 }  # fmt: skip
+
+
+def test_who_asks_the_sampler_for_what_it_has_not_is_told_what_it_has() -> None:
+    said = EXERCISES["03.2"].feedback(function("def f(a, s, o, loss, x): a.rank = s.sample()"))
+    assert said == "your function stops with AttributeError: the sampler has no sample(): ask it with draw()"
 
 
 def test_half_precision_is_no_mistake() -> None:

@@ -17,7 +17,7 @@ def test_the_file_has_sentences_and_classes_and_no_sentence_is_in_two_parts(tmp_
     parts = {"train": pd.read_csv(file)} | parts
     assert {name: len(part) for name, part in parts.items()} == {"train": 3000, "validation": 250, "test": 250}
     assert all(list(part.columns) == ["text", "label"] for part in parts.values())
-    assert all(set(part["label"]) == {"wrong", "correct"} for part in parts.values())
+    assert all(set(part["label"]) == {"grammatical", "ungrammatical"} for part in parts.values())
     assert sum(len(set(part["text"])) for part in parts.values()) == len(set(pd.concat(parts.values())["text"]))
 
 
