@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BASE = "no adapter"
-CHOOSE = "Choose a real input …"
+CHOOSE = "Choose an input …"
 LETTERS = 110  # of an input in the list
 
 
@@ -33,7 +33,7 @@ class LanguageExplorer(LiveView):
     Arguments:
         model, adapters: a causal language model and its handle.
         tokenizer: the model's.
-        inputs: real inputs to choose from; the first one is written at once.
+        inputs: those to choose from; the first one is written at once.
         ending: what the model is given after an input, such as `"\\n"`.
         reader: `(text, input) → facts`, of which those that are said, wrong, missing and added are marked, such as
             `read_facts` of `tasks/describe.py`.

@@ -201,9 +201,12 @@ class RankExplorer(TrainedView):
         if name not in self._actions:
             names = ", ".join(self._actions) or "none"
             raise ValueError(f"there is no button {name!r}: the buttons are {names}")
+        button = self._controls.buttons[name]
+        button.icon = "hourglass-half"
         try:
             self._actions[name]()
         finally:
+            button.icon = ""
             self.refresh()  # also where the action stopped half-way: the cards show the model as it is
 
     def resting(self) -> list[ipywidgets.Widget]:

@@ -81,6 +81,7 @@ def test_a_guess_is_drawn_where_it_was_made(adapters: dk.Adapters, data: digits.
     guess.number.value = 90
     assert "your guess, 90" in explorer.picture.value
     assert explorer.picture.value != low
+    assert explorer.picture.value.count("<polygon") == 1, "a star, which is no method's marker"
 
 
 def test_the_curves_wait_for_a_guess_or_for_the_first_move(adapters: dk.Adapters, data: digits.Digits) -> None:
@@ -152,11 +153,14 @@ def test_a_button_changes_the_model_and_the_cards_follow(adapters: dk.Adapters, 
             for name, layer in adapters.layers.items():
                 layer.lora_B.copy_(kept[name])
 
+    signs: list[str] = []
     actions = {"Break": erase, "Repair": repair}
     explorer = RankExplorer(adapters.model, adapters, data, views=["accuracy"], actions=actions)
     explorer.slider.value = 1
     whole = explorer.values["DyLoRA"][1]
+    explorer.buttons["Break"].observe(lambda change: signs.append(change["new"]), "icon")
     explorer.buttons["Break"].click()
+    assert signs == ["hourglass-half", ""], "the button shows that it works"
     broken, broken_picture = explorer.values["DyLoRA"][1], explorer.still().data
     assert broken == accuracy(adapters, data, 1) < whole - 0.2
     explorer.press("Repair")

@@ -66,6 +66,7 @@ body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer,
 .dk-explorer .head { font-size: 15px; font-weight: 600; }
 .dk-explorer .big { font-size: 22px; font-weight: 700; }
 .dk-explorer .tiny { font-size: 11px; }
+.dk-explorer .over { paint-order: stroke; stroke: var(--jp-layout-color1, #fff); stroke-width: 4px; }
 .dk-explorer .guess { font-size: 20px; font-weight: 700; }
 .dk-explorer .mid { text-anchor: middle; } .dk-explorer .end { text-anchor: end; }
 .dk-explorer .b { font-weight: 700; fill: var(--ink); }

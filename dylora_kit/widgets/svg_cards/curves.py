@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from dylora_kit.widgets.svg_cards.scene import Scene
-from dylora_kit.widgets.svg_cards.shapes import apart, head, marker, text
+from dylora_kit.widgets.svg_cards.shapes import apart, head, marker, star, text
 
 
 def metric_card(scene: Scene) -> str:
@@ -54,7 +54,7 @@ def metric_card(scene: Scene) -> str:
 
 
 def _guesses(scene: Scene, x_of: Callable[[int], float], y_of: Callable[[float], float]) -> list[str]:
-    """Each guess as an open diamond in the colour of its method, with a line to what it turned out to be."""
+    """Each guess as an open star in the colour of its method, with a line to what it turned out to be."""
     out = []
     heights = apart([y_of(guessed) + 4 for _, guessed, _ in scene.guesses], 16, y_of(1.0), y_of(0.0) + 4)
     for (rank, guessed, kind), label in zip(scene.guesses, heights, strict=True):
@@ -62,8 +62,8 @@ def _guesses(scene: Scene, x_of: Callable[[int], float], y_of: Callable[[float],
         if rank in (known := _finite(scene.series[kind].values)):
             reach = f'x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y_of(known[rank]):.1f}"'
             out.append(f'<line {reach} style="stroke:{colour};stroke-width:1.5;stroke-dasharray:1 3"/>')
-        out.append(marker(2, x, y, 5, colour, False))
-        out.append(text(x + 12, label, f"your guess, {100 * guessed:.0f}", "tiny", colour))
+        out.append(star(x, y, 8, colour))
+        out.append(text(x + 12, label, f"your guess, {100 * guessed:.0f}", "tiny over", colour))
     return out
 
 

@@ -1,5 +1,6 @@
 """The marks that cards are drawn with, as SVG."""
 
+import math
 from html import escape
 from itertools import pairwise
 
@@ -28,6 +29,13 @@ def marker(kind: int, x: float, y: float, size: float, colour: str, filled: bool
     turn = f' transform="rotate(45 {x:.1f} {y:.1f})"' if kind == 2 else ""
     side = 1.8 * size
     return f'<rect x="{x - side / 2:.1f}" y="{y - side / 2:.1f}" width="{side}" height="{side}"{turn} {look}/>'
+
+
+def star(x: float, y: float, size: float, colour: str) -> str:
+    """An open star of five points, which no method has for its marker."""
+    turns = [(size if point % 2 == 0 else 0.45 * size, math.pi * point / 5) for point in range(10)]
+    points = " ".join(f"{x + far * math.sin(turn):.1f},{y - far * math.cos(turn):.1f}" for far, turn in turns)
+    return f'<polygon points="{points}" style="stroke:{colour};stroke-width:2;fill:var(--jp-layout-color1, #fff)"/>'
 
 
 def apart(places: list[float], least: float, low: float, high: float) -> list[float]:
