@@ -30,7 +30,8 @@ SUMMATION, SANDWICH, DISTILLED = "DyLoRA, summation", "DyLoRA, sandwich", "DyLoR
 MATRYOSHKA = {"alpha/sqrt(b)": "MatryoshkaLoRA, s = 1/√k", "alpha/b": "MatryoshkaLoRA, s = 1/k"}
 WITH_P = {scaling: f"{name}, P kept" for scaling, name in MATRYOSHKA.items()}
 NESTED, CONT = "LoRA, nested", "LoRA, cut by SVD and trained on"
-ORDERED, ORDERED_LONG = "LoRA, ordered, then DyLoRA", "LoRA, ordered, then DyLoRA, in 1.3 of the time"
+ORDERED, UNORDERED = "LoRA, ordered, then DyLoRA", "LoRA, then DyLoRA, not ordered"
+ORDERED_LONG = "LoRA, ordered, then DyLoRA, in 1.3 of the time"
 SUMMATION_LONG, ONE_LONG = "DyLoRA, summation, as many steps", "LoRA, one per rank, all the time for each"
 REFERENCES = (ORDERED_LONG, SUMMATION_LONG, ONE_LONG)  # what has more time than the others
 FIRST = 0.3  # the share of the time in which ORDERED trains at rank r alone; 0.5 was worse on validation, two seeds
@@ -141,10 +142,11 @@ def nested_after(start: Start, steps: int, after: int) -> Trained:
     return {NESTED: [(adapters, None)]}
 
 
-def ordered(method: str, start: Start, steps: int, after: int) -> Trained:
-    """A LoRA of rank r whose rows are ordered by singular value, and then trained at all ranks, by labels."""
+def lora_first(method: str, order: bool, start: Start, steps: int, after: int) -> Trained:
+    """A LoRA of rank r, perhaps with its rows ordered by singular value, and then trained at all ranks, by labels."""
     adapters = start.train(start.fresh(), steps, Fixed(R))
-    adapters.order()
+    if order:
+        adapters.order()
     return {method: [(start.train(adapters, after, Uniform(1, R), stratified_loss), None)]}
 
 
@@ -168,9 +170,9 @@ def _matryoshka(scaling: str) -> Candidate:
     return Candidate(partial(matryoshka, scaling), (("MatryoshkaLoRA", 1.0),))
 
 
-def _ordered(method: str, time: float) -> Candidate:
+def _lora_first(method: str, time: float = 1.0, *, order: bool = True) -> Candidate:
     plan = (("LoRA", FIRST * time), ("a rank for each example", (1 - FIRST) * time))
-    return Candidate(partial(ordered, method), plan)
+    return Candidate(partial(lora_first, method, order), plan)
 
 
 ENTRIES: dict[str, Candidate] = {
@@ -182,12 +184,13 @@ ENTRIES: dict[str, Candidate] = {
     DISTILLED: Candidate(distilled, (("sandwich, distilled", 1.0),)),
     MATRYOSHKA["alpha/sqrt(b)"]: _matryoshka("alpha/sqrt(b)"),
     MATRYOSHKA["alpha/b"]: _matryoshka("alpha/b"),
-    ORDERED: _ordered(ORDERED, 1.0),
+    ORDERED: _lora_first(ORDERED),
+    UNORDERED: _lora_first(UNORDERED, order=False),
     NESTED: Candidate(nested_after, (("LoRA", 0.5), ("nest", 0.5))),
     LORA: Candidate(lora, (("LoRA", 1.0),)),
     CONT: Candidate(trained_on, (("LoRA", 0.5), ("LoRA", 0.5 / R)), ranks=R),
     ONE: Candidate(partial(one_per_rank, ONE, range(1, R + 1)), (("LoRA", 1 / R),), ranks=R),
-    ORDERED_LONG: _ordered(ORDERED_LONG, 1.3),
+    ORDERED_LONG: _lora_first(ORDERED_LONG, 1.3),
     SUMMATION_LONG: Candidate(partial(nested, SUMMATION_LONG, summation_in_one), (("summation", 1.0),), as_many=True),
     ONE_LONG: Candidate(partial(one_per_rank, ONE_LONG, POWERS), (("LoRA", 1.0),), ranks=len(POWERS)),
 }
