@@ -38,6 +38,7 @@ from dylora_kit.training.objectives import (
     individual_loss,
     mixed_loss,
     sandwich_loss,
+    stratified_loss,
     summation_in_one,
     summation_loss,
 )
@@ -47,6 +48,7 @@ from dylora_kit.training.self_distillation import nest
 
 if TYPE_CHECKING:
     from dylora_kit.evaluation.advisor import advise
+    from dylora_kit.evaluation.aurac import aurac
     from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
     from dylora_kit.evaluation.select_rank import smallest_rank
     from dylora_kit.evaluation.sweep import predict, sweep
@@ -69,6 +71,7 @@ _LAZY = {
     "nest_peft": "integrations.peft_layers",
     "smallest_rank": "evaluation.select_rank",
     "advise": "evaluation.advisor",
+    "aurac": "evaluation.aurac",
     "ranks_per_layer": "evaluation.rank_per_layer",
     "RankExplorer": "widgets.rank_explorer",
     "LanguageExplorer": "widgets.language_explorer",
@@ -93,6 +96,7 @@ __all__ = [
     "Uniform",
     "advise",
     "attach",
+    "aurac",
     "extract",
     "handle_of",
     "import_peft",
@@ -106,6 +110,7 @@ __all__ = [
     "ranks_per_layer",
     "sandwich_loss",
     "smallest_rank",
+    "stratified_loss",
     "summation_in_one",
     "summation_loss",
     "sweep",

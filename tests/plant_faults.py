@@ -14,6 +14,7 @@ from pathlib import Path
 
 from planted import (
     Fault,
+    arena,
     evaluation,
     files,
     generation,
@@ -27,7 +28,7 @@ from planted import (
 )
 
 ROOT = Path(__file__).parent.parent
-LISTS = (layers, models, training, evaluation, generation, files, integrations, resizing, nesting, live_views)
+LISTS = (layers, models, training, evaluation, generation, files, integrations, resizing, nesting, arena, live_views)
 FAULTS: list[Fault] = [fault for faults in LISTS for fault in faults.FAULTS]
 
 

@@ -11,6 +11,7 @@ In reading order:
 - `edit_rate`: TER of tokens
 - `text_metrics`: BLEU and others of texts beside references, and how sure a BLEU is
 - `sweep`: one model, evaluated at every rank
+- `aurac`: one number for all ranks, the area under the curve of a sweep
 - `text_sweep`: what one model writes at every rank, and how good it is
 - `ordering`: how much of ΔW its first b rows and columns span
 - `select_rank`: the smallest rank that is good enough, one for all layers

@@ -17,6 +17,8 @@ In reading order:
 - `results_files`: what the results files say, as cells
 - `judged_advice`: the rank advisor, judged by what the search found
 - `nested_afterwards`: measures what a LoRA of one rank can do at the ranks below
+- `arena_candidates`: ways to a model for every rank, and how each spends the same time
+- `arena`: measures them against each other
 - `tables_beside`: each measured table next to the paper's numbers
 - `tables_at_every_rank`: the tables with a column for each rank
 - `tables_of_texts`: Tables 6 and 9, the paper's rows and those measured

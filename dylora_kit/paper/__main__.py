@@ -5,6 +5,7 @@ python -m dylora_kit.paper table2 --tasks world-sentiment --seeds 10 42
 python -m dylora_kit.paper table2 --list                       # what would run, what is done, about how long
 python -m dylora_kit.paper table2 --tier real --model sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 rte
 python -m dylora_kit.paper table6 --tier real --model HuggingFaceTB/SmolLM2-135M-Instruct --steps 1000 --beams 1
+python -m dylora_kit.paper arena                               # every way to every rank, in the same time
 python -m dylora_kit.paper advisor                             # judges the rank advisor by the files of table1
 python -m dylora_kit.paper report                              # the tables in data/results/README.md, made anew
 """
@@ -18,6 +19,7 @@ import pandas as pd
 import torch
 
 from dylora_kit.paper import (
+    arena,
     every_rank,
     generation,
     judged_advice,
@@ -46,6 +48,7 @@ STUDIES: dict[str, Study] = {
     "layers": layer_ranks.STUDY,
     "ordering": row_ordering.STUDY,
     "nested": nested_afterwards.STUDY,
+    "arena": arena.STUDY,
 }
 
 
@@ -60,7 +63,8 @@ def parser() -> argparse.ArgumentParser:
         choices=[*STUDIES, "table9", "advisor", "report"],
         help="a table of the paper (table6-r8: with r = 8 and alpha 16; table9: on the real tier); or updates (which "
         "rows a step moves), layers (a rank for each layer), ordering (by singular value), nested (a LoRA that gets "
-        "its ranks afterwards); or advisor (judged by the search for a rank); or report",
+        "its ranks afterwards), arena (all ways to every rank, in the same time); or advisor (judged by the search for "
+        "a rank); or report",
     )
     made.add_argument("--tier", choices=("embedded", "real"), default="embedded",
                       help="real: table2 and nested on GLUE, table6 on E2E, table9 on DART and WebNLG")  # fmt: skip
@@ -187,7 +191,7 @@ def _measure(
     if study.one_file:
         results = results[-1:]
     print(table(pd.concat(results), study.parts).to_string())
-    if (embedded or name in generation.TABLES) and name.startswith(("table", "nested")):
+    if (embedded or name in generation.TABLES) and name.startswith(("table", "nested", "arena")):
         print(report.beside_the_paper(name.removesuffix("-r8"), out / "results"))
 
 

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dylora_kit.paper import judged_advice, nested_afterwards, tables_at_every_rank, tables_beside, tables_of_texts
+from dylora_kit.paper import (
+    arena,
+    judged_advice,
+    nested_afterwards,
+    tables_at_every_rank,
+    tables_beside,
+    tables_of_texts,
+)
 from dylora_kit.paper.results_files import MISSING, Rows
 from dylora_kit.storage.files import data_folder, write_files
 
@@ -38,6 +45,7 @@ BUILDERS: dict[str, Callable[[Path], Rows]] = {
     "layers": tables_at_every_rank.layer_ranks,
     "ordering": tables_at_every_rank.row_ordering,
     "nested": nested_afterwards.table,
+    "arena": arena.table,
 }
 MARK = re.compile(r"<!-- (?:table: (?P<name>.*?)|end) -->")
 

@@ -38,6 +38,22 @@ SHORT: dict[str, dict[str, Any]] = {
     **{task: TABLE2[task] for task in ("world-sentiment", "world-entailment", "world-acceptability")},
 }
 MEASURED = ("digits-turned", "world-acceptability")  # the tasks whose results come with the kit
+
+# The arena: every candidate has the time that so many steps of the individual loss take
+ARENA: dict[str, dict[str, Any]] = {
+    "digits-turned": {"steps": 150, "batch_size": 32},
+    "world-sentiment": {"steps": 150, "batch_size": 32},
+    "world-entailment": {"steps": 150, "batch_size": 32},
+    "world-acceptability": {"steps": 150, "batch_size": 32},
+}
+# CPU time of a step of each kind, where one of the individual loss takes 1: medians over rounds in which the kinds took
+# turns, by tests/bench/arena.py on digits-turned and world-acceptability, on a machine that had other work beside it
+STEP_TIMES: dict[str, dict[str, float]] = {
+    "digits": {"individual": 1.0, "a rank for each example": 1.06, "summation": 5.1, "sandwich": 2.59,
+               "sandwich, distilled": 2.75, "MatryoshkaLoRA": 1.03, "LoRA": 0.99, "nest": 3.14},
+    "world": {"individual": 1.0, "a rank for each example": 1.09, "summation": 6.64, "sandwich": 2.82,
+              "sandwich, distilled": 2.78, "MatryoshkaLoRA": 1.01, "LoRA": 0.97, "nest": 3.23},
+}  # fmt: skip
 SEARCH_LR = 1e-3  # Tables 1, 3 and 5: what trains the whole model
 
 # Tables 6 and 9: Table 8's column of GPT-2 medium, as the paper has it; gradients are not clipped

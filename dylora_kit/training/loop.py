@@ -68,7 +68,8 @@ def train(
         train_data: a map-style dataset of dicts, such as a `datasets.Dataset` or a list. A column `label` is passed on
             as `labels`.
         sampler: draws b.
-        objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `summation_in_one`, `mixed_loss`, or your own.
+        objective: `individual_loss` (Eq. 9), `summation_loss` (Eq. 2), `summation_in_one`, `mixed_loss`,
+            `stratified_loss`, `sandwich_loss`, or your own.
         gradient_accumulation: micro-batches of `batch_size` per optimizer step. The loss of the step is that of one
             batch of them all: each of the model's own losses weighs as many labels as it is the mean of. A `loss` of
             yours is taken for a mean over examples, so each counts alike; so does each process's step under DDP.

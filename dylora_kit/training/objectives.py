@@ -66,6 +66,19 @@ def mixed_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[floa
     return [(1.0, sampler.draw_many(batch_size))]
 
 
+def stratified_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
+    """`mixed_loss` without chance in how often a rank stands in the batch: each has its share, as p_B says.
+
+    So every step trains every rank, if there are as many examples, in one pass over the batch.
+
+    >>> from dylora_kit.training.sampling import Uniform
+    >>> [(weight, ranks)] = stratified_loss(3, RankSampler(Uniform(1, 2), seed=0), batch_size=6)
+    >>> weight, ranks
+    (1.0, tensor([1, 1, 1, 2, 2, 2]))
+    """
+    return [(1.0, sampler.draw_evenly(batch_size))]
+
+
 def sandwich_loss(b: int, sampler: RankSampler, batch_size: int) -> list[tuple[float, Rank]]:
     """The batch at the lowest rank, at b and at the highest rank, a third each (Yu and Huang, arXiv 1903.05134).
 

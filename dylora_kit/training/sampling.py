@@ -129,7 +129,18 @@ class RankSampler:
 
     def draw_many(self, n: int) -> Tensor:
         """n independent ranks, shape (n,): one per example of a mixed batch."""
-        u = torch.rand(n, generator=self._generator, dtype=torch.float64, device="cpu")
+        return self._at(torch.rand(n, generator=self._generator, dtype=torch.float64, device="cpu"))
+
+    def draw_evenly(self, n: int) -> Tensor:
+        """n ranks, shape (n,), lowest first, of which each has its share n·p_B(rank), rounded up or down by chance.
+
+        Systematic sampling: one number is drawn, and the others follow it at equal distances.
+        """
+        start = torch.rand(1, generator=self._generator, dtype=torch.float64, device="cpu")
+        return self._at((torch.arange(n, device="cpu") + start) / n)
+
+    def _at(self, u: Tensor) -> Tensor:
+        """The ranks at some points of the cumulated distribution, from 0 to 1."""
         position = torch.searchsorted(self._cumulated, u, right=True).clamp(max=len(self._ranks) - 1)
         return self._ranks[position]
 

@@ -32,7 +32,9 @@ def test_the_summation_loss_weighs_each_rank_by_its_probability(distribution):
 
 @EACH_DISTRIBUTION
 @pytest.mark.parametrize(
-    "objective", [dk.individual_loss, dk.summation_loss, dk.mixed_loss, dk.sandwich_loss], ids=lambda f: f.__name__
+    "objective",
+    [dk.individual_loss, dk.summation_loss, dk.mixed_loss, dk.stratified_loss, dk.sandwich_loss],
+    ids=lambda f: f.__name__,
 )
 def test_weights_sum_to_one(distribution, objective):
     terms = objective(distribution.hi, dk.RankSampler(distribution, seed=0), 6)
@@ -127,6 +129,28 @@ def test_the_gradient_of_the_mixed_loss_is_that_of_the_examples_one_by_one(froze
         backward(twin, twin_adapters, [(1 / len(x), b)], example[None])
     for grad, (parameter, _) in zip(actual, parameters(twin_adapters), strict=True):
         torch.testing.assert_close(grad, parameter.grad)
+
+
+@EACH_DISTRIBUTION
+def test_the_stratified_loss_gives_each_rank_its_share_of_every_batch(distribution):
+    sampler, n, counts = dk.RankSampler(distribution, seed=0), 11, torch.zeros(9)
+    for _ in range(400):
+        [(weight, ranks)] = dk.stratified_loss(1, sampler, n)
+        assert weight == 1.0 and (ranks.shape, ranks.dtype) == ((n,), torch.long)
+        here = torch.bincount(ranks, minlength=9)
+        assert all(abs(here[rank] - n * p) < 1 for rank, p in distribution.probabilities.items())
+        counts += here
+    shares = {rank: (counts[rank] / counts.sum()).item() for rank in distribution.probabilities}
+    assert shares == pytest.approx(distribution.probabilities, abs=0.01) and sum(shares.values()) == pytest.approx(1)
+
+
+def test_the_stratified_loss_goes_on_with_the_samplers_sequence():
+    sampler = dk.RankSampler(dk.Uniform(1, 8), seed=4)
+    drawn = [dk.stratified_loss(1, sampler, 6)[0][1].tolist() for _ in range(8)]
+    assert len(set(map(tuple, drawn))) > 1
+    state, following = sampler.state_dict(), dk.stratified_loss(1, sampler, 6)[0][1]
+    sampler.load_state_dict(state)
+    assert torch.equal(dk.stratified_loss(1, sampler, 6)[0][1], following)
 
 
 @pytest.mark.parametrize(

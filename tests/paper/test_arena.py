@@ -1,0 +1,210 @@
+"""The arena: every candidate has the same time and rates, validation chooses, and each trains as its name says."""
+
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.evaluation.aurac import area
+from dylora_kit.paper import __main__ as command
+from dylora_kit.paper import arena, arena_candidates
+from dylora_kit.paper.arena_candidates import (
+    CONT,
+    ENTRIES,
+    INDIVIDUAL,
+    MATRYOSHKA,
+    NESTED,
+    ONE_LONG,
+    ORDERED,
+    ORDERED_LONG,
+    REFERENCES,
+    SUMMATION_LONG,
+    WITH_P,
+    Candidate,
+    Start,
+)
+from dylora_kit.paper.compared_methods import LORA, ONE, SVD
+from dylora_kit.paper.nested_afterwards import embedded
+from dylora_kit.paper.runs import collect, read_results
+from dylora_kit.paper.settings import ARENA, CANDIDATES, STEP_TIMES
+from dylora_kit.storage.files import data_folder
+
+RESULTS = data_folder() / "results"
+TURNED = "digits-turned"
+EVERY = list(range(1, 9))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a few steps, two rates, and few pictures to test and validate on."""
+    monkeypatch.setitem(ARENA, TURNED, {"steps": 16, "batch_size": 16})
+    monkeypatch.setattr(arena, "CANDIDATES", (3e-3, 1e-2))
+    monkeypatch.setattr(arena, "embedded", lambda task: few())
+
+
+def few() -> arena.Case:
+    case = embedded(TURNED)
+    for split in ("validation", "test"):
+        object.__setattr__(case.task, split, torch.utils.data.Subset(getattr(case.task, split), range(40)))
+    return case
+
+
+@pytest.fixture(scope="module")
+def start() -> Start:
+    return Start(embedded(TURNED), batch_size=16, seed=10, lr=1e-2)
+
+
+def values_of(adapters: Adapters) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in adapters.nested_parameters()])
+
+
+def test_every_candidate_has_the_time_of_the_individual_loss() -> None:
+    for task in ARENA:
+        budget = ARENA[task]["steps"]
+        for name in ENTRIES.keys() - set(REFERENCES):
+            whole = ENTRIES[name].steps(task)
+            coarse = max(STEP_TIMES[task.partition("-")[0]].values()) + ENTRIES[name].ranks / 2  # what a step rounds
+            assert abs(ENTRIES[name].cost(task) - budget) <= coarse, (name, whole)
+        assert ENTRIES[ORDERED_LONG].cost(task) == pytest.approx(1.3 * budget, abs=2)
+        assert ENTRIES[SUMMATION_LONG].steps(task) == [budget]
+        assert ENTRIES[ONE_LONG].cost(task) == pytest.approx(4 * budget, rel=0.02)
+
+
+def test_a_plan_is_told_part_by_part() -> None:
+    both = Candidate(lambda *_: {}, (("LoRA", 0.5), ("nest", 0.5)), ranks=3)
+    steps = both.steps(TURNED)
+    times = STEP_TIMES["digits"]
+    assert both.described(TURNED) == f"{steps[0]} (LoRA), {steps[1]} (nest), 3 times"
+    assert both.cost(TURNED) == pytest.approx(steps[0] * times["LoRA"] + 3 * steps[1] * times["nest"])
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_candidate_gives_a_model_for_every_rank(entry: str, start: Start) -> None:
+    plan = [2] * len(ENTRIES[entry].plan)
+    found = ENTRIES[entry].train(start, *plan)
+    assert next(iter(found)) == entry and set(found) <= set(arena.METHODS)
+    for parts in found.values():
+        ranks = [rank for adapters, own in parts for rank in own or range(1, adapters.r + 1)]
+        assert ranks == ([1, 2, 4, 8] if entry == ONE_LONG else EVERY)
+    if entry in (ONE, ONE_LONG):
+        assert [adapters.r for adapters, _ in found[entry]] == [rank for _, (rank,) in found[entry]]
+
+
+def test_every_candidate_trains_otherwise(start: Start) -> None:
+    ways = {name: ENTRIES[name] for name in ENTRIES if name not in (*REFERENCES, ONE, CONT)}
+    found = {name: values_of(way.train(start, *[6] * len(way.plan))[name][0][0]) for name, way in ways.items()}
+    for first, second in combinations(found, 2):
+        assert not torch.allclose(found[first], found[second], rtol=1e-3, atol=1e-4), (first, second)
+
+
+def test_ways_that_share_a_training_are_the_same_at_the_full_rank_and_no_other(start: Start) -> None:
+    found = ENTRIES[LORA].train(start, 30)
+    test = torch.utils.data.Subset(start.case.task.test, range(60))
+    sweep = partial(arena_sweep, test)
+    cut, svd = (sweep(found[name][0][0]) for name in (LORA, SVD))
+    assert cut[7] == pytest.approx(svd[7], rel=1e-4) and cut[0] != pytest.approx(svd[0], rel=1e-2)
+    name = MATRYOSHKA["alpha/b"]
+    both = ENTRIES[name].train(start, 30)
+    assert sweep(both[name][0][0])[0] != pytest.approx(sweep(both[WITH_P["alpha/b"]][0][0])[0], rel=1e-2)
+
+
+def arena_sweep(test: torch.utils.data.Subset, adapters: Adapters) -> list[float]:
+    from dylora_kit.evaluation.sweep import sweep
+
+    return sweep(adapters.model, adapters, test, metric="loss", progress=False)["value"].tolist()
+
+
+def test_the_rows_are_ordered_before_all_ranks_are_trained(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Adapters] = []
+    monkeypatch.setattr(
+        Adapters, "order", lambda adapters, before=Adapters.order: begun.append(adapters) or before(adapters)
+    )
+    adapters, _ = ENTRIES[ORDERED].train(start, 4, 4)[ORDERED][0]
+    assert begun == [adapters] and adapters.scaling == "alpha/r"
+
+
+def test_nest_has_the_rate_of_the_lora(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr(arena_candidates, "nest", lambda *_, **settings: asked.update(settings))
+    ENTRIES[NESTED].train(start, 2, 5)
+    assert (asked["lr"], asked["steps"]) == (start.lr, 5)
+
+
+def test_validation_chooses_the_rate_and_test_is_measured_at_it(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {("validation", 3e-3): 0.7, ("validation", 1e-2): 0.6, ("test", 3e-3): 0.1, ("test", 1e-2): 0.9}
+
+    def train(start: Start, *steps: int) -> arena_candidates.Trained:
+        return {INDIVIDUAL: [(start.lr, None)]}  # type: ignore[list-item]
+
+    def measured(task: str, here: object, parts: list, split: str) -> pd.DataFrame:
+        return pd.DataFrame({"rank": EVERY, "metric": "accuracy", "value": given[split, parts[0][0]]})
+
+    monkeypatch.setitem(ENTRIES, INDIVIDUAL, Candidate(train, (("individual", 1.0),)))
+    monkeypatch.setattr(arena, "measured", measured)
+    frame = arena.run(TURNED, INDIVIDUAL, 10)
+    assert set(frame["chosen_lr"]) == {3e-3} and set(frame["value"]) == {0.1} and set(frame["validation"]) == {0.7}
+
+
+def test_a_rate_at_which_the_loss_is_not_finite_is_passed_over_and_none_is_an_error(
+    short: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(rates: tuple[float, ...], start: Start, steps: int) -> arena_candidates.Trained:
+        if start.lr in rates:
+            raise FloatingPointError("the loss is nan")
+        return {INDIVIDUAL: [(start.fresh(), None)]}
+
+    for rates in ((3e-3,), (3e-3, 1e-2)):
+        monkeypatch.setitem(ENTRIES, INDIVIDUAL, Candidate(partial(train, rates), (("individual", 1.0),)))
+        if len(rates) == 1:
+            assert set(arena.run(TURNED, INDIVIDUAL, 10)["chosen_lr"]) == {1e-2}
+        else:
+            with pytest.raises(FloatingPointError, match="DyLoRA, individual on digits-turned: the loss was finite at"):
+                arena.run(TURNED, INDIVIDUAL, 10)
+
+
+def test_a_study_goes_on_where_it_stopped_and_a_seed_gives_the_same_again(
+    short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [job for job in arena.STUDY.jobs_of(TURNED, [10], tmp_path) if job.part["method"] in (LORA, ORDERED)]
+    path = arena.STUDY.path(TURNED, tmp_path)
+    collect(path, jobs[:1])
+    both = collect(path, jobs)
+    assert both.groupby("method")["rank"].apply(list).to_dict() == dict.fromkeys((LORA, SVD, ORDERED), EVERY)
+    assert (both["cpu_seconds"] > 0).all() and set(both["steps"]) == {16}
+    again = collect(tmp_path / "again.csv", jobs)
+    measured, repeated = (frame.drop(columns="cpu_seconds").sort_values(["method", "rank"]) for frame in (both, again))
+    pd.testing.assert_frame_equal(measured.reset_index(drop=True), repeated.reset_index(drop=True))
+    monkeypatch.setitem(STEP_TIMES["digits"], "LoRA", 2.0)
+    with pytest.raises(ValueError, match=r"trained_for = 5 \(LoRA\), .*, now it is 2 \(LoRA\), .*: pass --out"):
+        collect(path, arena.STUDY.jobs_of(TURNED, [10], tmp_path))
+
+
+def test_a_seed_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    words = ["arena", "--seeds", "10", "10", "--out", str(tmp_path)]
+    with pytest.raises(ValueError, match="--seeds names 10 twice: name each once"):
+        command.run(command.parser().parse_args(words))
+
+
+def test_the_table_has_the_area_the_time_of_one_training_and_references_last(tmp_path: Path) -> None:
+    curves = {ORDERED: [0.5 + b / 100 for b in EVERY], INDIVIDUAL: [0.8] * 8, SUMMATION_LONG: [0.9] * 8}
+    rows = [
+        {"task": TURNED, "method": method, "rank": b, "metric": "accuracy", "value": value + seed / 1000, "seed": seed,
+         "cpu_seconds": 10.0 * len(CANDIDATES), "trained_for": "9 (individual)"}
+        for method, curve in curves.items() for b, value in zip(EVERY, curve, strict=True) for seed in (10, 42)
+    ]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / f"arena-{TURNED}.csv", index=False)
+    table = {row["method"]: row for row in arena.table(tmp_path)}
+    assert list(table) == [INDIVIDUAL, ORDERED, SUMMATION_LONG]
+    over_log = 100 * area(dict(zip(EVERY, curves[ORDERED], strict=True)), log=True)
+    assert table[ORDERED]["AURAC over log₂ b"] == f"{over_log + 2.6:.1f} ({over_log + 1:.1f} to {over_log + 4.2:.1f})"
+    assert table[INDIVIDUAL]["AURAC"] == "82.6 (81.0 to 84.2)"
+    assert (table[ORDERED]["CPU-seconds"], table[ORDERED]["steps"]) == ("10.0", "9 (individual)")
+
+
+def test_every_method_of_the_files_is_one_of_the_arena() -> None:
+    for path in RESULTS.glob("arena-*.csv"):
+        assert set(read_results(path)["method"]) == set(arena.METHODS)
