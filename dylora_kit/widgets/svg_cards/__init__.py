@@ -11,6 +11,8 @@ In reading order:
 - `matrices`: the factors in use, the singular values, the ordering
 - `pictures`, `texts`: predictions of images, reconstructions; predictions of texts
 - `bars`: a bar for each of several things, as dials show
+- `comparison`: what a printed and a measured table are drawn from, as numbers
+- `compared`: the two, side by side on one scale
 """
 
 import re
@@ -18,6 +20,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from dylora_kit.widgets.svg_cards.bars import Bar, bars_card
+from dylora_kit.widgets.svg_cards.compared import compared_cards
 from dylora_kit.widgets.svg_cards.curves import metric_card
 from dylora_kit.widgets.svg_cards.matrices import matrices_card, ordering_card, spectrum_card
 from dylora_kit.widgets.svg_cards.pictures import predictions_card, reconstructions_card
@@ -37,6 +40,7 @@ __all__ = [
     "Series",
     "bars_card",
     "cards_of",
+    "compared_cards",
     "explorer",
     "metric_card",
     "page",
@@ -105,12 +109,15 @@ def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
     )
 
 
-def still(cards: Sequence[tuple[str, int]], finding: str, label: str, value: float, low: float, high: float) -> str:
+def still(
+    cards: Sequence[tuple[str, int]], finding: str, label: str, value: float, low: float, high: float, note: str = ""
+) -> str:  # fmt: skip
     """The cards as one SVG that needs no page around it, below a drawing of the slider: for a notebook that is saved.
 
     Arguments:
         cards, finding: as for `page`.
         label, value, low, high: of the slider.
+        note: a line below the cards.
     """
     left, length, y = 26 + 8 * len(label), 330, 24
     at = left + length * (value - low) / (high - low) if high > low else left
@@ -124,6 +131,9 @@ def still(cards: Sequence[tuple[str, int]], finding: str, label: str, value: flo
         size = f'width="{CARD_WIDTH}" height="{height}" viewBox="0 0 {CARD_WIDTH} {height}"'
         drawn.append(f'<svg x="{x}" y="{top}" {size}>{inside}</svg>')
         top += (height + GAP) * (index % 2 == 1 or index == len(faced) - 1)
+    if note:
+        drawn.append(text(8, top + 6, note, "soft"))
+        top += 24
     sheet = f'<rect width="{WIDTH}" height="{top}" style="fill:var(--jp-layout-color0, #fff)"/>'
     whole = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="dk-explorer" width="{WIDTH}" height="{top}" '
