@@ -110,9 +110,9 @@ def table5(folder: Path) -> list[Comparison]:
             times, best = best_runs(frame, method, r_max) if len(frame) else (pd.Series(), pd.DataFrame())
             if len(best):
                 low, high = int(best["rank"].min()), int(best["rank"].max())
-                where = f"rank {low}" if low == high else f"ranks {low}–{high}"
+                where = f"{low}" if low == high else f"{low}–{high}"
                 lines.append(
-                    Line(f"{name}: {where}", {float(times.mean()): measured_of(best["value"])}, colour, hollow)
+                    Line(f"{name}, at {where}", {float(times.mean()): measured_of(best["value"])}, colour, hollow)
                 )
         return lines
 

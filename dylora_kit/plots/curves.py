@@ -161,3 +161,34 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
     axes.legend(frameon=False)
     plain_frame(axes)
     return image(figure, f"{metric.capitalize()} by {sizes} parameters: {'; '.join(highest)}.")
+
+
+def cost_plane(frame: "pd.DataFrame", title: str = "", *, cost: str = "CPU-seconds", of: str = "quality") -> "Image":
+    """What methods achieve by what they cost: one marker each, and one standard deviation over the seeds both ways.
+
+    Arguments:
+        frame: one row for each method and seed, with columns method, seed, cost (above 0) and value, a share of 1.
+        cost: what is spent, and in which unit.
+        of: what the value is.
+
+    Raises `ValueError` for a frame without rows, one that lacks a column, and more methods than there are colours.
+    """
+    from matplotlib.figure import Figure
+
+    lacking = [name for name in ("method", "seed", "cost", "value") if name not in frame]
+    if lacking:
+        raise ValueError(f"the frame has no column {lacking[0]!r}: it has {', '.join(map(str, frame.columns))}")
+    methods = one_metric(frame.assign(metric=of))
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes, words = figure.subplots(), []
+    for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
+        rows = frame[frame["method"] == method]
+        spent, value = rows["cost"].mean(), 100 * rows["value"].mean()
+        spreads = {"xerr": rows["cost"].std(), "yerr": 100 * rows["value"].std()} if len(rows) > 1 else {}
+        axes.errorbar(spent, value, **spreads, color=colour, marker=marker, markersize=9, capsize=3, linestyle="")
+        axes.annotate(method, (spent, value), (9, 7), textcoords="offset points", color=colour)
+        words.append(f"{method} {value:.1f} % for {spent:,.0f}")
+    axes.set(xlabel=cost, ylabel=f"{of}, %", title=title)
+    axes.margins(0.18)
+    plain_frame(axes)
+    return image(figure, f"{of} by {cost}: {'; '.join(words)}.")

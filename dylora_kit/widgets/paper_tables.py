@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import ipywidgets
 
@@ -37,8 +36,8 @@ class PaperTables(LiveView):
         self.number = ipywidgets.BoundedIntText(**limits, description="b =", layout={"width": "84px"})
         self.table = ipywidgets.Dropdown(options=list(titles.items()), value=first.table, description="Table",
                                          style=PLAIN, layout={"width": "520px"})  # fmt: skip
-        self.tier = ipywidgets.ToggleButtons(options=self._tiers(first.table), description="Measured again on",
-                                             style=PLAIN | {"button_width": "auto"})  # fmt: skip
+        looks = {"style": PLAIN | {"button_width": "auto"}, "layout": {"width": "auto"}}
+        self.tier = ipywidgets.ToggleButtons(options=self._tiers(first.table), description="Measured again on", **looks)
         self.task = ipywidgets.Dropdown(options=self._tasks(first.table, first.tier), description="Task", style=PLAIN,
                                         layout={"width": "auto"})  # fmt: skip
         self._choosing = False
@@ -125,6 +124,6 @@ class PaperTables(LiveView):
     def in_saved_notebook(self) -> dict[str, str]:
         """A picture of the two halves."""
         label = "Rank" if self.shown.ranks else "Rank (not in this table)"
-        slider: tuple[Any, ...] = (label, self._rank(), self.slider.min, self.slider.max)
         note = f"Gaps: {self.shown.missing}" if self.shown.missing else ""
-        return {"image/svg+xml": svg_cards.still(self._cards, self._finding, *slider, note)}
+        limits = (self._rank(), self.slider.min, self.slider.max)
+        return {"image/svg+xml": svg_cards.still(self._cards, self._finding, label, *limits, note)}
