@@ -26,5 +26,6 @@ In reading order:
 - `cut_line_up`: how the paper's LoRA may have been cut
 - `later_methods`: methods that came after the paper, by cost and quality
 - `side_by_side`: all of these, for `dk.PaperTables`
+- `overview`: what is measured of every table, and what is not
 - `report`: puts those tables on the page in data/results, and prints them
 """

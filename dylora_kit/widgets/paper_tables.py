@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import ipywidgets
 
 from dylora_kit.widgets import svg_cards
 from dylora_kit.widgets.live_view import PLAIN, LiveView
 from dylora_kit.widgets.svg_cards.comparison import Comparison
+
+if TYPE_CHECKING:
+    from IPython.display import SVG
 
 
 class PaperTables(LiveView):
@@ -21,7 +25,7 @@ class PaperTables(LiveView):
 
     Raises `ValueError` if there are none, or two have the same table, tier and task.
 
-    `summary()` gives what is on show as text.
+    `summary()` gives what is on show as text, and `picture_of` a picture of any comparison, which stays.
     """
 
     def __init__(self, comparisons: Sequence[Comparison]) -> None:
@@ -36,12 +40,12 @@ class PaperTables(LiveView):
         self.number = ipywidgets.BoundedIntText(**limits, description="b =", layout={"width": "84px"})
         self.table = ipywidgets.Dropdown(options=list(titles.items()), value=first.table, description="Table",
                                          style=PLAIN, layout={"width": "520px"})  # fmt: skip
-        looks = {"style": PLAIN | {"button_width": "auto"}, "layout": {"width": "auto"}}
-        self.tier = ipywidgets.ToggleButtons(options=self._tiers(first.table), description="Measured again on", **looks)
+        self.tier = ipywidgets.ToggleButtons(options=self._tiers(first.table), style={"button_width": "auto"})
         self.task = ipywidgets.Dropdown(options=self._tasks(first.table, first.tier), description="Task", style=PLAIN,
                                         layout={"width": "auto"})  # fmt: skip
         self._choosing = False
-        super().__init__([[self.table, self.task], [self.tier], [self.slider, self.number]], css_class="dk-tables-box")
+        rows = [[self.table, self.task], [ipywidgets.Label("Measured again on"), self.tier], [self.slider, self.number]]
+        super().__init__(rows, css_class="dk-tables-box")
         for name in ("slider", "number", "table", "tier", "task"):
             getattr(self, name).add_class(f"dk-{name}")
         self.table.observe(lambda _: self.choose(self.table.value), "value")
@@ -97,11 +101,6 @@ class PaperTables(LiveView):
     def _tasks(self, table: str, tier: str) -> list[str]:
         return [task for of, at, task in self._all if (of, at) == (table, tier)]
 
-    def _rank(self) -> int:
-        """The rank of the slider; of ranks that the table lacks, the next lower one."""
-        ranks = self.shown.ranks
-        return max((rank for rank in ranks if rank <= self.slider.value), default=min(ranks, default=1))
-
     def refresh(self) -> None:
         """Draws what is chosen."""
         if self._choosing:
@@ -111,19 +110,41 @@ class PaperTables(LiveView):
         if self.slider.max != most:
             self.slider.max = self.number.max = most  # a rank that is too large becomes the largest
         self.slider.disabled = self.number.disabled = not shown.ranks
-        self._finding, rank = shown.finding(self._rank()), self._rank()
-        self._cards = svg_cards.compared_cards(shown, rank)
+        rank = _nearest(shown, self.slider.value)
         marks = {"table": shown.table, "tier": shown.tier, "task": shown.task, "rank": str(rank)}
         below = f'<p class="dk-missing"><b>Gaps:</b> {escape(shown.missing)}</p>' if shown.missing else ""
-        self.picture.value = svg_cards.page(self._cards, self._finding, **marks) + below
+        cards = svg_cards.compared_cards(shown, rank)
+        self.picture.value = svg_cards.page(cards, shown.finding(rank), **marks) + below
 
     def summary(self) -> str:
         """What is on show, as text."""
-        return self._finding
+        return self.shown.finding(_nearest(self.shown, self.slider.value))
 
     def in_saved_notebook(self) -> dict[str, str]:
         """A picture of the two halves."""
-        label = "Rank" if self.shown.ranks else "Rank (not in this table)"
-        note = f"Gaps: {self.shown.missing}" if self.shown.missing else ""
-        limits = (self._rank(), self.slider.min, self.slider.max)
-        return {"image/svg+xml": svg_cards.still(self._cards, self._finding, label, *limits, note)}
+        return {"image/svg+xml": _still(self.shown, self.slider.value)}
+
+    def picture_of(self, table: str, tier: str, task: str, rank: int = 1) -> "SVG":
+        """A picture of a comparison that stays as it is; what the view shows stays, too.
+
+        Arguments:
+            table, tier, task, rank: as for `choose`.
+        """
+        from IPython.display import SVG
+
+        self._named(tier, "", self._tiers(table), f"{table} has no tier")
+        self._named(task, "", self._tasks(table, tier), f"{table} has on {tier} no task")
+        return SVG(_still(self._all[table, tier, task], rank))
+
+
+def _nearest(shown: Comparison, rank: int) -> int:
+    """A rank that the comparison has; of one that it lacks, the next lower one."""
+    return max((there for there in shown.ranks if there <= rank), default=min(shown.ranks, default=1))
+
+
+def _still(shown: Comparison, rank: int) -> str:
+    rank = _nearest(shown, rank)
+    label = f"{shown.table}, rank" if shown.ranks else f"{shown.table}: {shown.about}"
+    note = f"Gaps: {shown.missing}" if shown.missing else ""
+    cards, most = svg_cards.compared_cards(shown, rank), max(shown.ranks, default=1)
+    return svg_cards.still(cards, shown.finding(rank), label, rank, 1, most, note)
