@@ -185,6 +185,8 @@ def _line(method: str, frame: pd.DataFrame) -> Line:
 def on_glue(folder: Path, name: str, metric: str) -> pd.DataFrame:
     """The rows of one GLUE task that were measured with MiniLM."""
     frame = results_of(folder, "table2", REAL, metric)
+    if frame.empty:
+        return frame
     return frame[frame["task"] == next(task for task, (known, _) in GLUE.items() if known == name)]
 
 
