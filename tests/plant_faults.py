@@ -22,12 +22,25 @@ from planted import (
     live_views,
     models,
     nesting,
+    paper_tables,
     resizing,
     training,
 )
 
 ROOT = Path(__file__).parent.parent
-LISTS = (layers, models, training, evaluation, generation, files, integrations, resizing, nesting, live_views)
+LISTS = (
+    layers,
+    models,
+    training,
+    evaluation,
+    generation,
+    files,
+    integrations,
+    resizing,
+    nesting,
+    live_views,
+    paper_tables,
+)
 FAULTS: list[Fault] = [fault for faults in LISTS for fault in faults.FAULTS]
 
 

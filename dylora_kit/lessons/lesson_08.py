@@ -78,6 +78,9 @@ DIFFERENCE = Exercise(
             lambda ahead: statistics.variance(ahead) / len(ahead)
         ),
         "only seeds that both have count: the others compare nothing": _all_seeds,
+        "theirs lacks a seed that ours has: take those that both have": lambda ours, theirs: [
+            ours[seed] - theirs[seed] for seed in ours
+        ],
         "the mean comes first, and its error second": lambda ours, theirs: difference(ours, theirs)[::-1],
     },
     shapes="ours and theirs are dicts of numbers, and there are no shapes in them",
@@ -147,6 +150,9 @@ UNEQUAL = Exercise(
             lambda run, first: list(run.values())[1:] != list(first.values())[1:]
         ),
         "compare with the first run, and not with the one before": _neighbours,
+        "compare with the first run, and not with the largest budget": lambda runs: [
+            run["method"] for run in runs if budget(run) != max(map(budget, runs))
+        ],
     },
     shapes="runs is a list of dicts, and there are no shapes in it",
     watch=_names,

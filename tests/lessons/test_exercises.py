@@ -286,7 +286,7 @@ WRONG = {
         "def f(a, b):\n d = torch.tensor([a[s] - b[s] for s in a if s in b])\n return d.mean(), d.std()": "√n times",
         "def f(a, b):\n d = torch.tensor([a[s] - b[s] for s in a if s in b])\n"
         " return d.mean(), d.std(correction=0) / len(d) ** 0.5": "n − 1",
-        "def f(a, b): return [a[s] - b[s] for s in a]": "KeyError",
+        "def f(a, b): return [a[s] - b[s] for s in a]": "both have",
     },
     "08.2": {
         "def f(runs): return [r['method'] for r in runs if r['steps'] != runs[0]['steps']]": "no budget",
@@ -295,7 +295,7 @@ WRONG = {
         "def f(runs): return {r['method'] for r in runs if r['steps'] * r['batch_size'] * r['passes'] =="
         " runs[0]['steps'] * runs[0]['batch_size'] * runs[0]['passes']}": "return the others",
         "def f(runs):\n most = max(r['steps'] * r['batch_size'] * r['passes'] for r in runs)\n"
-        " return [r['method'] for r in runs if r['steps'] * r['batch_size'] * r['passes'] < most]": "",
+        " return [r['method'] for r in runs if r['steps'] * r['batch_size'] * r['passes'] < most]": "largest budget",
     },
     "06.1": {
         "def f(p, t, e): return p + t + [e]": "would learn to write facts",
