@@ -22,8 +22,8 @@ def budgets(folder: Path, task: str = "digits-turned") -> pd.DataFrame:
     value (the mean over ranks and seeds). Methods that were not measured are left out.
 
     >>> from dylora_kit.storage.files import data_folder
-    >>> budgets(data_folder() / "results").loc[0, ["method", "steps", "passes"]].tolist()
-    ['uniform', 1000, 1]
+    >>> print(*budgets(data_folder() / "results").loc[0, ["method", "steps", "passes"]])
+    uniform 1000 1
     """
     rows = []
     for stem, kind in STUDIES.items():
