@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from dylora_kit.integrations.peft_layers import nest_peft
     from dylora_kit.widgets.language_explorer import LanguageExplorer
     from dylora_kit.widgets.number_dial import Dial
+    from dylora_kit.widgets.paper_tables import PaperTables
     from dylora_kit.widgets.prediction_box import Guess
     from dylora_kit.widgets.rank_explorer import RankExplorer
 
@@ -77,6 +78,7 @@ _LAZY = {
     "LanguageExplorer": "widgets.language_explorer",
     "Guess": "widgets.prediction_box",
     "Dial": "widgets.number_dial",
+    "PaperTables": "widgets.paper_tables",
 }
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "Guess",
     "LanguageExplorer",
     "NestedAdamW",
+    "PaperTables",
     "RankDistribution",
     "RankExplorer",
     "RankSampler",

@@ -23,12 +23,26 @@ from planted import (
     live_views,
     models,
     nesting,
+    paper_tables,
     resizing,
     training,
 )
 
 ROOT = Path(__file__).parent.parent
-LISTS = (layers, models, training, evaluation, generation, files, integrations, resizing, nesting, arena, live_views)
+LISTS = (
+    layers,
+    models,
+    training,
+    evaluation,
+    generation,
+    files,
+    integrations,
+    resizing,
+    nesting,
+    arena,
+    live_views,
+    paper_tables,
+)
 FAULTS: list[Fault] = [fault for faults in LISTS for fault in faults.FAULTS]
 
 

@@ -97,6 +97,11 @@ inputs = ["kind[<i>pub</i>]", "name[the Red Fox] | dogs[no]"]
 dk.LanguageExplorer(writer, nested, backbones.tokenizer("world-gpt2"), inputs, ending="\\n",
                     reader=read_facts, rivals={"α/r": scaled})
 """,
+    """
+from dylora_kit.paper.side_by_side import side_by_side
+
+dk.PaperTables(side_by_side())
+""",
 ]
 QUIET = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -353,6 +358,36 @@ def test_a_dial_has_a_name_and_draws_what_it_is_set_to(opened: Opened) -> None:
         number.fill("0.5")
         number.press("Enter")
         expect(picture).to_have_attribute("data-value", "0.5")
+
+
+def test_the_papers_tables_are_chosen_and_turned_with_keys_alone(opened: Opened) -> None:
+    box = opened.page.locator(".dk-tables-box")
+    assert box.count() or "every_view" not in opened.page.url
+    if not box.count():
+        return
+    box, keyboard = box.first, opened.page.keyboard
+    box.scroll_into_view_if_needed()
+    picture, handle = box.locator(".dk-picture [role=img]"), box.locator(".dk-slider [role=slider]")
+    cells = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    table, before = box.get_by_label("Table", exact=True), opened.page.evaluate(cells)
+    for key, name in (("ArrowDown", "Table 1"), ("ArrowUp", "Table 2")):
+        table.press(key)
+        expect(picture).to_have_attribute("data-table", name)
+    assert opened.page.evaluate(cells) == before  # JupyterLab did not take the key for its own
+    box.get_by_role("button", name="the paper's own").press("Enter")
+    expect(picture).to_have_attribute("data-tier", "the paper's own")
+    expect(picture).to_contain_text("Not run: about")
+    box.get_by_role("button", name="real text").press("Enter")
+    expect(picture).to_have_attribute("data-task", "SST-2 (accuracy)")
+    box.get_by_label("Task", exact=True).press("ArrowDown")
+    expect(picture).to_have_attribute("data-task", "MRPC (F1)")
+    expect(box.locator(".dk-missing")).to_contain_text("3 seeds, the paper has 5.")
+    handle.focus()
+    for key, rank in (("Home", "1"), ("ArrowRight", "2"), ("End", "8")):
+        keyboard.press(key)
+        expect(picture).to_have_attribute("data-rank", rank)
+    assert f"at rank {rank}" in (picture.get_attribute("aria-label") or "")
+    assert box.locator(".dk-value").first.is_visible()
 
 
 def test_the_switch_shows_the_other_method(opened: Opened) -> None:

@@ -240,3 +240,38 @@ def test_a_figure_is_shown_with_its_text_for_those_who_do_not_see_it(monkeypatch
     assert picture.data == image.data and picture.alt == image.alt
     assert text["text/plain"] == image.alt
     assert "&lt;one&gt; from 2 down to 1" in text["text/html"] and "clip-path" in text["text/html"]
+
+
+# Cost and quality
+
+
+def costs(seeds: int) -> pd.DataFrame:
+    rows = [(name, seed, cost + seed, value) for name, cost, value in (("cheap", 10, 0.8), ("dear", 90, 0.9))
+            for seed in range(seeds)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "seed", "cost", "value"])
+
+
+def test_a_plane_says_what_each_method_achieves_and_costs() -> None:
+    image = plots.cost_plane(costs(1), "Two methods", of="AURAC")
+    assert image.alt == "AURAC by CPU-seconds: cheap 80.0 % for 10; dear 90.0 % for 90."
+    assert has(image, BLUE) and has(image, ORANGE)
+
+
+def test_a_plane_draws_the_spread_over_seeds() -> None:
+    def width(seeds: int) -> int:
+        return int((np.abs(drawn(plots.cost_plane(costs(seeds))) - BLUE).max(-1) <= 3).any(0).sum())
+
+    assert width(30) > width(1) + 20
+
+
+def test_a_plane_refuses_what_it_cannot_draw() -> None:
+    with pytest.raises(ValueError, match="the frame has no column 'cost': it has method, seed, value"):
+        plots.cost_plane(costs(1).drop(columns="cost"))
+    with pytest.raises(ValueError, match="up to 6 methods: got 7"):
+        plots.cost_plane(pd.concat([costs(1).assign(method=str(n)) for n in range(7)]))
+
+
+def test_the_horizontal_axis_can_have_a_name_of_its_own() -> None:
+    frame = pd.DataFrame([("LoRA", b, "accuracy", 0.5, 0) for b in (1, 2)],
+                         columns=["method", "rank", "metric", "value", "seed"])  # fmt: skip
+    assert not np.array_equal(drawn(plots.rank_curves(frame)), drawn(plots.rank_curves(frame, across="steps")))

@@ -55,6 +55,7 @@ GROUPS: tuple[tuple[str, Words], ...] = (
             ("validation data", "What you choose a rank on. What you choose on looks better than it is, so you "
              "report on test data."),
             ("bootstrap", "You draw the data again, many times, and see how often the choice changes."),
+            ("budget", "What a training is given: steps × batch × passes."),
             ("merge", "ΔW is added to W₀ once. The model is as fast as before, and its rank is fixed."),
         ),
     ),

@@ -5,8 +5,8 @@ In reading order:
 - `claims`: a finding beside its numbers
 - `exercise`: what all exercises share: running an answer and comparing it
 - `sandbox`: the tiny model on which a student's training step runs
-- `lesson_00`, `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`:
-  the exercises, with typical mistakes and hints
+- `lesson_00`, `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`,
+  `lesson_08`: the exercises, with typical mistakes and hints
 - `capstone`: a choice of your own against a task that you do not see
 - `installed`: whether the packages that the kit takes are there, for setup cells
 - `repository_address`: where the repository is, for badges and setup cells
@@ -16,7 +16,17 @@ In reading order:
 from collections.abc import Callable
 from typing import Any
 
-from dylora_kit.lessons import lesson_00, lesson_01, lesson_02, lesson_03, lesson_04, lesson_05, lesson_06, lesson_07
+from dylora_kit.lessons import (
+    lesson_00,
+    lesson_01,
+    lesson_02,
+    lesson_03,
+    lesson_04,
+    lesson_05,
+    lesson_06,
+    lesson_07,
+    lesson_08,
+)
 from dylora_kit.lessons.capstone import Capstone
 from dylora_kit.lessons.claims import claim
 from dylora_kit.lessons.exercise import CORRECT, Exercise
@@ -44,6 +54,8 @@ EXERCISES: dict[str, Exercise] = {
     "06.3": lesson_06.DIFFERENCES,
     "07.1": lesson_07.LOST,
     "07.2": lesson_07.ENOUGH,
+    "08.1": lesson_08.DIFFERENCE,
+    "08.2": lesson_08.UNEQUAL,
 }
 
 

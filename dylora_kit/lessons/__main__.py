@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "openings",
         help="draw the picture that each lesson opens with",
         description="Draws the opening picture of each lesson, and writes it into notebooks/images as lesson_00.svg "
-        "to lesson_07.svg.",
+        "to lesson_08.svg.",
     )
     openings.set_defaults(run=_openings)
     return lessons

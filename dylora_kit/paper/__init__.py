@@ -22,5 +22,12 @@ In reading order:
 - `tables_beside`: each measured table next to the paper's numbers
 - `tables_at_every_rank`: the tables with a column for each rank
 - `tables_of_texts`: Tables 6 and 9, the paper's rows and those measured
+- `budgets`: what each training of a results file was given
+- `gpu_hours`: how long what was not run would take
+- `compared_at_ranks`, `compared_choices`: the tables as pictures, the paper's half and the kit's
+- `cut_line_up`: how the paper's LoRA may have been cut
+- `later_methods`: methods that came after the paper, by cost and quality
+- `side_by_side`: all of these, for `dk.PaperTables`
+- `overview`: what is measured of every table, and what is not
 - `report`: puts those tables on the page in data/results, and prints them
 """

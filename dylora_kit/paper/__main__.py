@@ -3,6 +3,7 @@
 python -m dylora_kit.paper table4                              # into data/results; goes on where it stopped
 python -m dylora_kit.paper table2 --tasks world-sentiment --seeds 10 42
 python -m dylora_kit.paper table2 --list                       # what would run, what is done, about how long
+python -m dylora_kit.paper --list                              # the same of every table, also of those never run
 python -m dylora_kit.paper table2 --tier real --model sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 rte
 python -m dylora_kit.paper table6 --tier real --model HuggingFaceTB/SmolLM2-135M-Instruct --steps 1000 --beams 1
 python -m dylora_kit.paper arena                               # every way to every rank, in the same time
@@ -25,6 +26,7 @@ from dylora_kit.paper import (
     judged_advice,
     layer_ranks,
     nested_afterwards,
+    overview,
     rank_search,
     real_text,
     report,
@@ -108,6 +110,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.list:
         for name, listed in STUDIES.items() if study is None else ((arguments.table, study),):
             _list(name, listed, arguments.tasks or listed.default, arguments.seeds, out)
+        if study is None:
+            print("\n".join(overview.lines(out / "results")))
     elif arguments.choose:
         _choose(arguments, real)
     else:

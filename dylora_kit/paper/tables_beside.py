@@ -92,19 +92,30 @@ def table5(folder: Path) -> Rows:
 
 
 def _best(frame: pd.DataFrame, method: str, r_max: int) -> tuple[str, str]:
+    times, best = best_runs(frame, method, r_max)
+    if best.empty:
+        return MISSING, MISSING
+    least, most = int(best["rank"].min()), int(best["rank"].max())
+    where = f"{least} to {most}" if most > least else f"{least}"
+    return f"{times.mean():.1f}", f"{cell(best['value'])} at {where}"
+
+
+def best_runs(frame: pd.DataFrame, method: str, r_max: int) -> tuple[pd.Series, pd.DataFrame]:
+    """What a method's trainings took, in trainings of one DyLoRA, and its best run; both by seed, empty if not whole.
+
+    Arguments:
+        frame: rows of a search.
+        method: `SEARCH`, `FROZEN` or `DYLORA`.
+        r_max: the largest rank.
+    """
     unit = _rows(frame, method=DYLORA, r=r_max).groupby("seed")["cpu_seconds"].first()
     ranks = [rank for rank in POWERS if rank <= r_max] if method == SEARCH else range(1, r_max + 1)
     runs = _rows(frame, method=ONE) if method == SEARCH else _rows(frame, method=method, r=r_max)
     runs = runs[runs["rank"].isin(ranks)]
     whole = runs.groupby("seed")["rank"].nunique().eq(len(ranks))
     runs = runs[runs["seed"].isin(whole[whole].index.intersection(unit.index))]  # seeds with every run
-    if runs.empty:
-        return MISSING, MISSING
     spent = runs.drop_duplicates(["r", "seed"]).groupby("seed")["cpu_seconds"].sum()
-    best = runs.loc[runs.groupby("seed")["value"].idxmax()]
-    least, most = int(best["rank"].min()), int(best["rank"].max())
-    where = f"{least} to {most}" if most > least else f"{least}"
-    return f"{(spent / unit[spent.index]).mean():.1f}", f"{cell(best['value'])} at {where}"
+    return spent / unit[spent.index], runs.loc[runs.groupby("seed")["value"].idxmax()]
 
 
 def table7(folder: Path) -> Rows:

@@ -17,6 +17,7 @@ def rank_curves(
     methods: Sequence[str] | None = None,
     unit: str = "rank",
     bottom: float = 0.0,
+    across: str = "",
 ) -> "Image":
     """A metric by rank, one line per method; with several seeds, their mean and a band of one standard deviation.
 
@@ -25,6 +26,7 @@ def rank_curves(
         methods: which to draw, in this order; default is all.
         unit: what b counts.
         bottom: where the vertical axis starts, as a value of the metric; if not at 0, the axis says so.
+        across: what the horizontal axis is called; default is the unit and b.
 
     Raises `ValueError` for a frame without rows or with several metrics, for a method that is not in it, and for more
     methods than there are colours.
@@ -57,7 +59,7 @@ def rank_curves(
         ax=axes,
     )
     axes.set(
-        xlabel=f"{unit} b",
+        xlabel=across or f"{unit} b",
         ylabel=f"{metric}, %" + (f" (from {100 * bottom:.0f} up)" if bottom else ""),
         ylim=(100 * bottom, max(102 - 2 * bottom, 102 * frame["value"].max())),
         title=title,
@@ -161,3 +163,34 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
     axes.legend(frameon=False)
     plain_frame(axes)
     return image(figure, f"{metric.capitalize()} by {sizes} parameters: {'; '.join(highest)}.")
+
+
+def cost_plane(frame: "pd.DataFrame", title: str = "", *, cost: str = "CPU-seconds", of: str = "quality") -> "Image":
+    """What methods achieve by what they cost: one marker each, and one standard deviation over the seeds both ways.
+
+    Arguments:
+        frame: one row for each method and seed, with columns method, seed, cost (above 0) and value, a share of 1.
+        cost: what is spent, and in which unit.
+        of: what the value is.
+
+    Raises `ValueError` for a frame without rows, one that lacks a column, and more methods than there are colours.
+    """
+    from matplotlib.figure import Figure
+
+    lacking = [name for name in ("method", "seed", "cost", "value") if name not in frame]
+    if lacking:
+        raise ValueError(f"the frame has no column {lacking[0]!r}: it has {', '.join(map(str, frame.columns))}")
+    methods = one_metric(frame.assign(metric=of))
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes, words = figure.subplots(), []
+    for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
+        rows = frame[frame["method"] == method]
+        spent, value = rows["cost"].mean(), 100 * rows["value"].mean()
+        spreads = {"xerr": rows["cost"].std(), "yerr": 100 * rows["value"].std()} if len(rows) > 1 else {}
+        axes.errorbar(spent, value, **spreads, color=colour, marker=marker, markersize=9, capsize=3, linestyle="")
+        axes.annotate(method, (spent, value), (9, 7), textcoords="offset points", color="#333333")
+        words.append(f"{method} {value:.1f} % for {spent:,.0f}")
+    axes.set(xlabel=cost, ylabel=f"{of}, %", title=title)
+    axes.margins(0.18)
+    plain_frame(axes)
+    return image(figure, f"{of} by {cost}: {'; '.join(words)}.")

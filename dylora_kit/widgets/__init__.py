@@ -8,6 +8,7 @@ In reading order:
 - `live_view`: what every live widget shares: rows of controls, the picture, the whole screen
 - `number_dial`: a slider over any number
 - `dial_views`: what such a slider shows of distributions and choices of a rank
+- `paper_tables`: a paper's tables beside what was measured again
 - `prediction_box`: the box for a student's guess
 - `fingerprint`: how a model is known to be the same as before
 - `live_model`: a model's answers at every rank, kept until its weights change

@@ -37,8 +37,8 @@ WIDE :is(.dk-cards, .dk-written, .dk-live-view, .dk-picture) { max-width: none; 
 WIDE .dk-cards svg { max-width: calc(50% - 8px); flex-basis: 40%; }
 WIDE .dk-cards svg:only-child { max-width: 100%; }
 @media (max-width: 620px) { WIDE .dk-cards svg { max-width: 100%; flex-basis: 100%; } }
-@media (min-width: 1200px) { WIDE :is(.dk-row, .dk-own, .dk-written) { zoom: 1.25; } }
-@media (min-width: 1600px) { WIDE :is(.dk-row, .dk-own, .dk-written) { zoom: 1.6; } }
+@media (min-width: 1200px) { WIDE :is(.dk-row, .dk-own, .dk-written, .dk-missing) { zoom: 1.25; } }
+@media (min-width: 1600px) { WIDE :is(.dk-row, .dk-own, .dk-written, .dk-missing) { zoom: 1.6; } }
 .dk-live-view:fullscreen { background: var(--jp-layout-color0, Canvas); overflow: auto; padding: 8px 14px;
   flex-wrap: nowrap; }
 .dk-live-view:fullscreen > * { flex: none; }

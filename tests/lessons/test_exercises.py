@@ -278,6 +278,25 @@ WRONG = {
         "def f(k, r, loss):\n best = {}\n for n in k:\n  if k[n] < r:\n   k[n] += 1\n   best[n] = loss(k)\n"
         " return min(best, key=best.get)": "on a copy",
     },
+    "08.1": {
+        "def f(a, b):\n d = torch.tensor([b[s] - a[s] for s in a if s in b])\n"
+        " return d.mean(), d.std() / len(d) ** 0.5": "other way round",
+        "def f(a, b):\n d = torch.tensor([x - y for x, y in zip(a.values(), b.values())])\n"
+        " return d.mean(), d.std() / len(d) ** 0.5": "same seed",
+        "def f(a, b):\n d = torch.tensor([a[s] - b[s] for s in a if s in b])\n return d.mean(), d.std()": "√n times",
+        "def f(a, b):\n d = torch.tensor([a[s] - b[s] for s in a if s in b])\n"
+        " return d.mean(), d.std(correction=0) / len(d) ** 0.5": "n − 1",
+        "def f(a, b): return [a[s] - b[s] for s in a]": "both have",
+    },
+    "08.2": {
+        "def f(runs): return [r['method'] for r in runs if r['steps'] != runs[0]['steps']]": "no budget",
+        "def f(runs): return [r['method'] for r in runs if r['steps'] * r['batch_size'] !="
+        " runs[0]['steps'] * runs[0]['batch_size']]": "passes are missing",
+        "def f(runs): return {r['method'] for r in runs if r['steps'] * r['batch_size'] * r['passes'] =="
+        " runs[0]['steps'] * runs[0]['batch_size'] * runs[0]['passes']}": "return the others",
+        "def f(runs):\n most = max(r['steps'] * r['batch_size'] * r['passes'] for r in runs)\n"
+        " return [r['method'] for r in runs if r['steps'] * r['batch_size'] * r['passes'] < most]": "largest budget",
+    },
     "06.1": {
         "def f(p, t, e): return p + t + [e]": "would learn to write facts",
         "def f(p, t, e): return [-100 for _ in p] + t": "the end is missing",
@@ -320,6 +339,10 @@ def test_a_wrong_answer_gets_the_hint_for_its_mistake(number: str, code: str, hi
 
 
 RIGHT = {
+    "08.1": "def f(a, b):\n d = torch.tensor([a[s] - b[s] for s in sorted(set(a) & set(b))], dtype=torch.float64)\n"
+    " return [d.mean(), (d.var() / len(d)).sqrt()]",
+    "08.2": "def f(runs):\n size = lambda r: r['passes'] * r['steps'] * r['batch_size']\n"
+    " return {r['method'] for r in runs[1:] if size(r) / size(runs[0]) != 1}",
     "06.1": "def f(p, t, e):\n ids = [*p, *t, e]\n ids[: len(p)] = [-100] * len(p)\n return ids",
     "06.2": "def f(q, v):\n out = torch.zeros(q.shape[1], 3 * len(q))\n out[:, : len(q)] = q.T\n"
     " out[:, 2 * len(q) :] = v.T\n return out",

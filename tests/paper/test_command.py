@@ -39,7 +39,8 @@ def test_the_list_says_what_is_done_and_about_how_long_the_rest_takes(
 ) -> None:
     run("--list")
     listed = capsys.readouterr().out.splitlines()
-    assert {line.partition(",")[0] for line in listed} == set(command.STUDIES)
+    names = {line.partition(",")[0].partition(":")[0] for line in listed}
+    assert names == set(command.STUDIES) | {f"Table {n}" for n in range(1, 10)} | {"Appendix A"}
     missing = {line.partition(",")[0] for line in listed if "minutes" in line}
     assert missing <= {"table6", "table6-r8", "arena"}  # everything else comes with the kit
     run("table7", "--tasks", "digits-turned", "--list", "--out", str(tmp_path))
@@ -47,6 +48,19 @@ def test_the_list_says_what_is_done_and_about_how_long_the_rest_takes(
     # 5 seeds of about 15 + 104 + 91 + 15 s, as the results that come with the kit say
     assert line.startswith("table7, digits-turned: 0 of 20 measurements are done in table7-digits-turned.csv, ")
     assert 14 <= int(line.split(" about ")[1].split()[0]) <= 24
+
+
+def test_the_list_tells_of_tables_that_were_never_run_and_of_real_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("--list")
+    shipped = capsys.readouterr().out
+    assert "Table 2, the paper's own size: not run: about 430 GPU-hours\n" in shipped
+    assert "SST-2 with 3 seeds in table2-glue-all-MiniLM-L6-v2.csv" in shipped
+    run("--list", "--out", str(tmp_path))
+    nothing = capsys.readouterr().out
+    assert "Table 2, real text, glue: not measured: python -m dylora_kit.paper table2 --tier real" in nothing
+    assert "Table 9, real text, webnlg: not measured" in nothing
 
 
 def test_the_real_tier_has_one_file_for_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 In reading order:
 
 - `drawing`: the panel that all of them have, and the marks drawn on it
-- `lesson_00`, `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`:
-  one picture each
+- `lesson_00`, `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`,
+  `lesson_08`: one picture each
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from dylora_kit.lessons.openings import (
     lesson_05,
     lesson_06,
     lesson_07,
+    lesson_08,
 )
 
 OPENINGS: dict[str, Callable[[], str]] = {
@@ -29,6 +30,7 @@ OPENINGS: dict[str, Callable[[], str]] = {
     "lesson_05.svg": lesson_05.opening,
     "lesson_06.svg": lesson_06.opening,
     "lesson_07.svg": lesson_07.opening,
+    "lesson_08.svg": lesson_08.opening,
 }
 
 

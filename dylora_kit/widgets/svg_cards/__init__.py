@@ -11,13 +11,17 @@ In reading order:
 - `matrices`: the factors in use, the singular values, the ordering
 - `pictures`, `texts`: predictions of images, reconstructions; predictions of texts
 - `bars`: a bar for each of several things, as dials show
+- `comparison`: what a printed and a measured table are drawn from, as numbers
+- `compared`: the two, side by side on one scale
 """
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from html import escape
 
 from dylora_kit.widgets.svg_cards.bars import Bar, bars_card
+from dylora_kit.widgets.svg_cards.compared import compared_cards
 from dylora_kit.widgets.svg_cards.curves import metric_card
 from dylora_kit.widgets.svg_cards.matrices import matrices_card, ordering_card, spectrum_card
 from dylora_kit.widgets.svg_cards.pictures import predictions_card, reconstructions_card
@@ -37,6 +41,7 @@ __all__ = [
     "Series",
     "bars_card",
     "cards_of",
+    "compared_cards",
     "explorer",
     "metric_card",
     "page",
@@ -44,6 +49,7 @@ __all__ = [
 ]
 
 WIDTH, GAP = 960, 16
+NOTE_LETTERS = 140  # in a line of that width
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 CARD_WIDTH = (WIDTH - GAP) // 2
 
@@ -106,25 +112,31 @@ def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
     )
 
 
-def still(cards: Sequence[tuple[str, int]], finding: str, label: str, value: float, low: float, high: float) -> str:
+def still(
+    cards: Sequence[tuple[str, int]], finding: str, label: str, value: float, low: float, high: float, note: str = ""
+) -> str:  # fmt: skip
     """The cards as one SVG that needs no page around it, below a drawing of the slider: for a notebook that is saved.
 
     Arguments:
         cards, finding: as for `page`.
-        label, value, low, high: of the slider.
+        label, value, low, high: of the slider; where it has one value alone, only its label is drawn.
+        note: words below the cards.
     """
     left, length, y = 26 + 8 * len(label), 330, 24
     at = left + length * (value - low) / (high - low) if high > low else left
     track = f'<line x1="{left}" x2="{left + length}" y1="{y}" y2="{y}" style="stroke:var(--line);stroke-width:4"/>'
     knob = f'<circle cx="{at:.1f}" cy="{y}" r="8" style="fill:var(--dk-0)"/>'
     number = text(left + length + 24, y + 5, f"{value:g} of {high:g}", "b")
-    drawn, top = [text(8, y + 5, label), track, knob, number], 48
+    drawn, top = [text(8, y + 5, label), *([track, knob, number] if high > low else [])], 48
     faced = _faced(cards)
     for index, (inside, height) in enumerate(faced):
         x = (index % 2) * (CARD_WIDTH + GAP)
         size = f'width="{CARD_WIDTH}" height="{height}" viewBox="0 0 {CARD_WIDTH} {height}"'
         drawn.append(f'<svg x="{x}" y="{top}" {size}>{inside}</svg>')
         top += (height + GAP) * (index % 2 == 1 or index == len(faced) - 1)
+    for line in textwrap.wrap(note, NOTE_LETTERS):
+        drawn.append(text(8, top + 6, line, "soft"))
+        top += 20
     sheet = f'<rect width="{WIDTH}" height="{top}" style="fill:var(--jp-layout-color0, #fff)"/>'
     whole = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="dk-explorer" width="{WIDTH}" height="{top}" '

@@ -1,0 +1,61 @@
+"""How did the paper cut its LoRA? What each way of cutting keeps here, beside what the paper's LoRA keeps.
+
+The paper prints the numbers of a LoRA at every rank, and not how its matrices were cut. Three ways are measured here:
+the first rows with the scale of the smaller rank (α/b), the same rows with the scale that they were trained with (α/r),
+and the closest matrix, by singular values. Pairs of tasks that are alike are compared by what is kept of the full rank.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from dylora_kit.paper.compared_at_ranks import on_glue
+from dylora_kit.paper.compared_methods import HELD, LORA, SVD
+from dylora_kit.paper.published import printed_table
+from dylora_kit.paper.results_files import results_of
+from dylora_kit.paper.settings import R
+
+SUSPECTS = {LORA: "α/b", HELD: "α/r", SVD: "SVD"}
+PAPER = "the paper's LoRA"
+
+
+def kept(folder: Path) -> pd.DataFrame:
+    """The share of the full rank's value that is kept at each rank, by the paper's LoRA and by each suspect.
+
+    Arguments:
+        folder: where the results files are.
+
+    A tidy frame: task (`"SST-2"`, both times, and `"generation"`, E2E in the paper and `describe` here), method, rank,
+    seed, value and metric. Table 6's LoRA has four rows, so its rank b stands at 2b of 8.
+    """
+    table2, table6 = printed_table("table2"), printed_table("table6")
+    classified = table2[(table2["task"] == "SST-2") & (table2["method"] == "LoRA")].rename(columns={"mean": "value"})
+    written = table6[(table6["method"] == "LoRA") & (table6["metric"] == "BLEU")].rename(columns={"mean": "value"})
+    written = written.assign(rank=2 * written["rank"].astype(int))
+    measured = {
+        "SST-2": on_glue(folder, "SST-2", "accuracy"),
+        "generation": results_of(folder, "table2", "world-describe"),
+    }
+    frames = []
+    for task, printed in (("SST-2", classified), ("generation", written)):
+        frames.append(printed.assign(task=task, method=PAPER, seed=0))
+        rows = measured[task]
+        frames.append(rows[rows["method"].isin(SUSPECTS)].assign(task=task).replace({"method": SUSPECTS}))
+    frame = pd.concat(frames, ignore_index=True).dropna(subset="value").astype({"rank": int})
+    frame = frame[["task", "method", "rank", "seed", "value"]]
+    full = frame[frame["rank"] == R].set_index(["task", "method", "seed"])["value"]
+    whole = full.reindex(pd.MultiIndex.from_frame(frame[["task", "method", "seed"]])).to_numpy()
+    return frame.assign(value=frame["value"] / whole, metric="of rank 8 kept")
+
+
+def distances(frame: pd.DataFrame) -> pd.DataFrame:
+    """How far each suspect is from the paper's LoRA, in points, as a mean over the ranks below the full one.
+
+    Arguments:
+        frame: what `kept` returns.
+    """
+    below = frame[frame["rank"] < R]
+    means = below.pivot_table(index=["task", "rank"], columns="method", values="value")
+    there = means.dropna(subset=PAPER)
+    gaps = there.drop(columns=PAPER).sub(there[PAPER], axis=0).abs()
+    return 100 * gaps.groupby("task").mean()
