@@ -14,8 +14,8 @@ def areas(path: Path) -> pd.DataFrame:
     Arguments:
         path: a results file such as `arena-digits-turned.csv`, with method, rank, seed, metric, value and cpu_seconds.
 
-    One row for each method and seed: method, seed, cost and value. Of several metrics the first counts. Empty if there is no such
-    file.
+    One row for each method and seed: method, seed, cost and value. Of several metrics the first counts. Empty if there
+    is no such file.
     """
     results = read_results(path)
     if results.empty:
