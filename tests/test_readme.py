@@ -104,6 +104,18 @@ def test_when_an_svd_cut_will_do_was_measured() -> None:
         assert (at["LoRA, cut by SVD"] - at["DyLoRA"]).loc[2:].min() > -0.005, task
 
 
+def test_what_happens_to_a_real_model_s_sentences_was_measured() -> None:
+    assert "A real language model (SmolLM2 on E2E) keeps 99 % of its BLEU at rank 1;" in README
+    assert "first row alone keeps 56 % at α/b, and at α/r, where sentences fall apart, 19 %." in README
+    frame = pd.read_csv(RESULTS / "table6-SmolLM2-135M-Instruct-4bit-e2e.csv").query("metric == 'bleu'")
+    at = frame.set_index(["method", "rank"])["value"]
+    cuts = ("LoRA, cut by SVD", "LoRA, cut to b", "LoRA, cut, scale α/r")
+    assert [round(100 * at[name, 1] / at[name, 4]) for name in cuts] == [99, 56, 19]
+    texts = pd.read_csv(RESULTS / "table6-SmolLM2-135M-Instruct-4bit-e2e-texts.csv").query("rank == 1")
+    ended = texts.assign(ended=texts["text"].str.endswith(".")).groupby("method")["ended"].mean()
+    assert ended[cuts[0]] == 1 and ended[cuts[2]] < 0.5
+
+
 def test_what_a_lora_of_the_largest_rank_is_ahead_was_measured() -> None:
     assert "a LoRA of rank 8 is better there: by 2 points on SST-2, and by 6 on MRPC." in README
     glue = pd.read_csv(RESULTS / "table2-glue-all-MiniLM-L6-v2.csv").query("metric == 'accuracy' and rank == 8")

@@ -13,7 +13,7 @@ from dylora_kit.paper.compared_at_ranks import on_glue
 from dylora_kit.paper.compared_methods import HELD, LORA, SVD
 from dylora_kit.paper.published import printed_table
 from dylora_kit.paper.results_files import results_of
-from dylora_kit.paper.settings import R
+from dylora_kit.paper.runs import read_results
 
 SUSPECTS = {LORA: "α/b", HELD: "α/r", SVD: "SVD"}
 PAPER = "the paper's LoRA"
@@ -25,27 +25,28 @@ def kept(folder: Path) -> pd.DataFrame:
     Arguments:
         folder: where the results files are.
 
-    A tidy frame: task (`"SST-2"`, both times, and `"generation"`, E2E in the paper and `describe` here), method, rank,
-    seed, value and metric. Table 6's LoRA has four rows, so its rank b stands at 2b of 8.
+    A tidy frame: task, method, rank, seed, value and metric. The tasks are `"SST-2"`, theirs and ours; `"describe"`,
+    beside their E2E; and `"E2E"`, theirs and that of the first real model that was measured, if there is one.
+    Beside `describe`, whose LoRA has eight rows, rank b of the paper's four stands at 2b.
     """
     table2, table6 = printed_table("table2"), printed_table("table6")
     classified = table2[(table2["task"] == "SST-2") & (table2["method"] == "LoRA")].rename(columns={"mean": "value"})
     written = table6[(table6["method"] == "LoRA") & (table6["metric"] == "BLEU")].rename(columns={"mean": "value"})
-    written = written.assign(rank=2 * written["rank"].astype(int))
-    measured = {
-        "SST-2": on_glue(folder, "SST-2", "accuracy"),
-        "generation": results_of(folder, "table2", "world-describe"),
+    written = written.assign(rank=written["rank"].astype(int))
+    pairs = {
+        "SST-2": (classified, on_glue(folder, "SST-2", "accuracy")),
+        "describe": (written.assign(rank=2 * written["rank"]), results_of(folder, "table2", "world-describe")),
     }
+    for file in sorted(folder.glob("table6-*-e2e.csv"))[:1]:
+        pairs["E2E"] = written, read_results(file).query("metric == 'bleu'")
     frames = []
-    for task, printed in (("SST-2", classified), ("generation", written)):
+    for task, (printed, rows) in pairs.items():
         frames.append(printed.assign(task=task, method=PAPER, seed=0))
-        rows = measured[task]
         frames.append(rows[rows["method"].isin(SUSPECTS)].assign(task=task).replace({"method": SUSPECTS}))
     frame = pd.concat(frames, ignore_index=True).dropna(subset="value").astype({"rank": int})
     frame = frame[["task", "method", "rank", "seed", "value"]]
-    full = frame[frame["rank"] == R].set_index(["task", "method", "seed"])["value"]
-    whole = full.reindex(pd.MultiIndex.from_frame(frame[["task", "method", "seed"]])).to_numpy()
-    return frame.assign(value=frame["value"] / whole, metric="of rank 8 kept")
+    whole = frame.sort_values("rank").groupby(["task", "method", "seed"])["value"].transform("last")
+    return frame.assign(value=frame["value"] / whole, metric="of the full rank kept")
 
 
 def distances(frame: pd.DataFrame) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def distances(frame: pd.DataFrame) -> pd.DataFrame:
     Arguments:
         frame: what `kept` returns.
     """
-    below = frame[frame["rank"] < R]
+    below = frame[frame["rank"] < frame.groupby("task")["rank"].transform("max")]
     means = below.pivot_table(index=["task", "rank"], columns="method", values="value")
     there = means.dropna(subset=PAPER)
     gaps = there.drop(columns=PAPER).sub(there[PAPER], axis=0).abs()

