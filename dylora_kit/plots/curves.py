@@ -181,16 +181,17 @@ def cost_plane(frame: "pd.DataFrame", title: str = "", *, cost: str = "CPU-secon
     if lacking:
         raise ValueError(f"the frame has no column {lacking[0]!r}: it has {', '.join(map(str, frame.columns))}")
     methods = one_metric(frame.assign(metric=of))
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes, words = figure.subplots(), []
-    for method, colour, marker in zip(methods, COLOURS, MARKERS, strict=False):
+    for method, look in looks(methods).items():
         rows = frame[frame["method"] == method]
         spent, value = rows["cost"].mean(), 100 * rows["value"].mean()
         spreads = {"xerr": rows["cost"].std(), "yerr": 100 * rows["value"].std()} if len(rows) > 1 else {}
-        axes.errorbar(spent, value, **spreads, color=colour, marker=marker, markersize=9, capsize=3, linestyle="")
-        axes.annotate(method, (spent, value), (9, 7), textcoords="offset points", color="#333333")
+        axes.errorbar(spent, value, **spreads, color=COLOURS[look], marker=MARKERS[look], markersize=9, capsize=3,
+                      linestyle="", label=method)  # fmt: skip
         words.append(f"{method} {value:.1f} % for {spent:,.0f}")
     axes.set(xlabel=cost, ylabel=f"{of}, %", title=title)
     axes.margins(0.18)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     plain_frame(axes)
     return image(figure, f"{of} by {cost}: {'; '.join(words)}.")
