@@ -21,9 +21,9 @@ from dylora_kit.lessons.claims import CLAIM
 
 LETTERS, PRINTED, IN_COLUMNS, CLAIMED = 95, 90, 112, 100  # letters on a line: of text, printed, of a claim
 TITLE, HEADING = (37, 102, 100), (50, 72, 28)  # letters on a line, pixels of a line, and of what is around it
-LINE, CODE_LINE, ROW, CLAIM_LINE = 62, 40, 47, 50  # pixels of a slide that is 1080 high
+LINE, CODE_LINE, ROW, CLAIM_LINE = 62, 40, 47, 64  # pixels of a slide that is 1080 high
 DRAWN = 450  # the height of a picture in a text
-PICTURE, WITH_WORDS, ALONE = 560, 640, 940  # the height of a picture: below its code, below words, on its own slide
+PICTURE, WITH_WORDS, ALONE = 560, 600, 940  # the height of a picture: below its code, below words, on its own slide
 SHORT = 7  # lines of code that leave room for a picture
 IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img[^>]*>")
 WIDGET = "application/vnd.jupyter.widget-view+json"
