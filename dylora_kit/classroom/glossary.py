@@ -46,15 +46,14 @@ GROUPS: tuple[tuple[str, Words], ...] = (
             ("SVD cut", "The matrix of rank b that is closest to ΔW. It needs no training. Closest need not be best "
              "for the task."),
             ("energy", "The sum of the squared singular values. A share of it says how much of ΔW a cut keeps."),
-            ("effective rank", "How many directions of ΔW are in use, counted by their singular values. It need not be "
-             "whole."),
+            ("effective rank", "How many directions ΔW uses, by its singular values. It need not be whole."),
             ("ordering score", "What the first b rows span of ΔW, as a part of the most that b rows could."),
         ),
     ),
     (
         "The choice",
         (
-            ("sweep", "One measurement of the model at every rank."),
+            ("sweep", "One measurement at every rank."),
             ("search-free", "One training gives all ranks. A search trains once for each."),
             ("tolerance", "How much worse than the best rank you accept for a smaller one."),
             ("validation data", "What you choose a rank on. What you choose on looks better than it is, so you "

@@ -133,7 +133,7 @@ def _written(name: str, text: str, begins: str) -> Piece:
 
 def _height(text: str) -> float:
     """About how many pixels a Markdown text takes; links count with their words alone."""
-    height = DRAWN * len(IMAGE.findall(text))
+    height: float = DRAWN * len(IMAGE.findall(text))
     for block in re.sub(r"\]\([^)]*\)", "", IMAGE.sub("", text)).split("\n\n"):
         if block.startswith("```"):
             height += CODE_LINE * (block.count("\n") + 1)
