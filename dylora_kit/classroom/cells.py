@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from dylora_kit.lessons.exercise import KITS_OWN_RUNS, NOT_DONE
+
 Cell = dict[str, Any]
 Notebook = dict[str, Any]
 
 FOLD = re.compile(r"<details><summary>(\w+)</summary>(.*?)</details>", re.DOTALL)
+UNSOLVED = re.compile(rf"[\d.]+: (?:{re.escape(NOT_DONE)}|{re.escape(KITS_OWN_RUNS)})")
 
 
 def text_of(cell: Cell) -> str:
@@ -50,6 +53,24 @@ def not_run(cell: Cell) -> Cell:
 def with_cells(notebook: Notebook, cells: Iterable[Cell]) -> Notebook:
     """A copy of a notebook with other cells."""
     return {**{key: copy.deepcopy(value) for key, value in notebook.items() if key != "cells"}, "cells": list(cells)}
+
+
+def without_lines_of_unsolved(cell: Cell) -> Cell:
+    """A copy of a cell whose outputs do not say that an exercise is not solved: its solution stands beside it.
+
+    >>> printed = {"output_type": "stream", "text": ["03.1: not done yet\\n", "two rows\\n"]}
+    >>> without_lines_of_unsolved({"cell_type": "code", "outputs": [printed]})["outputs"][0]["text"]
+    ['two rows\\n']
+    """
+    changed = copy.deepcopy(cell)
+    outputs = changed.get("outputs", [])
+    for output in outputs:
+        if output["output_type"] == "stream":
+            lines = "".join(output["text"]).splitlines(keepends=True)
+            output["text"] = [line for line in lines if not UNSOLVED.match(line)]
+    if outputs:
+        changed["outputs"] = [output for output in outputs if output["output_type"] != "stream" or output["text"]]
+    return changed
 
 
 def folds(text: str) -> list[tuple[str, str]]:

@@ -19,19 +19,6 @@ GROUPS: tuple[tuple[str, Words], ...] = (
         ),
     ),
     (
-        "The cut",
-        (
-            ("truncation, cut to b", "You keep the first b rows of A and the first b columns of B. The rest is not "
-             "read."),
-            ("prefix", "The first b of something that has an order: of rows, or of units."),
-            ("singular values", "How strongly ΔW acts, direction by direction, the strongest first."),
-            ("SVD cut", "The matrix of rank b that is closest to ΔW. It needs no training. Closest need not be best "
-             "for the task."),
-            ("energy", "The sum of the squared singular values. A share of it says how much of ΔW a cut keeps."),
-            ("ordering score", "What the first b rows span of ΔW, as a part of the most that b rows could."),
-        ),
-    ),
-    (
         "The training",
         (
             ("nested", "Each rank is part of the next: the rows of rank 2 are those of rank 1, and one more."),
@@ -44,12 +31,29 @@ GROUPS: tuple[tuple[str, Words], ...] = (
             ("frozen update", "Row b alone learns; rows 1 to b − 1 help, and stay (Eq. 10)."),
             ("self-distillation", "A LoRA at its full rank teaches its own lower ranks. No labels are needed. In the "
              "kit it is called nest."),
+            ("teacher, divergence", "The teacher's answers are shares for each class. The divergence says how far "
+             "the pupil's are from them; 0 is equal."),
+        ),
+    ),
+    (
+        "The cut",
+        (
+            ("truncation, cut to b", "You keep the first b rows of A and the first b columns of B. The rest is not "
+             "read."),
+            ("ordering", "The rows of a trained LoRA are sorted, the strongest direction first. ΔW stays the same."),
+            ("prefix", "The first b of something that has an order: of rows, or of units."),
+            ("singular values", "How strongly ΔW acts, direction by direction, the strongest first."),
+            ("SVD cut", "The matrix of rank b that is closest to ΔW. It needs no training. Closest need not be best "
+             "for the task."),
+            ("energy", "The sum of the squared singular values. A share of it says how much of ΔW a cut keeps."),
+            ("effective rank", "How many directions ΔW uses, by its singular values. It need not be whole."),
+            ("ordering score", "What the first b rows span of ΔW, as a part of the most that b rows could."),
         ),
     ),
     (
         "The choice",
         (
-            ("sweep", "One measurement of the model at every rank."),
+            ("sweep", "One measurement at every rank."),
             ("search-free", "One training gives all ranks. A search trains once for each."),
             ("tolerance", "How much worse than the best rank you accept for a smaller one."),
             ("validation data", "What you choose a rank on. What you choose on looks better than it is, so you "
@@ -57,6 +61,17 @@ GROUPS: tuple[tuple[str, Words], ...] = (
             ("bootstrap", "You draw the data again, many times, and see how often the choice changes."),
             ("budget", "What a training is given: steps × batch × passes."),
             ("merge", "ΔW is added to W₀ once. The model is as fast as before, and its rank is fixed."),
+        ),
+    ),
+    (
+        "Sentences",
+        (
+            ("fused projection", "One matrix that makes query, key and value at once, such as GPT-2's c_attn."),
+            ("label −100", "A token with it does not count in the loss: the facts that are given, and padding."),
+            ("BLEU", "How many runs of one to four words a text shares with what people wrote."),
+            ("slot error rate", "Facts that are wrong, missing or added, as a share of the facts that were given."),
+            ("paired bootstrap", "Two ranks on the same examples, drawn again many times. Only the difference "
+             "counts."),
         ),
     ),
 )  # fmt: skip
@@ -81,6 +96,5 @@ def glossary() -> bytes:
 def _group(sheet: Sheet, x: float, y: float, width: float, title: str, words: Words) -> float:
     y = sheet.paragraph(x, y, width, title, size=12.5, style="B", colour=BLUE) + 1.5
     for word, meaning in words:
-        y = sheet.paragraph(x, y, width, word, size=9.2, style="B", spacing=1.36)
-        y = sheet.paragraph(x, y, width, meaning, size=8.8, spacing=1.4) + 1.9
+        y = sheet.paragraph(x, y, width, f"**{word}**: {meaning}", size=8.7, spacing=1.38) + 1.8
     return y

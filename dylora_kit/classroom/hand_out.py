@@ -7,6 +7,7 @@ from dylora_kit.classroom.sheet import BLUE, GREY, HEIGHT, MARGIN, PALE, WIDTH, 
 from dylora_kit.classroom.sheet_figures import CUT, DYLORA, curves, matrices
 
 RESULTS = "table2-digits-turned.csv"
+FOOT = HEIGHT - 21  # where the line above the sources is
 STEPS = (
     "**Draw** a rank b, from 1 to r. All layers use it.",
     "**Run** the batch with the first b rows of A and the first b columns of B. The scale is α/b.",
@@ -20,18 +21,29 @@ WHY = (
 )
 NOT_FOR = (
     "**You know the rank.** A LoRA that is trained for it alone is as good or better.",
-    "**You have a LoRA.** An SVD cut of it costs no training. From rank 5 on it is about as good here, and with a "
-    "head trained anew it comes closer below.",
+    "**You have a LoRA.** Its SVD cut is the matrix of rank b that is closest to B times A. It costs no training. From "
+    "rank 5 on it is about as good here. If the head, the last layer, which names the digit, is then trained anew, it "
+    "comes closer at the ranks below.",
     "**You want the best at rank r.** A LoRA has all its steps for that one rank.",
 )
 CODE = (
-    "adapters = dk.attach(model, r=8, lora_alpha=16)",
-    "sampler = dk.RankSampler(dk.Uniform(1, 8))",
-    "optimizer = dk.NestedAdamW(adapters, lr=4e-3)",
-    "dk.train(model, adapters, data, sampler=sampler,",
-    "         optimizer=optimizer, steps=1500)",
+    "import dylora_kit as dk",
+    "from dylora_kit import backbones",
+    "from dylora_kit.tasks import digits",
+    "",
+    'task = digits.load("turned")',
+    'model = backbones.load("digits-vit")',
+    "adapters = dk.attach(model, r=8, lora_alpha=16,",
+    '    target_modules="attention", seed=10,',
+    '    modules_to_save=["classifier"])    # the head',
+    "dk.train(model, adapters, task.train, seed=10,",
+    "    sampler=dk.RankSampler(dk.Uniform(1, 8), seed=10),",
+    "    optimizer=dk.NestedAdamW(adapters, lr=4e-3),",
+    "    max_grad_norm=1.0, steps=1500)",
     "adapters.rank = 3    # now, or whenever you like",
+    "print(dk.sweep(model, adapters, task.test))",
 )
+CODE_SIZE, CODE_INDENT = 7.0, 2.5  # points, millimetres
 QUESTIONS = (
     "Row 5 of 8: in which share of the steps is it trained, if every rank is as likely?",
     "Your phone has room for rank 2, and sometimes for rank 8. Which ranks do you draw most often?",
@@ -41,7 +53,7 @@ QUESTIONS = (
 SOURCE = (
     "Valipour, Rezagholizadeh, Kobyzev, Ghodsi: DyLoRA, arXiv 2210.07558. Digits: Alpaydin and Kaynak, Optical "
     "Recognition of Handwritten Digits, UCI, CC BY 4.0, turned by 90°. Curve: mean of {seeds} trainings of each, "
-    "{steps:,} steps, {path}."
+    "{steps:,} steps, {path}. At rank 1 a single training differs from it by several points."
 )
 
 
@@ -83,17 +95,18 @@ def hand_out(results: Path, page: str | None) -> bytes:
     left = _list(sheet, MARGIN, left, half, STEPS, numbered=True)
     left = _section(sheet, MARGIN, left + 5, half, "Why it helps")
     left = sheet.paragraph(MARGIN, left, half, WHY)
-    right = _section(sheet, other, right, half, "Digits read rightly, in %")
-    curves(sheet, other, right + 1, half, 52, means)
-    right = _section(sheet, other, right + 58, half, "In Python")
-    right = _code(sheet, other, right, half, CODE)
-    y = max(left, right) + 7
-    left = _section(sheet, MARGIN, y, half, "When not to use it")
+    left = _section(sheet, MARGIN, left + 5, half, "When not to use it")
     left = _list(sheet, MARGIN, left, half, NOT_FOR)
-    right = _section(sheet, other, y, half, "To think about")
+    right = _section(sheet, other, right, half, "Turned digits read rightly, in %")
+    curves(sheet, other, right + 1, half, 44, means)
+    right = _section(sheet, other, right + 49, half, "In Python")
+    right = _code(sheet, other, right, half, CODE)
+    right = _section(sheet, other, right + 5, half, "To think about")
     right = _list(sheet, other, right, half, QUESTIONS, numbered=True)
+    if max(left, right) > FOOT:
+        raise ValueError("the page is full, and its texts run into the line of sources: shorten one")
     path = f"data/results/{RESULTS}"
-    sheet.line([(MARGIN, HEIGHT - 21), (WIDTH - MARGIN, HEIGHT - 21)], colour=PALE)
+    sheet.line([(MARGIN, FOOT), (WIDTH - MARGIN, FOOT)], colour=PALE)
     said = SOURCE.format(seeds=seeds, steps=steps, path=path)
     sheet.paragraph(MARGIN, HEIGHT - 19, WIDTH - 2 * MARGIN, said, size=6.6, colour=GREY)
     return sheet.content()
@@ -116,17 +129,19 @@ def _head(sheet: Sheet, page: str | None) -> float:
 def _idea(sheet: Sheet, y: float, means: Mapping[str, list[float]]) -> float:
     text = (
         "A layer keeps its weights W₀. Beside it learns a small adapter: the product of two thin matrices, B and A. "
-        f"Its **rank** b says how many columns of B and rows of A take part. At rank 1 the DyLoRA below reads "
-        f"{means[DYLORA][0]:.0f} of 100 digits. A plain LoRA that is cut to rank 1 reads {means[CUT][0]:.0f}."
+        "Its **rank** b says how many columns of B and rows of A take part. Of 100 digits that are turned by 90°, the "
+        f"DyLoRA below reads {means[DYLORA][0]:.0f} at rank 1. A plain LoRA that is cut to rank 1 reads "
+        f"{means[CUT][0]:.0f}."
     )
     y = sheet.paragraph(MARGIN, y, WIDTH - 2 * MARGIN, text, size=9.6)
-    figure = matrices(sheet, MARGIN + 20, y + 7, 31, r=8, b=3)
+    tall = 27
+    figure = matrices(sheet, MARGIN + 20, y + 7, tall, r=8, b=3)
     x = MARGIN + 20 + figure + 9
-    sheet.box(x, y + 12, 4, 2.2, fill=BLUE, colour=BLUE, line=0.2)
-    sheet.words(x + 6, y + 14, "read", size=8)
-    sheet.box(x, y + 18, 4, 2.2, colour=GREY, line=0.2, dashes=(0.8, 0.6))
-    sheet.words(x + 6, y + 20, "cut off", size=8)
-    return y + 7 + 31 + 5
+    sheet.box(x, y + 10, 4, 2.2, fill=BLUE, colour=BLUE, line=0.2)
+    sheet.words(x + 6, y + 12, "read", size=8)
+    sheet.box(x, y + 16, 4, 2.2, colour=GREY, line=0.2, dashes=(0.8, 0.6))
+    sheet.words(x + 6, y + 18, "cut off", size=8)
+    return y + 7 + tall + 5
 
 
 def _section(sheet: Sheet, x: float, y: float, width: float, title: str) -> float:
@@ -145,7 +160,8 @@ def _list(sheet: Sheet, x: float, y: float, width: float, items: Sequence[str], 
 
 
 def _code(sheet: Sheet, x: float, y: float, width: float, lines: Sequence[str]) -> float:
-    sheet.box(x, y, 0.9, 4.1 * len(lines) + 1, fill=PALE, line=0)
+    top = y
     for line in lines:
-        y = sheet.paragraph(x + 3, y, width - 3, line, size=7.6, family="code", spacing=1.52)
+        y = sheet.paragraph(x + CODE_INDENT, y, width - CODE_INDENT, line or " ", size=CODE_SIZE, family="code")
+    sheet.box(x, top, 0.9, y - top, fill=PALE, line=0)
     return y

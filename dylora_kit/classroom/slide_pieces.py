@@ -6,14 +6,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dylora_kit.classroom.cells import FOLD, Cell, markdown_cell, text_of, with_text, without_folds
+from dylora_kit.classroom.cells import (
+    FOLD,
+    Cell,
+    markdown_cell,
+    text_of,
+    with_text,
+    without_folds,
+    without_lines_of_unsolved,
+)
 from dylora_kit.classroom.clone import Lesson, Written
 from dylora_kit.classroom.slide_math import with_formulas_drawn
+from dylora_kit.lessons.claims import CLAIM
 
-LETTERS = 95  # of text on a line of a slide
-LINE, CODE_LINE, ROW = 62, 40, 47  # pixels of a slide that is 1080 high
-PICTURE, WITH_WORDS, ALONE = 560, 640, 940  # the height of a picture: below its code, below words, on its own slide
+LETTERS, PRINTED, IN_COLUMNS, CLAIMED = 95, 90, 112, 100  # letters on a line: of text, printed, of a claim
+TITLE, HEADING = (37, 102, 100), (50, 72, 28)  # letters on a line, pixels of a line, and of what is around it
+LINE, CODE_LINE, ROW, CLAIM_LINE = 62, 40, 47, 64  # pixels of a slide that is 1080 high
+DRAWN = 450  # the height of a picture in a text
+PICTURE, WITH_WORDS, ALONE = 560, 600, 940  # the height of a picture: below its code, below words, on its own slide
 SHORT = 7  # lines of code that leave room for a picture
+IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img[^>]*>")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -46,7 +58,8 @@ def pieces_of(lesson: Lesson, exercises: list[Written]) -> list[Piece]:
     by_place = {exercise.place: exercise for exercise in exercises}
     pieces: list[Piece] = []
     step, asked = "", ""
-    for place, cell in enumerate(lesson.notebook["cells"]):
+    for place, written in enumerate(lesson.notebook["cells"]):
+        cell = without_lines_of_unsolved(written)
         if place in by_place:
             asked = by_place[place].number
         if _only_prepares(lesson, place):
@@ -120,16 +133,23 @@ def _written(name: str, text: str, begins: str) -> Piece:
 
 def _height(text: str) -> float:
     """About how many pixels a Markdown text takes; links count with their words alone."""
-    height = 0.0
-    for block in re.sub(r"\]\([^)]*\)", "", text).split("\n\n"):
+    height: float = DRAWN * len(IMAGE.findall(text))
+    for block in re.sub(r"\]\([^)]*\)", "", IMAGE.sub("", text)).split("\n\n"):
         if block.startswith("```"):
             height += CODE_LINE * (block.count("\n") + 1)
         elif block.startswith("$$"):
             height += 2.4 * LINE
-        else:
-            height += sum(LINE * max(1, math.ceil(len(line) / LETTERS)) for line in block.split("\n"))
-            height += LINE * 0.7 if block.startswith("#") else LINE * 0.4
+        elif block.startswith("#"):
+            letters, line, around = HEADING if block.startswith("##") else TITLE
+            height += line * _lines(block, letters) + around
+        elif block.strip():
+            height += LINE * (_lines(block, LETTERS) + 0.4)
     return height
+
+
+def _lines(text: str, letters: int) -> int:
+    """How many lines a text takes where so many letters fit on one."""
+    return sum(max(1, math.ceil(len(line) / letters)) for line in text.splitlines())
 
 
 def _code(cell: Cell) -> Iterator[Piece]:
@@ -137,7 +157,8 @@ def _code(cell: Cell) -> Iterator[Piece]:
     outputs = [_still(output) for output in cell["outputs"]]
     code = CODE_LINE * (len(text_of(cell).splitlines()) + 1.5)
     below = sum(_height_of_output(output, PICTURE) for output in outputs)
-    whole = {**cell, "metadata": {}, "outputs": outputs}
+    tags = ["printed-table"] if any(_is_wide_table(output) for output in outputs) else []
+    whole = {**cell, "metadata": {"tags": tags} if tags else {}, "outputs": outputs}
     live = [output for output in outputs if _is_live(output)]
     if not live and code + below <= ALONE:
         yield Piece(whole, code + below)
@@ -149,7 +170,7 @@ def _code(cell: Cell) -> Iterator[Piece]:
         height = sum(_height_of_output(output, picture) for output in shown)
         if height > ALONE and not any("data" in output for output in shown):
             kind, height = "output-small", 0.6 * height  # its lines are shorter then, and do not wrap
-        alone["metadata"] = {"tags": [kind]}
+        alone["metadata"] = {"tags": [kind, *tags]}
         yield Piece(with_text(alone, ""), height, "subslide")
 
 
@@ -169,10 +190,23 @@ def _height_of_output(output: Mapping[str, Any], picture: float) -> float:
     data = output.get("data", {})
     if _is_live(output) or "image/png" in data:
         return picture
-    if "text/html" in data:
-        return ROW * ("".join(data["text/html"]).count("<tr") + 1)
-    lines = "".join(data.get("text/plain", output.get("text", ""))).splitlines()
-    return CODE_LINE * sum(max(1, math.ceil(len(line) / LETTERS)) for line in lines) + 20
+    html = "".join(data.get("text/html", ""))
+    if CLAIM in html:
+        bars = html.count("inline-block")
+        return CLAIM_LINE * math.ceil((len("".join(data["text/plain"])) + 7 * bars) / CLAIMED)
+    if html:
+        return ROW * (html.count("<tr") + 1)
+    return CODE_LINE * _lines(_printed(output), IN_COLUMNS if _is_wide_table(output) else PRINTED) + 20
+
+
+def _printed(output: Mapping[str, Any]) -> str:
+    return "".join(output.get("data", {}).get("text/plain", output.get("text", "")))
+
+
+def _is_wide_table(output: Mapping[str, Any]) -> bool:
+    """Whether an output prints columns that would not fit side by side, so that its letters have to be smaller."""
+    wide = [line for line in _printed(output).splitlines() if len(line) > PRINTED]
+    return "text/html" not in output.get("data", {}) and any(len(re.findall(r"\S {2,}\S", row)) > 3 for row in wide)
 
 
 def _solved(exercise: Written, name: str) -> Piece:

@@ -14,6 +14,7 @@ from dylora_kit.classroom.cells import (
     with_cells,
     with_text,
     without_folds,
+    without_lines_of_unsolved,
 )
 from dylora_kit.classroom.clone import Lesson, Notes, Written
 from dylora_kit.lessons.repository_address import BADGE
@@ -51,7 +52,7 @@ def for_teachers(
         if place in solved:
             cells.append(with_text(not_run(cell), solved[place]))
         elif cell["cell_type"] == "code":
-            cells.append(cell)
+            cells.append(without_lines_of_unsolved(cell))
         elif text := unfolded(text_of(cell), leave_out="Solution"):
             cells.append(with_text(cell, _moved(text, together, address)))
     told = told_to_instructors(notes)
@@ -69,7 +70,7 @@ def told_to_instructors(notes: Notes) -> str:
 
 def hints(lessons: Sequence[tuple[Lesson, Sequence[Written]]]) -> str:
     """The hints of all exercises as Markdown, to be handed out when someone is stuck."""
-    parts = ["# Hints", "One for each exercise. Try for ten minutes before you read one."]
+    parts = ["# Hints", "One for each exercise. Try for as many minutes as the exercise says before you read one."]
     for lesson, exercises in lessons:
         with_hint = [exercise for exercise in exercises if exercise.hint]
         parts += [f"## {lesson.number} {lesson.title}"] if with_hint else []

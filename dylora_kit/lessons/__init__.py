@@ -29,7 +29,7 @@ from dylora_kit.lessons import (
 )
 from dylora_kit.lessons.capstone import Capstone
 from dylora_kit.lessons.claims import claim
-from dylora_kit.lessons.exercise import CORRECT, Exercise
+from dylora_kit.lessons.exercise import CORRECT, KITS_OWN_RUNS, YOURS_RUNS, Exercise
 
 __all__ = ["EXERCISES", "Capstone", "check", "claim", "yours"]
 
@@ -96,7 +96,7 @@ def yours(exercise_id: str, answer: Any) -> Callable[..., Any]:
     if exercise is None:
         raise ValueError(f"there is no exercise {exercise_id!r}: the exercises are {', '.join(EXERCISES)}")
     if exercise.feedback(answer) == CORRECT:
-        print(f"{exercise_id}: yours runs here")
+        print(f"{exercise_id}: {YOURS_RUNS}")
         return answer
-    print(f"{exercise_id}: the kit's own runs here, until yours is right")
+    print(f"{exercise_id}: {KITS_OWN_RUNS}")
     return exercise.solution

@@ -6,10 +6,11 @@ from html import escape
 from typing import Any
 
 _BAR = (
-    '<span style="display:inline-block;width:44px;height:8px;margin-left:5px;border-radius:4px;overflow:hidden;'
-    'background:var(--jp-border-color2,#c9c9cf)"><span style="display:block;height:8px;width:{width:.0f}%;'
+    '<span style="display:inline-block;width:3.4em;height:.6em;margin-left:.4em;border-radius:.3em;overflow:hidden;'
+    'background:var(--jp-border-color2,#c9c9cf)"><span style="display:block;height:.6em;width:{width:.0f}%;'
     'background:{colour}"></span></span>'
 )
+CLAIM = "dk-claim"  # the class of a finding in HTML: slides set its size
 _TRUE, _FALSE = "var(--jp-success-color1,#0a7d4f)", "var(--jp-warn-color1,#b84300)"
 
 
@@ -57,17 +58,17 @@ def in_words(value: float, unit: str) -> str:
 
 
 def _as_html(text: str, holds: bool, numbers: dict[str, float], unit: str) -> str:
-    """The finding as a quiet line; a number that is a share has a small bar."""
+    """The finding as a quiet line, as large as the text around it; a number that is a share has a small bar."""
     colour = _TRUE if holds else _FALSE
     parts = []
     for name, value in numbers.items():
         share = unit == "%" and isinstance(value, float) and 0 <= value <= 1
         bar = _BAR.format(width=100 * value, colour=colour) if share else ""
         number = f"<b>{escape(in_words(value, unit))}</b>{bar}"
-        parts.append(f'<span style="white-space:nowrap;margin-left:14px">{escape(name)} {number}</span>')
-    mark = f'<b style="color:{colour};margin-right:6px">{"✓" if holds else "✗"}</b>'
+        parts.append(f'<span style="white-space:nowrap;margin-left:1em">{escape(name)} {number}</span>')
+    mark = f'<b style="color:{colour};margin-right:.5em">{"✓" if holds else "✗"}</b>'
     return (
-        f'<div style="font-size:13px;line-height:1.5;padding:2px 10px;border-left:3px solid {colour}">{mark}'
+        f'<div class="{CLAIM}" style="line-height:1.5;padding:2px 10px;border-left:3px solid {colour}">{mark}'
         f'{escape(text)}<span style="opacity:.85">{"".join(parts)}</span></div>'
     )
 

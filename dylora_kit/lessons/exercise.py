@@ -16,6 +16,8 @@ from torch import Tensor
 
 CORRECT = "correct"
 NOT_DONE = "not done yet"
+YOURS_RUNS = "yours runs here"
+KITS_OWN_RUNS = "the kit's own runs here, until yours is right"
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,21 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from dylora_kit.classroom import hand_out as module
 from dylora_kit.classroom.export import page_address
 from dylora_kit.classroom.glossary import GROUPS, glossary
 from dylora_kit.classroom.hand_out import RESULTS, hand_out, measured
-from dylora_kit.classroom.sheet import HEIGHT, Sheet
+from dylora_kit.classroom.sheet import HEIGHT, MARGIN, WIDTH, Sheet
 from dylora_kit.classroom.sheet_figures import CUT, DYLORA
+from dylora_kit.paper import embedded
+from dylora_kit.paper.compared_methods import trained
+from dylora_kit.paper.settings import SEEDS, TABLE2
 from dylora_kit.storage.files import data_folder
 
 FOLDER = data_folder() / "results"
@@ -52,9 +57,54 @@ def test_what_the_hand_out_says_beside_the_curve_was_measured() -> None:
     behind = at["DyLoRA"] - at["LoRA, cut by SVD"]
     assert "From rank 5 on it is about as good here" in module.NOT_FOR[1] and behind.loc[5:].max() < 0.01
     anew = at["LoRA, cut by SVD, new head"] - at["LoRA, cut by SVD"]
-    assert "with a head trained anew it comes closer below" in " ".join(module.NOT_FOR) and anew.loc[:4].min() > 0
+    assert "trained anew, it comes closer at the ranks below" in module.NOT_FOR[1] and anew.loc[:4].min() > 0
     own = at["LoRA, one per rank"]
     assert "trained for it alone is as good or better" in module.NOT_FOR[0] and (own - at["DyLoRA"]).min() > -0.005
+
+
+def test_the_code_of_the_hand_out_trains_what_was_measured() -> None:
+    settings = TABLE2["digits-turned"]
+    asked = f"steps={settings['steps']})"
+    code = "\n".join(module.CODE)
+    assert code.count(asked) == 1 and "max_grad_norm=1.0" in code
+    names: dict[str, Any] = {}
+    exec(code.replace(asked, "steps=2)"), names)
+    build, task = embedded.load("digits-turned")
+    seed = SEEDS[0]
+    assert code.count(f"seed={seed}") == 3
+    _, adapters = trained(build, task, "DyLoRA", seed, **{**settings, "steps": 2})
+    ours, theirs = names["model"].state_dict(), adapters.model.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert names["adapters"].rank == 3
+
+
+def test_no_line_of_code_is_broken_on_the_page() -> None:
+    pdf = Sheet("width").pdf
+    pdf.set_font("code", "", module.CODE_SIZE)
+    width = (WIDTH - 2 * MARGIN - 8) / 2 - module.CODE_INDENT
+    assert [line for line in module.CODE if pdf.get_string_width(line) > width] == []
+
+
+def test_the_hand_out_says_that_the_digits_are_turned_and_what_its_words_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    write = Sheet.paragraph
+
+    def written(self: Sheet, x: float, y: float, width: float, text: str, **style: Any) -> float:
+        said.append(text)
+        return write(self, x, y, width, text, **style)
+
+    monkeypatch.setattr(Sheet, "paragraph", written)
+    hand_out(FOLDER, None)
+    assert "Turned digits read rightly, in %" in said
+    assert "digits that are turned by 90°" in next(text for text in said if "at rank 1" in text)
+    assert "the head, the last layer," in module.NOT_FOR[1]
+    assert "Its SVD cut is the matrix of rank b that is closest" in module.NOT_FOR[1]
+
+
+def test_what_reaches_the_line_of_sources_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUESTIONS", (*module.QUESTIONS, "One more question, for which there is no room."))
+    with pytest.raises(ValueError, match="the page is full, and its texts run into the line of sources"):
+        hand_out(FOLDER, PAGE)
 
 
 def test_results_that_are_missing_or_lack_a_method_are_named(tmp_path: Path) -> None:
@@ -86,6 +136,8 @@ def test_the_words_of_the_lessons_are_in_the_glossary() -> None:
         "frozen update",
         "sweep",
     }
+    asked |= {"BLEU", "slot error rate", "label −100", "fused projection", "paired bootstrap"}
+    asked |= {"effective rank", "teacher", "divergence", "ordering"}
     assert asked | {"SVD cut", "truncation", "nested dropout", "ΔW"} <= words
 
 

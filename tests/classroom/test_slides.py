@@ -14,8 +14,9 @@ from dylora_kit.classroom.cells import FOLD, text_of
 from dylora_kit.classroom.clone import Lesson, Notes, exercises_of, lessons_of, notes_of
 from dylora_kit.classroom.slide_deck import NEEDED, deck, nbconvert_config, reveal_files
 from dylora_kit.classroom.slide_math import formula, with_formulas_drawn
-from dylora_kit.classroom.slide_pieces import pieces_of
-from dylora_kit.classroom.slides import WAIT, for_slides
+from dylora_kit.classroom.slide_pieces import CLAIM_LINE, pieces_of
+from dylora_kit.classroom.slides import STYLE, WAIT, for_slides
+from dylora_kit.lessons.exercise import KITS_OWN_RUNS, NOT_DONE
 
 ROOT = Path(__file__).parents[2]
 LESSONS = lessons_of(ROOT)
@@ -82,6 +83,52 @@ def test_every_picture_is_on_a_slide_and_no_view_that_needs_a_kernel(lesson: Les
 def test_no_piece_is_higher_than_the_screen(lesson: Lesson) -> None:
     heights = {piece.cell["id"]: piece.height for piece in pieces_of(lesson, exercises_of(lesson))}
     assert max(heights.values()) < SCREEN, max(heights, key=lambda name: heights[name])
+
+
+def test_the_goals_are_on_a_slide_below_the_one_with_the_title_and_its_picture(lesson: Lesson) -> None:
+    shown = [(kind, text) for kind, text in kinds(slides_of(lesson)) if kind not in ("notes", "skip")]
+    assert re.search(r"^# .*!\[.*images/lesson_\d\d\.svg", shown[0][1], re.MULTILINE | re.DOTALL)
+    (place,) = (place for place, (_, text) in enumerate(shown) if "**You will be able to**" in text)
+    assert "subslide" in [kind for kind, _ in shown[1 : place + 1]]
+
+
+def test_a_picture_in_a_text_takes_its_height(clone: Path) -> None:
+    (lesson,) = lessons_of(clone, ["03"])
+
+    def height() -> float:
+        return next(piece.height for piece in pieces_of(lesson, []) if "## 1. Cut" in text_of(piece.cell))
+
+    with_picture = height()
+    step = next(cell for cell in lesson.notebook["cells"] if "## 1. Cut" in text_of(cell))
+    step["source"] = [line for line in step["source"] if "![" not in line]
+    (limit,) = re.findall(r"img:not\(\.math\) \{[^}]* max-height: (\d+)px", STYLE.read_text())
+    assert with_picture - height() >= int(limit)
+
+
+def test_a_claim_takes_its_height(clone: Path) -> None:
+    (lesson,) = lessons_of(clone, ["03"])
+    cell = next(cell for cell in lesson.notebook["cells"] if text_of(cell) == "print(1 + 1)")
+    heights = []
+    for words in ("", "✓ short", "✓ long" + 40 * " words"):
+        data = {"text/plain": words, "text/html": f'<div class="dk-claim">{words}</div>'}
+        cell["outputs"] = [{"output_type": "display_data", "metadata": {}, "data": data}] if words else []
+        heights.append(next(piece.height for piece in pieces_of(lesson, []) if piece.cell["id"] == cell["id"]))
+    assert [height - heights[0] for height in heights] == [0, CLAIM_LINE, 3 * CLAIM_LINE]
+
+
+def test_slides_do_not_say_that_an_exercise_is_not_solved(lesson: Lesson) -> None:
+    saved, shown = json.dumps(lesson.notebook), json.dumps(slides_of(lesson))
+    assert all(words in saved and words not in shown for words in (NOT_DONE, KITS_OWN_RUNS))
+
+
+def test_what_is_printed_does_not_break_inside_words_and_columns_stay_side_by_side() -> None:
+    style = STYLE.read_text()
+    (printed,) = re.findall(r"^\.reveal \.jp-OutputArea-output pre \{(.*)\}$", style, re.MULTILINE)
+    assert "word-break: normal" in printed and "overflow-wrap: break-word" in printed
+    assert ".celltag_printed-table " in style
+    (seven,) = lessons_of(ROOT, ["07"])
+    small = [cell for cell in slides_of(seven)["cells"] if "printed-table" in cell["metadata"].get("tags", [])]
+    assert small and all("kind of module" in json.dumps(cell["outputs"]) for cell in small)
 
 
 def test_what_follows_a_question_to_predict_is_on_the_next_slide(lesson: Lesson) -> None:

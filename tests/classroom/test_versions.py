@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from dylora_kit import lessons as kit_lessons
-from dylora_kit.classroom.cells import folds, text_of
+from dylora_kit.classroom.cells import folds, text_of, without_lines_of_unsolved
 from dylora_kit.classroom.clone import Lesson, exercises_of, lessons_of, notes_of
 from dylora_kit.classroom.versions import for_students, for_teachers, hints, solutions
+from dylora_kit.lessons.exercise import KITS_OWN_RUNS, NOT_DONE
 
 ROOT = Path(__file__).parents[2]
 LESSONS = lessons_of(ROOT)
@@ -24,6 +25,11 @@ def lesson(request: pytest.FixtureRequest) -> Lesson:
 
 def code_of(notebook: dict[str, Any]) -> list[str]:
     return [text_of(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def printed(notebook: dict[str, Any]) -> str:
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    return "\n".join("".join(output.get("text", "")) for output in outputs)
 
 
 def text_in(notebook: dict[str, Any]) -> str:
@@ -65,10 +71,24 @@ def test_teachers_get_hints_answers_and_notes_in_the_open_and_the_outputs(lesson
     text = text_in(teacher)
     assert "<details>" not in text and text.count("**Hint.**") == len(exercises)
     assert "**Answer.**" in text and "**For the instructor**" in text and "**Misconception:**" in text
-    saved = [cell["outputs"] for cell in lesson.notebook["cells"] if cell["cell_type"] == "code"]
+    saved = [without_lines_of_unsolved(cell)["outputs"] for cell in lesson.notebook["cells"] if "outputs" in cell]
     checks = [bool(cell.get("outputs")) for cell in teacher["cells"] if "lessons.check" in text_of(cell)]
-    assert sum(map(bool, saved)) - len(exercises) == sum(bool(cell.get("outputs")) for cell in teacher["cells"])
+    assert sum(map(bool, saved)) == sum(bool(cell.get("outputs")) for cell in teacher["cells"])
+    said = (NOT_DONE, KITS_OWN_RUNS)
+    assert all(words in printed(lesson.notebook) and words not in printed(teacher) for words in said)
     assert not any(checks), "what an empty exercise printed is not what the solution prints"
+
+
+def test_only_the_lines_that_say_that_an_exercise_is_not_solved_are_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kit_lessons.check("02.2", None)
+    kit_lessons.yours("02.2", None)
+    said = capsys.readouterr().out
+    kept = "not done yet, they said\n02.2: correct\n"
+    cell = {"cell_type": "code", "outputs": [{"output_type": "stream", "text": text} for text in (said + kept, said)]}
+    (output,) = without_lines_of_unsolved(cell)["outputs"]
+    assert "".join(output["text"]) == kept and cell["outputs"][1]["text"] == said
 
 
 def test_ids_stay_unique(lesson: Lesson) -> None:
@@ -113,4 +133,6 @@ def test_hints_and_solutions_are_two_texts_that_name_each_exercise() -> None:
         for exercise in exercises:
             assert f"**{exercise.number}.** {exercise.hint}" in hinted and exercise.solution in solved
             assert exercise.solution not in hinted
+        assert all(" minutes" in exercise.task for exercise in exercises)
+    assert "Try for as many minutes as the exercise says" in hinted
     assert solved.count("**Answer.**") == 24 and "<details>" not in solved + hinted

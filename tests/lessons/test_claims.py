@@ -1,10 +1,14 @@
 """Claims and static figures."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from dylora_kit import lessons, plots
+from dylora_kit.lessons import claims
 
 
 def test_a_true_claim_prints_what_was_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -22,9 +26,22 @@ def test_in_a_notebook_a_claim_is_a_line_with_a_bar_for_each_share(monkeypatch: 
     lessons.claim("it is quick", False, required=False, unit="s", a=0.25)
     assert shown[0]["text/plain"] == "✓ a < b (a = 25.0 %, b = 150.0 %, lost = -10.0 %, ranks = 3)"
     assert "a &lt; b" in shown[0]["text/html"]
-    assert shown[0]["text/html"].count("width:44px") == 1 and "width:25%" in shown[0]["text/html"]
+    assert shown[0]["text/html"].count("width:3.4em") == 1 and "width:25%" in shown[0]["text/html"]
     assert shown[1]["text/plain"] == "✗ it is quick (a = 0.25 s)"
-    assert "✗" in shown[1]["text/html"] and "width:44px" not in shown[1]["text/html"]
+    assert "✗" in shown[1]["text/html"] and "width:3.4em" not in shown[1]["text/html"]
+
+
+def test_a_claim_is_as_large_as_the_text_around_it_also_in_the_saved_notebooks() -> None:
+    saved = [
+        "".join(output["data"]["text/html"])
+        for path in sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", [])
+        if "".join(output.get("data", {}).get("text/plain", "")).startswith(("✓ ", "✗ "))
+    ]
+    assert len(saved) > 100
+    for html in (*saved, claims._as_html("a", True, {"b": 0.5}, "%")):
+        assert html.startswith('<div class="dk-claim" ') and "font-size" not in html and "width:44px" not in html
 
 
 def test_a_false_claim_stops_the_notebook_with_the_numbers() -> None:
