@@ -135,4 +135,4 @@ def test_hints_and_solutions_are_two_texts_that_name_each_exercise() -> None:
             assert exercise.solution not in hinted
         assert all(" minutes" in exercise.task for exercise in exercises)
     assert "Try for as many minutes as the exercise says" in hinted
-    assert solved.count("**Answer.**") == 24 and "<details>" not in solved + hinted
+    assert solved.count("**Answer.**") == 26 and "<details>" not in solved + hinted
