@@ -42,7 +42,7 @@ def test_the_list_says_what_is_done_and_about_how_long_the_rest_takes(
     names = {line.partition(",")[0].partition(":")[0] for line in listed}
     assert names == set(command.STUDIES) | {f"Table {n}" for n in range(1, 10)} | {"Appendix A"}
     missing = {line.partition(",")[0] for line in listed if "minutes" in line}
-    assert missing <= {"table6", "table6-r8", "arena"}  # everything else comes with the kit
+    assert missing <= {"table6", "table6-r8"}  # everything else comes with the kit
     run("table7", "--tasks", "digits-turned", "--list", "--out", str(tmp_path))
     (line,) = capsys.readouterr().out.splitlines()
     # 5 seeds of about 15 + 104 + 91 + 15 s, as the results that come with the kit say
