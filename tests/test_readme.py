@@ -11,6 +11,7 @@ import dylora_kit
 from dylora_kit import backbones
 from dylora_kit.__main__ import parser as command_line
 from dylora_kit.lessons.repository_address import checked_address
+from dylora_kit.paper import generation
 from dylora_kit.paper.__main__ import STUDIES, parser
 from dylora_kit.paper.runs import table
 from dylora_kit.tasks import glue, world
@@ -158,7 +159,8 @@ def test_every_command_that_is_named_is_one(page: str, module: str, arguments: s
     elif module == "dylora_kit.paper":
         understood = parser().parse_args(words)
         assert words, "which table?"
-        tasks = glue.SPECS if understood.tier == "real" else STUDIES[understood.table].tasks if understood.tasks else ()
+        real = generation.TABLES.get(understood.table, tuple(glue.SPECS))
+        tasks = real if understood.tier == "real" else STUDIES[understood.table].tasks if understood.tasks else ()
         assert set(understood.tasks or ()) <= set(tasks)
     elif module == "dylora_kit.backbones":
         assert len(words) == 1 and words[0] in backbones.NAMES
