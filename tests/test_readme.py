@@ -106,7 +106,7 @@ def test_when_an_svd_cut_will_do_was_measured() -> None:
 
 
 def test_what_happens_to_a_real_model_s_sentences_was_measured() -> None:
-    assert "A real language model (SmolLM2 on E2E) keeps 99 % of its BLEU at rank 1;" in README
+    assert "A language model (SmolLM2 on E2E, one seed) keeps 99 % of its BLEU at rank 1;" in README
     assert "first row alone keeps 56 % at α/b, and at α/r, where sentences fall apart, 19 %." in README
     frame = pd.read_csv(RESULTS / "table6-SmolLM2-135M-Instruct-4bit-e2e.csv").query("metric == 'bleu'")
     at = frame.set_index(["method", "rank"])["value"]

@@ -16,7 +16,7 @@ COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#999999")
 _OUT_OF_SIGHT = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
 MARKERS = ("o", "s", "D", "^", "v", "P")
 DASHES = ("", (6, 2), (6, 2, 1.5, 2), (3, 1.5), (8, 2, 2, 2, 2, 2), (10, 3))  # in units of the line's width
-# methods that have the same look in every figure, and in the explorers of the lessons
+# methods that have the same look in every figure
 _OWN = {"DyLoRA": 0, "LoRA, cut to b": 1, "LoRA, cut by SVD": 2, "LoRA, cut, scale α/r": 3}
 
 
