@@ -131,8 +131,8 @@ def _slides(
         contents |= {f"slides/{name}": content for name, content in slide_deck.reveal_files(reveal).items()}
     else:
         remarks.append(
-            "The slides load reveal.js from unpkg.com: for a room without internet, run "
-            f"npm install reveal.js@{slide_deck.REVEAL} and export with --reveal node_modules/reveal.js."
+            f"The slides load reveal.js from unpkg.com: for a room without internet, run {slide_deck.GET} "
+            "and export with --reveal reveal."
         )
     pages = 0
     for lesson, exercises in lessons:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from dylora_kit.classroom.slide_deck import CONFIG_NAME, REVEAL
+from dylora_kit.classroom.slide_deck import CONFIG_NAME, GET
 
 FILES = """\
 # The class
@@ -41,8 +41,8 @@ jupyter nbconvert --to slides --config {config} *.ipynb
 """
 ONLINE = """
 The pages load reveal.js from unpkg.com. Without internet they stay white. For slides that need none, run \
-`npm install reveal.js@{reveal}` where there is internet, and export again with `--reveal node_modules/reveal.js`: \
-the parts that are needed, about 200 kB, are copied beside the slides.
+`{get}` where there is internet, and export again with `--reveal reveal`: \
+the parts that are needed, about 300 kB, are copied beside the slides.
 """
 OFFLINE = """
 reveal.js lies beside the slides, so they need no internet. Its licence is in `slides/reveal.js/LICENSE`.
@@ -78,5 +78,5 @@ def readme(files: Collection[str], lessons: Sequence[str]) -> str:
     if "slides" in inside:
         pages = any(name.endswith(".slides.html") for name in files)
         text += (PAGES if pages else NOTEBOOKS) + "\n" + AGAIN.format(config=CONFIG_NAME)
-        text += OFFLINE if any("/reveal.js/" in name for name in files) else ONLINE.format(reveal=REVEAL)
+        text += OFFLINE if any("/reveal.js/" in name for name in files) else ONLINE.format(get=GET)
     return text + (GRADING.format(first=lessons[0]) if "nbgrader" in inside else "")

@@ -8,9 +8,11 @@ from typing import Any
 
 from dylora_kit.classroom.cells import Notebook
 
-REVEAL = "4.6.1"
+REVEAL = "5.2.1"
+CARRIER = "sphinx-revealjs==3.2.1"  # a package of PyPI that carries it
 ONLINE = f"https://unpkg.com/reveal.js@{REVEAL}"
 BESIDE = "reveal.js"  # the folder with the local copy
+GET = f"pip install --no-deps --target reveal {CARRIER}"
 PARTS = (
     "LICENSE",
     "dist/reset.css",
@@ -77,16 +79,15 @@ def reveal_files(folder: Path) -> dict[str, bytes]:
     """The parts of a local reveal.js that the slides need, by their path beside the slides.
 
     Arguments:
-        folder: where `npm pack reveal.js` was unpacked, or `node_modules/reveal.js`.
+        folder: one that has it, at any depth, such as `node_modules` or where pip put a package that carries it.
 
     Raises `FileNotFoundError` if it is not one.
     """
+    found = sorted(place.parents[1] for place in folder.rglob("dist/reveal.js"))
+    folder = found[0] if found else folder
     missing = [part for part in NEEDED if not (folder / part).is_file()]
     if missing:
-        raise FileNotFoundError(
-            f"there is no {missing[0]} in {folder}: expected reveal.js, as `npm install reveal.js@{REVEAL}` puts it "
-            "into node_modules/reveal.js"
-        )
+        raise FileNotFoundError(f"there is no {missing[0]} in {folder}: expected reveal.js, as `{GET}` puts it there")
     parts = {part: (folder / part).read_bytes() for part in PARTS if (folder / part).is_file()}
     # the theme's own font is a megabyte, and the slides have another
     parts["dist/theme/white.css"] = re.sub(rb"@import url\([^)]*\);", b"", parts["dist/theme/white.css"])

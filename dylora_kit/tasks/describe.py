@@ -9,11 +9,13 @@ from torch import nn
 from dylora_kit.evaluation.facts import Fact
 from dylora_kit.evaluation.writing import context_of, prompt_ids
 from dylora_kit.evaluation.writing import write as continued
+from dylora_kit.synthetic.facts import NAMES, VALUES
 from dylora_kit.synthetic.names import Row
 from dylora_kit.synthetic.read import facts_in, slot_errors
 from dylora_kit.tasks.world import prompt_of
 
 LONGEST = 80  # tokens of a text at most
+SLOTS = {"name": NAMES, **VALUES}  # what facts can be about, and what they can say
 
 
 def write(model: nn.Module, tokenizer: Any, rows: Sequence[Row], *, batch_size: int = 100) -> list[str]:

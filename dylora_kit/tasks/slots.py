@@ -101,6 +101,7 @@ WORDS: dict[str, dict[str, str]] = {
         "yes": _YOUNG,
     },
 }
+SLOTS = {"name": NAMES, **{slot: tuple(values) for slot, values in WORDS.items()}, "near": PLACES}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from html import escape
 
 import numpy as np
 
+from dylora_kit.plots.drawing import looks
+
 ALL_RANKS = 12  # up to this r each rank is shown, beyond it the powers of two
 
 _RULES = """
@@ -80,15 +82,16 @@ def answer_table(answers: Mapping[str, Mapping[int, Answer]], ranks: Sequence[in
     """The table as HTML.
 
     Arguments:
-        answers: by method, in the order of their colours, and by rank; without an answer, a dash is shown.
+        answers: by method and by rank; without an answer, a dash is shown.
         ranks: the columns.
         rank: the active one, which is marked.
     """
     heads = "".join(f'<th scope="col"{_here(b, rank)}>{"▾ " if b == rank else ""}{b}</th>' for b in ranks)
     rows = []
-    for kind, (method, known) in enumerate(answers.items()):
+    kinds = looks(list(answers))
+    for method, known in answers.items():
         cells = "".join(f"<td{_here(b, rank)}>{_cell(known.get(b))}</td>" for b in ranks)
-        rows.append(f'<tr><th scope="row" style="color:var(--dk-{kind})">{escape(method)}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row" style="color:var(--dk-{kinds[method]})">{escape(method)}</th>{cells}</tr>')
     reached = ' role="group" aria-label="Answers" tabindex="0"' if len(ranks) > 8 else ""  # keys scroll a long line
     caption = "Answers at every rank b, and how sure they are"
     return (

@@ -26,6 +26,25 @@ const name = (view) => {
   for (const words of view.querySelectorAll(".dk-said .widget-html-content")) mark(words, "aria-live", "polite");
 };
 
+// ipywidgets' sliders have no marks: one for each rank tells where the handle can stand
+const tick = (view) => {
+  for (const base of view.querySelectorAll(".dk-slider .noUi-base")) {
+    if (base.querySelector(".dk-ticks")) continue;
+    const handle = base.querySelector("[role=slider]");
+    const [low, high] = ["min", "max"].map((end) => Number(handle?.getAttribute(`aria-value${end}`)));
+    const marks = document.createElement("div");
+    marks.className = "dk-ticks";
+    marks.setAttribute("aria-hidden", "true");
+    for (let at = low; high > low && at <= high; at += high - low < 16 ? 1 : high - low) {
+      const mark = document.createElement("span");
+      mark.textContent = at;
+      mark.style.left = `${(100 * (at - low)) / (high - low)}%`;
+      marks.append(mark);
+    }
+    base.append(marks);
+  }
+};
+
 // a row sticks to the top of the notebook only if no box between them scrolls by itself
 const unclip = (view) => {
   const cell = view.closest(".jp-Cell");
@@ -62,7 +81,10 @@ const render = ({ model, el }) => {
   inView(
     el,
     (view) => {
-      settle = () => name(view);
+      settle = () => {
+        name(view);
+        tick(view);
+      };
       settle();
       unclip(view);
       observer.observe(view, { subtree: true, childList: true, attributeFilter: ["class"] });

@@ -9,11 +9,12 @@ from torch import nn
 
 from dylora_kit.core.handle import Adapters
 from dylora_kit.evaluation.facts import Fact, Reader
+from dylora_kit.plots.drawing import looks
 from dylora_kit.widgets import same_model, svg_cards
 from dylora_kit.widgets.answer_table import shown_ranks
 from dylora_kit.widgets.live_view import PLAIN, LiveView
 from dylora_kit.widgets.live_writer import LiveWriter, Written
-from dylora_kit.widgets.written_page import STYLE, Line, Page, tally, written_page
+from dylora_kit.widgets.written_page import STYLE, Line, Page, known_facts, tally, unknown_facts, written_page
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 BASE = "no adapter"
 CHOOSE = "Choose an input …"
 LETTERS = 110  # of an input in the list
+_WIDE = {"width": "100%"}
 
 
 class LanguageExplorer(LiveView):
@@ -37,6 +39,8 @@ class LanguageExplorer(LiveView):
         ending: what the model is given after an input, such as `"\\n"`.
         reader: `(text, input) → facts`, of which those that are said, wrong, missing and added are marked, such as
             `read_facts` of `tasks/describe.py`.
+        known: what facts can be, `{name: values}`, such as `describe.SLOTS`. It can be looked up below the field, and
+            the page says which facts of a typed input are none of these.
         name: what the model's method is called.
         rivals: other models to compare with, `{name: handle}`, up to three. A switch chooses which one writes; its last
             choice is the model without its adapter. To cut the same adapter at another scale, take a copy:
@@ -62,6 +66,7 @@ class LanguageExplorer(LiveView):
         *,
         ending: str = "",
         reader: Reader | None = None,
+        known: Mapping[str, Sequence[str]] | None = None,
         name: str = "DyLoRA",
         rivals: Mapping[str, Adapters] | None = None,
         max_new_tokens: int = 80,
@@ -72,8 +77,10 @@ class LanguageExplorer(LiveView):
         handles = {name: adapters, **(rivals or {})}
         self._writers = {key: LiveWriter(handle, tokenizer, max_new_tokens) for key, handle in handles.items()}
         self._writers[BASE] = LiveWriter(adapters, tokenizer, max_new_tokens, adapted=False)
+        self._known = dict(known or {})
         self._make_controls(adapters, list(inputs))
-        rows = [[self.choice], [self.prompt], [self.slider, self.number, self.note], [self.method]]
+        help_on_input = [ipywidgets.HTML(known_facts(self._known), layout=_WIDE)] if known else []
+        rows = [[self.choice], [self.prompt], help_on_input, [self.slider, self.number, self.note], [self.method]]
         super().__init__(rows, css_class="dk-language-box", style=STYLE)
         same_model.join(self, [writer.handle for writer in self._writers.values()])
         for control in ("slider", "number", "method", "choice", "prompt"):
@@ -84,16 +91,15 @@ class LanguageExplorer(LiveView):
         self.refresh()
 
     def _make_controls(self, adapters: Adapters, inputs: list[str]) -> None:
-        wide = {"width": "100%"}
         options = [(CHOOSE, ""), *((_shortened(text), text) for text in dict.fromkeys(inputs))]
-        self.choice = ipywidgets.Dropdown(options=options, description="Inputs", style=PLAIN, layout=wide)
+        self.choice = ipywidgets.Dropdown(options=options, description="Inputs", style=PLAIN, layout=_WIDE)
         self.prompt = ipywidgets.Text(
             value=inputs[0],
             description="Write about",
             placeholder="type an input, and press Enter",
             continuous_update=False,
             style=PLAIN,
-            layout=wide,
+            layout=_WIDE,
         )
         start = adapters.rank if isinstance(adapters.rank, int) else adapters.r
         limits = {"value": start, "min": 1, "max": adapters.r, "style": PLAIN}
@@ -155,13 +161,15 @@ class LanguageExplorer(LiveView):
                 facts = {text: self._reader(text, self.prompt.value) for text in {w.text for w in texts.values()}}
         except ValueError as error:
             page.remark = f"Nothing is marked: {error}."
+        if self._known and texts:
+            page.remark = page.remark or unknown_facts(next(iter(facts.values()), ()), self._known)
         page.lines = [Line(rank, written, facts.get(written.text, ())) for rank, written in sorted(texts.items())]
         return page
 
     def _empty_page(self, **state: Any) -> Page:
         method = self.method.value
-        adapted, kind = self._writers[method].adapted, list(self._writers).index(method)
-        return Page(self.slider.value, self.slider.max, method, kind if adapted else 4, adapted=adapted, **state)
+        adapted, kinds = self._writers[method].adapted, looks([name for name in self._writers if name != BASE])
+        return Page(self.slider.value, self.slider.max, method, kinds.get(method, 4), adapted=adapted, **state)
 
     @property
     def texts(self) -> "pd.DataFrame":

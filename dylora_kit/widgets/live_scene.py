@@ -1,8 +1,10 @@
 """What an explorer's cards show: live models at a rank, as numbers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from dylora_kit.plots.drawing import looks
 from dylora_kit.widgets import svg_cards
 from dylora_kit.widgets.explorer_checks import SHOWN
 from dylora_kit.widgets.live_model import STRIP, LiveModel
@@ -36,6 +38,7 @@ class LiveScene:
         classes: Sequence[str],
     ) -> None:
         self._live, self.views, self.metric, self._caption, self._guesses = live, views, metric, caption, guesses
+        self._scales: dict[str, float] = {}  # the largest singular value that was shown of each layer
         self._texts, self._classes = list(texts[:SHOWN]), list(classes)
         self._pictures, self._real_strip = [], ""
         if "predictions" in views:
@@ -54,7 +57,7 @@ class LiveScene:
         """
         for live in self._live.values():
             live.update()
-        shown, names = self._live[method], list(self._live)
+        shown, names, kinds = self._live[method], list(self._live), looks(list(self._live))
         rival = next((name for name in names if name != method), None)
         rebuilt = {}
         if self._real_strip:
@@ -64,14 +67,14 @@ class LiveScene:
             rank=rank,
             r=shown.handle.r,
             series=[
-                svg_cards.Series(name, live.values, dict(before) if name == names[0] else {})
+                svg_cards.Series(name, live.values, dict(before) if name == names[0] else {}, kinds[name])
                 for name, live in self._live.items()
             ],
             active=names.index(method),
             metric=self.metric,
             subtitle=self._caption,
             unit=shown.handle.unit,
-            layer=shown.layer(layer, rank, self._live[rival] if rival else None) if layer else None,
+            layer=self._layer(shown, layer, rank, self._live[rival] if rival else None) if layer else None,
             rival=names.index(rival) if rival else None,
             ordering=shown.ordering() if "ordering" in self.views else {},
             examples=shown.examples(rank, self._pictures, self._classes),
@@ -79,6 +82,16 @@ class LiveScene:
             rebuilt=rebuilt,
             guesses=self._guesses_made(names),
         )
+
+    def _layer(self, shown: LiveModel, name: str, rank: int, rival: LiveModel | None) -> svg_cards.Layer:
+        """A layer on a scale that only grows, so that bars can be compared while a training is played."""
+        layer = shown.layer(name, rank, rival)
+        self._scales[name] = max(layer.most, self._scales.get(name, 0.0))
+        return replace(layer, most=self._scales[name])
+
+    def start_again(self) -> None:
+        """Forgets what was shown."""
+        self._scales.clear()
 
     def _guesses_made(self, names: list[str]) -> list[tuple[int, float, int]]:
         """The guesses that there are: rank, share of 1, and the index of the method that each is about."""

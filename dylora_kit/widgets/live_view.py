@@ -24,8 +24,14 @@ _RULES = """
 .dk-live-view { --jp-widgets-dropdown-arrow: url("data:image/svg+xml,ARROW"); max-width: 960px; }
 .dk-live-view .dk-number { margin-left: 14px; }
 .dk-live-view .dk-wide { margin-left: auto; }
-.dk-live-view .dk-slider-row { position: sticky; top: 0; z-index: 5; padding: 2px 0;
+.dk-live-view > .dk-stays { position: sticky; top: 0; z-index: 5; padding: 2px 0;
   background: var(--jp-layout-color0, var(--vscode-editor-background, Canvas)); }
+.dk-live-view .dk-slider { margin-bottom: 10px; }
+.dk-live-view .dk-ticks { position: absolute; inset: 0; pointer-events: none; }
+.dk-live-view .dk-ticks span { position: absolute; top: 11px; transform: translateX(-50%); font-size: 10px;
+  line-height: 12px; color: var(--jp-ui-font-color2, GrayText); }
+.dk-live-view .dk-ticks span::before { content: ""; position: absolute; left: 50%; top: -5px; height: 4px;
+  border-left: 1px solid currentColor; }
 .jp-Cell:not(.jp-mod-outputsScrolled) .dk-unclipped:not(:fullscreen) { overflow: visible !important; }
 .dk-browser-side { margin: 0; height: auto; }
 .dk-browser-side p { margin: 4px 0; padding: 8px 12px; border: 2px solid #b84300; border-radius: 6px; font-size: 14px;
@@ -55,7 +61,8 @@ class LiveView(ipywidgets.VBox):
     `refresh`, which draws, `summary`, which says the finding in a sentence, and `in_saved_notebook`.
 
     Arguments:
-        rows: the controls, row by row; a row without any is left out. The one with the slider stays in view.
+        rows: the controls, row by row; a row without any is left out. Those with the slider and the switch between
+            methods, which follow each other, stay in view.
         css_class: marks the view in the page.
         style: CSS of the picture, beside that of the cards.
 
@@ -68,6 +75,7 @@ class LiveView(ipywidgets.VBox):
     _ipython_display_ = None  # by it ipywidgets 7 would show the view alone, without its picture
     slider: ipywidgets.Widget
     number: ipywidgets.Widget
+    method: Any = None  # the switch between methods, if there is one
     _view_count: int | None  # in how many places a page shows it; None where no page counts
 
     def __init__(self, rows: Sequence[Sequence[ipywidgets.Widget]], *, css_class: str, style: str = "") -> None:
@@ -83,12 +91,24 @@ class LiveView(ipywidgets.VBox):
         self.slider.observe(lambda _: self.refresh(), "value")  # before the link: the picture travels first
         ipywidgets.link((self.slider, "value"), (self.number, "value"), (rounded, rounded))
         looks = ipywidgets.HTML(svg_cards.STYLE + _LOOKS + style, layout={"height": "0", "margin": "0"})
-        boxes = [self._row(row) for row in rows if row]
-        super().__init__([BrowserSide(), *boxes, self.picture, looks])
+        super().__init__([BrowserSide(), *self._boxes(rows), self.picture, looks])
         self._missed: int | None = None  # the rank that another view went to while this one was on no page
         self.observe(self._seen, "_view_count")
         self.add_class("dk-live-view")
         self.add_class(css_class)
+
+    def _boxes(self, rows: Sequence[Sequence[ipywidgets.Widget]]) -> list[ipywidgets.Box]:
+        """The rows, those that stay in view in a box of their own."""
+        staying, boxes = ipywidgets.VBox(layout={"width": "100%"}), list[ipywidgets.Box]()
+        staying.add_class("dk-stays")
+        for row in filter(None, rows):
+            if self.slider not in row and self.method not in row:
+                boxes.append(self._row(row))
+                continue
+            staying.children += (self._row(row),)
+            if staying not in boxes:
+                boxes.append(staying)
+        return boxes
 
     def _row(self, controls: Sequence[ipywidgets.Widget]) -> ipywidgets.HBox:
         """A row of controls; the one with the slider has the switch at its end."""
@@ -97,7 +117,6 @@ class LiveView(ipywidgets.VBox):
         row.add_class("dk-row")
         if of_slider:
             self.slider_row = row
-            row.add_class("dk-slider-row")
         return row
 
     def refresh(self) -> None:

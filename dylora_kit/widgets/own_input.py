@@ -71,6 +71,10 @@ class OwnInput(ipywidgets.VBox):
         """
         raise NotImplementedError
 
+    def empty(self) -> None:
+        """Takes the input away."""
+        raise NotImplementedError
+
     def show(self, rank: int) -> None:
         """Has every model answer at every rank, what is known aside, and marks the active one."""
         handle = next(iter(self._live.values())).handle
@@ -136,6 +140,10 @@ class OwnDrawing(OwnInput):
         pixels = 2 * np.reshape(self.pad.cells, self._shape).astype(np.float32) - 1
         return tuple(self.pad.cells), {"pixel_values": torch.from_numpy(pixels)}, ""
 
+    def empty(self) -> None:
+        """Empties the grid."""
+        self.pad.clear()
+
 
 class OwnSentence(OwnInput):
     """A field for a sentence, and what the models answer to it.
@@ -187,6 +195,10 @@ class OwnSentence(OwnInput):
             kind = type(example).__name__
             raise ValueError(f"read=… gives a {kind}: expected a dict, such as the tokenizer's, without a label.")
         return sentence, example, " ".join(filter(None, remarks))
+
+    def empty(self) -> None:
+        """Empties the field."""
+        self.text.value = ""
 
 
 def _tokenized(tokenizer: Any, sentence: str) -> tuple[Mapping[str, Any], str]:

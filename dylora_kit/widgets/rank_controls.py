@@ -60,10 +60,10 @@ class RankControls:
         return [self.slider, self.number, self.reset, self.method, self.layer, *self.buttons.values()]
 
     def rows(self, views: Sequence[str]) -> list[list[ipywidgets.Widget]]:
-        """The row of the rank, that of the actions, and that of method and layer, as far as the views are about one."""
+        """The row of the rank, that of method and layer as far as the views are about one, and that of the actions."""
         about = [self.method] if len(self.method.options) > 1 and ABOUT_ONE_METHOD & set(views) else []
         about += [self.layer] if ABOUT_ONE_LAYER & set(views) else []
-        return [[self.slider, self.number, self.note, self.reset], list(self.buttons.values()), about]
+        return [[self.slider, self.number, self.note, self.reset], about, list(self.buttons.values())]
 
     def close(self) -> None:
         """Takes out of memory what not every explorer shows, and forgets what buttons do."""

@@ -60,7 +60,8 @@ class RankExplorer(TrainedView):
 
     All explorers of one model follow it: what one of them does to it, the others show.
 
-    *Reset* brings all models back to the weights and the rank that they had when the explorer was made.
+    *Reset* brings all models back to the weights and the rank that they had when the explorer was made, and empties the
+    grid and the field.
 
     Raises `ValueError` for what does not fit together, and changes nothing then.
 
@@ -216,7 +217,8 @@ class RankExplorer(TrainedView):
     def reset(self) -> None:
         """Brings all models back to the weights and the rank that they had when the explorer was made.
 
-        A training starts anew: its moments are forgotten, and optimizer and sampler are what they were.
+        The grid and the field are emptied. A training starts anew: its moments are forgotten, and optimizer and sampler
+        are what they were.
 
         Raises `ValueError` while merged, and if other parameters are trained now; then nothing is changed.
         """
@@ -225,6 +227,9 @@ class RankExplorer(TrainedView):
             self._training.start_again()
         self.method.value = self.method.options[0]
         self.slider.value = self._controls.start_rank
+        for own in self._own_inputs:
+            own.empty()
+        self._shown.start_again()
         self.refresh()
 
     @property

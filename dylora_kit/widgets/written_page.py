@@ -1,13 +1,14 @@
 """What a model wrote, as HTML: the text at the active rank, large, and a line for each rank, with its facts marked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
 from dylora_kit.evaluation.facts import Fact
 from dylora_kit.widgets.live_writer import Written
 
+MOST = 12  # values of a fact that are listed
 ROW = 62  # letters of the large text that fit into a row
 GLYPHS = {"said": "✓", "wrong": "✗", "missing": "○", "added": "+"}
 
@@ -41,6 +42,7 @@ _RULES = """
 & .dk-is-wrong b, & .dk-glyph .dk-is-wrong { color: var(--dk-wrong); }
 & .dk-is-added b, & .dk-glyph .dk-is-added { color: var(--dk-1); }
 & .dk-soft { color: var(--soft); }
+& .dk-chips + .dk-soft { margin-top: 8px; }
 & table { border-collapse: collapse; width: 100%; table-layout: auto;
   font-size: 15px; color: inherit; margin: 0; border: 0; }
 & thead { border: 0; }
@@ -58,7 +60,11 @@ _RULES = """
 & tr.dk-active th { border-left-color: var(--dk-active); }
 & tr.dk-active th, & tr.dk-active td:last-child { font-weight: 700; }
 """
-STYLE = f"<style>{_RULES.replace('&', '.dk-explorer.dk-written')}</style>"
+_LIST = """
+.dk-known { font-size: 13px; line-height: 1.5; margin: 0 0 4px; } .dk-known ul { margin: 4px 0; padding-left: 20px; }
+.dk-known summary { cursor: pointer; }
+"""
+STYLE = f"<style>{_RULES.replace('&', '.dk-explorer.dk-written')}{_LIST}</style>"
 
 
 @dataclass
@@ -135,6 +141,31 @@ def written_page(page: Page) -> str:
     )
 
 
+def known_facts(known: Mapping[str, Sequence[str]]) -> str:
+    """What facts can be, as HTML that is folded until it is wanted.
+
+    Arguments:
+        known: the values by the name of what a fact is about.
+    """
+    lines = []
+    for name, values in known.items():
+        more = f" … and {len(values) - MOST} more" if len(values) > MOST else ""
+        lines.append(f"<li><b>{escape(name)}</b>: {escape(', '.join(values[:MOST]))}{more}</li>")
+    return f'<details class="dk-known"><summary>What the facts can be</summary><ul>{"".join(lines)}</ul></details>'
+
+
+def unknown_facts(facts: Sequence[Fact], known: Mapping[str, Sequence[str]]) -> str:
+    """A sentence about the facts of an input that are none of the known ones; empty if there are none.
+
+    >>> unknown_facts([Fact("food", "Martian", "missing"), Fact("kind", "pub", "said")], {"food": ["Thai"]})
+    'Not among the facts that can be looked up: food: Martian; kind.'
+    """
+    given = [fact for fact in facts if fact.state != "added"]
+    strange = [f"{fact.name}: {fact.value}" if fact.name in known else fact.name for fact in given
+               if fact.value not in known.get(fact.name, ())]  # fmt: skip
+    return f"Not among the facts that can be looked up: {'; '.join(strange)}." if strange else ""
+
+
 def _state(page: Page) -> str:
     return "problem" if page.problem else "writing" if page.writing else "written"
 
@@ -151,7 +182,8 @@ def _large(page: Page) -> str:
     if page.problem or line is None:
         return f'<div class="dk-card">{top}<div class="dk-text dk-problem">{escape(page.problem)}</div></div>'
     chips = "".join(_chip(fact, page.writing) for fact in line.facts)
-    below = f'<div class="dk-soft">{escape(page.remark)}</div>' if page.remark else f'<ul class="dk-chips">{chips}</ul>'
+    below = f'<ul class="dk-chips">{chips}</ul>' if chips or not page.remark else ""
+    below += f'<div class="dk-soft">{escape(page.remark)}</div>' if page.remark else ""
     rows = max(2, *(math.ceil(len(other.written.text) / ROW) for other in page.lines))  # one height for all ranks
     room = f'style="min-height:{1.45 * rows:.2f}em"'
     return f'<div class="dk-card">{top}<div class="dk-text" {room}>{marked(line, page.writing)}</div>{below}</div>'

@@ -222,5 +222,5 @@ def test_a_local_reveal_is_copied_in_part_and_what_is_none_is_refused(tmp_path: 
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     assert set(reveal_files(tmp_path)) == {f"reveal.js/{name}" for name in (*NEEDED, "LICENSE")}
-    with pytest.raises(FileNotFoundError, match=r"there is no dist/reveal\.css in .*: expected reveal\.js, as `npm"):
-        reveal_files(tmp_path / "dist")
+    with pytest.raises(FileNotFoundError, match=r"there is no dist/reveal\.css in .*: expected reveal\.js, as `pip"):
+        reveal_files(tmp_path / "dist" / "theme")

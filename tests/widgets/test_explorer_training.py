@@ -24,6 +24,11 @@ def adapters() -> dk.Adapters:
     return adapted(toy(), lora_dropout=0.3)
 
 
+def ticks(explorer: RankExplorer) -> list[tuple[str | None, str | None]]:
+    """The numbers on the left of the first card, and where they stand."""
+    return [(mark.text, mark.get("y")) for mark in svg(explorer).findall(".//{*}text[@class='soft end']")]
+
+
 @pytest.fixture
 def explorer(adapters: dk.Adapters) -> RankExplorer:
     return explorer_of(adapters)
@@ -109,16 +114,33 @@ def test_the_other_cards_go_back_too() -> None:
     adapters = adapted(toy())
     explorer = explorer_of(adapters, views=["spectrum", "matrices", "ordering"])
     explorer.slider.value = 2
-    early = explorer.picture.value
     explorer.train_more(STEPS)
     late = explorer.picture.value
     explorer.go_to(0)
+    early = explorer.picture.value
     assert explorer._first.spectrum("up", 2) == pytest.approx(
         np.linalg.svd(adapters.delta("up", 2).numpy(), compute_uv=False)[:2], rel=1e-4
     )
-    assert explorer.picture.value == early != late
     explorer.go_to(5)
-    assert explorer.picture.value == late
+    assert explorer.picture.value == late != early
+    explorer.go_to(0)
+    assert explorer.picture.value == early
+
+
+def test_the_scale_of_the_singular_values_stays_while_a_training_is_played_and_begins_anew_at_a_reset() -> None:
+    adapters = adapted(toy())
+    explorer = explorer_of(adapters, views=["spectrum"])
+    before = ticks(explorer)
+    explorer.train_more(STEPS)
+    with torch.no_grad():
+        adapters.layers["up"].lora_B *= 20  # so that the ends of the training are far apart
+    explorer.refresh()
+    trained = ticks(explorer)
+    assert trained != before
+    explorer.go_to(0)
+    assert ticks(explorer) == trained
+    explorer.reset()
+    assert ticks(explorer) == before
 
 
 def test_slider_and_player_stand_at_the_same_moment(explorer: RankExplorer) -> None:

@@ -17,7 +17,7 @@ import dylora_kit as dk
 from dylora_kit import backbones
 from dylora_kit.evaluation.writing import write
 from dylora_kit.tasks import world
-from dylora_kit.tasks.describe import read_facts
+from dylora_kit.tasks.describe import SLOTS, read_facts
 from dylora_kit.widgets import live_writer
 from dylora_kit.widgets.language_explorer import BASE, LanguageExplorer
 
@@ -184,6 +184,28 @@ def test_facts_that_cannot_be_read_leave_the_text_unmarked(explorer: LanguageExp
     )
     assert "<mark" not in explorer.picture.value and "<b>kind" not in explorer.picture.value
     assert explorer.texts["text"][0] in shown(explorer)
+
+
+def test_what_facts_can_be_is_listed_below_the_field_and_other_facts_are_named(adapters: dk.Adapters) -> None:
+    explorer = explorer_of(adapters, known=SLOTS)
+    (listed,) = [box.value for row in explorer.children for box in getattr(row, "children", ())
+                 if "<details" in getattr(box, "value", "")]  # fmt: skip
+    assert "<b>payment</b>: cards, cash<" in listed and "<b>name</b>: the Blue Heron, " in listed
+    assert f"and {len(SLOTS['name']) - 12} more<" in listed
+    assert "looked up" not in explorer.picture.value
+    explorer.prompt.value = "name[the Red Fox] | food[Martian] | robots[yes] | dogs[no]"
+    assert "Not among the facts that can be looked up: food: Martian; robots." in shown(explorer)
+    assert '<ul class="dk-chips">' in explorer.picture.value
+    explorer.prompt.value = INPUTS[1]
+    assert "looked up" not in explorer.picture.value
+
+
+def test_a_method_has_one_colour_in_every_view(adapters: dk.Adapters) -> None:
+    cut = dk.handle_of(copy.deepcopy(adapters.model))
+    explorer = explorer_of(adapters, name="LoRA, cut by SVD", rivals={"DyLoRA": cut})
+    assert "--dk-active:var(--dk-2)" in explorer.picture.value
+    explorer.method.value = "DyLoRA"
+    assert "--dk-active:var(--dk-0)" in explorer.picture.value
 
 
 def test_what_the_model_writes_is_escaped(adapters: dk.Adapters, monkeypatch: pytest.MonkeyPatch) -> None:

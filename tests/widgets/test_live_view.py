@@ -34,7 +34,12 @@ class Doubled(LiveView):
 def test_rows_stand_above_the_picture_and_empty_ones_are_left_out() -> None:
     view = Doubled()
     *rows, picture, _ = view.children[1:]
-    assert [row.children for row in rows] == [(view.slider, view.number, view.wide), (view.note,)]
+    staying, below = rows
+    assert [row.children for row in (*staying.children, below)] == [
+        (view.slider, view.number, view.wide),
+        (view.note,),
+    ]
+    assert "dk-stays" in staying._dom_classes
     assert picture is view.picture
     assert {"dk-live-view", "dk-doubled"} <= set(view._dom_classes)
 

@@ -91,6 +91,13 @@ def test_an_upright_drawing_is_turned_as_the_data_are(explorer: RankExplorer, ad
     assert explorer.answers["DyLoRA"][8].sure == pytest.approx(sure, abs=1e-5)
 
 
+def test_a_reset_empties_the_grid(explorer: RankExplorer, data: digits.Digits) -> None:
+    drawn(explorer, data[0]["pixel_values"])
+    assert explorer.answers
+    explorer.reset()
+    assert explorer.drawing is not None and explorer.drawing.pad.empty and not explorer.answers
+
+
 def test_other_weights_give_other_answers(explorer: RankExplorer, adapters: dk.Adapters, data: digits.Digits) -> None:
     drawn(explorer, data[0]["pixel_values"])
     before = explorer.answers["DyLoRA"][2]

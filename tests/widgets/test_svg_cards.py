@@ -86,9 +86,9 @@ def test_a_still_is_one_picture_with_every_card_the_slider_and_the_finding() -> 
     name = "{http://www.w3.org/2000/svg}"
     assert root.attrib["aria-label"] == root.findtext(f"{name}title") == "Rank 3 of 8: 1 < 2."
     places = [(float(svg.attrib["x"]), float(svg.attrib["y"])) for svg in root.findall(f"{name}svg")]
-    assert places == [(0, 48), (488, 48), (0, 165)] and root.attrib["height"] == "283"
+    assert places == [(0, 52), (488, 52), (0, 169)] and root.attrib["height"] == "287"
     words = [text.text for text in root.iter(f"{name}text")]
-    assert words == ["Inference rank", "3 of 8", "card 0 <b>", "card 1 <b>", "card 2 <b>"]
+    assert words == ["Inference rank", *"12345678", "3 of 8", "card 0 <b>", "card 1 <b>", "card 2 <b>"]
     track, knob = root.find(f"{name}line"), root.find(f"{name}circle")
     assert track is not None and knob is not None
     first, last = float(track.attrib["x1"]), float(track.attrib["x2"])
@@ -98,7 +98,7 @@ def test_a_still_is_one_picture_with_every_card_the_slider_and_the_finding() -> 
 def spectrum(name: str, rival: list[float], most: float = 4.0) -> str:
     """The card at rank 2 of 3, with a rival's singular values."""
     layer = svg_cards.Layer("up", 2, 3, 6, 5, "α/b", 8.0, [4.0, 2.0], [2.0, 1.0, 0.5], most, rival)
-    series = [svg_cards.Series("DyLoRA", {2: 0.5}), svg_cards.Series(name, {2: 0.5})]
+    series = [svg_cards.Series("DyLoRA", {2: 0.5}), svg_cards.Series(name, {2: 0.5}, kind=1)]
     return svg_cards.matrices.spectrum_card(svg_cards.Scene(2, 3, series, 0, "accuracy", layer=layer, rival=1))
 
 

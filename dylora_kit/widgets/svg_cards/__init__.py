@@ -122,12 +122,7 @@ def still(
         label, value, low, high: of the slider; where it has one value alone, only its label is drawn.
         note: words below the cards.
     """
-    left, length, y = 26 + 8 * len(label), 330, 24
-    at = left + length * (value - low) / (high - low) if high > low else left
-    track = f'<line x1="{left}" x2="{left + length}" y1="{y}" y2="{y}" style="stroke:var(--line);stroke-width:4"/>'
-    knob = f'<circle cx="{at:.1f}" cy="{y}" r="8" style="fill:var(--dk-0)"/>'
-    number = text(left + length + 24, y + 5, f"{value:g} of {high:g}", "b")
-    drawn, top = [text(8, y + 5, label), *([track, knob, number] if high > low else [])], 48
+    drawn, top = _slider(label, value, low, high), 52
     faced = _faced(cards)
     for index, (inside, height) in enumerate(faced):
         x = (index % 2) * (CARD_WIDTH + GAP)
@@ -145,6 +140,22 @@ def still(
         f"<title>{escape(finding)}</title>{STYLE}{sheet}{''.join(drawn)}</svg>"
     )
     return _NOT_IN_XML.sub("", whole)
+
+
+def _slider(label: str, value: float, low: float, high: float) -> list[str]:
+    """A drawing of a slider, with a mark for each of a few whole numbers; its label alone where it has one value."""
+    left, length, y = 26 + 8 * len(label), 330, 24
+    drawn = [text(8, y + 5, label)]
+    if high <= low:
+        return drawn
+    step = length / (high - low)
+    drawn.append(
+        f'<line x1="{left}" x2="{left + length}" y1="{y}" y2="{y}" style="stroke:var(--line);stroke-width:4"/>'
+    )
+    knob = f'<circle cx="{left + step * (value - low):.1f}" cy="{y}" r="8" style="fill:var(--dk-0)"/>'
+    few = range(round(high - low) + 1) if high - low < 16 and float(high - low).is_integer() else ()
+    marks = [text(left + step * number, y + 21, f"{low + number:g}", "tiny soft mid") for number in few]
+    return [*drawn, knob, *marks, text(left + length + 24, y + 5, f"{value:g} of {high:g}", "b")]
 
 
 def _faced(cards: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

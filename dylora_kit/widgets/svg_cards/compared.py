@@ -91,13 +91,7 @@ def _rule(x: float, y: float, to_x: float, to_y: float, look: str = "stroke:var(
 
 
 def _mark(line: Line, x: float, y: float, size: float) -> str:
-    """The marker of a method; that of colour 3 is a triangle."""
-    colour = f"var(--dk-{line.colour})"
-    if line.colour != 3:
-        return marker(line.colour, x, y, size, colour, not line.hollow)
-    fill = "var(--jp-layout-color1, #fff)" if line.hollow else colour
-    tips = f"{x - size:.1f},{y + size:.1f} {x + size:.1f},{y + size:.1f} {x:.1f},{y - size:.1f}"
-    return f'<polygon points="{tips}" style="stroke:{colour};stroke-width:2;fill:{fill}"/>'
+    return marker(line.colour, x, y, size, f"var(--dk-{line.colour})", not line.hollow)
 
 
 def _whisker(line: Line, x: float, y: float, to_x: float, to_y: float) -> str:

@@ -31,8 +31,8 @@ def metric_card(scene: Scene) -> str:
     if scene.waits:
         out.append(text(left + 12, top + height / 2, "The curves wait for your guess,", "soft"))
         out.append(text(left + 12, top + height / 2 + 18, "or for your first move.", "soft"))
-    for kind, series in enumerate(scene.series if not scene.waits else ()):
-        colour = f"var(--dk-{kind})"
+    for series in scene.series if not scene.waits else ():
+        colour = f"var(--dk-{series.kind})"
         for values, look in (
             (series.before, "stroke-width:2;opacity:.35;stroke-dasharray:5 4"),
             (series.values, "stroke-width:2.5"),
@@ -41,12 +41,12 @@ def metric_card(scene: Scene) -> str:
             out.append(f'<polyline points="{points}" style="fill:none;stroke:{colour};{look}"/>')
         for rank, value in sorted(_finite(series.values).items()):
             active = rank == scene.rank
-            out.append(marker(kind, x_of(rank), y_of(value), 6.5 if active else 3.5, colour, active))
+            out.append(marker(series.kind, x_of(rank), y_of(value), 6.5 if active else 3.5, colour, active))
     out += _guesses(scene, x_of, y_of)
-    labelled = [(kind, series) for kind, series in enumerate(scene.series) if scene.rank in series.values]
-    heights = [y_of(_finite(series.values).get(scene.rank, 0.0)) for _, series in labelled]
-    for (kind, series), y in zip(labelled, apart(heights, 44, top + 6, top + height - 10), strict=True):
-        colour, value = f"var(--dk-{kind})", series.values[scene.rank]
+    labelled = [series for series in scene.series if scene.rank in series.values]
+    heights = [y_of(_finite(series.values).get(scene.rank, 0.0)) for series in labelled]
+    for series, y in zip(labelled, apart(heights, 44, top + 6, top + height - 10), strict=True):
+        colour, value = f"var(--dk-{series.kind})", series.values[scene.rank]
         shown = f"{100 * value:.0f} %" if math.isfinite(value) else "not finite"
         out.append(text(left + width + 22, y + 6, shown, "big dk-value", colour))
         out.append(text(left + width + 22, y + 23, series.name, "", colour))
@@ -57,9 +57,10 @@ def _guesses(scene: Scene, x_of: Callable[[int], float], y_of: Callable[[float],
     """Each guess as an open star in the colour of its method, with a line to what it turned out to be."""
     out = []
     heights = apart([y_of(guessed) + 4 for _, guessed, _ in scene.guesses], 16, y_of(1.0), y_of(0.0) + 4)
-    for (rank, guessed, kind), label in zip(scene.guesses, heights, strict=True):
-        colour, x, y = f"var(--dk-{kind})", x_of(rank), y_of(guessed)
-        if rank in (known := _finite(scene.series[kind].values)):
+    for (rank, guessed, index), label in zip(scene.guesses, heights, strict=True):
+        about = scene.series[index]
+        colour, x, y = f"var(--dk-{about.kind})", x_of(rank), y_of(guessed)
+        if rank in (known := _finite(about.values)):
             reach = f'x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y_of(known[rank]):.1f}"'
             out.append(f'<line {reach} style="stroke:{colour};stroke-width:1.5;stroke-dasharray:1 3"/>')
         out.append(star(x, y, 8, colour))

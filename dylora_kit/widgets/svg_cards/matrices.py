@@ -59,16 +59,17 @@ def spectrum_card(scene: Scene) -> str:
     now, full, rival = (values if all(map(math.isfinite, values)) else () for values in
                         (layer.now, layer.full, layer.rival))  # fmt: skip
     most = layer.most if math.isfinite(layer.most) and layer.most > 0 else 1.0
+    step = _round_step(most / 2)
     out = [head("Singular values of ΔW", f"layer {layer.name}")]
-    base = top + height
-    for share in (0.5, 1.0):
-        y = base - share * height
+    base, rim = top + height, _rim(scene) if scene.rival is not None else ""
+    for tick in range(1, math.floor(most / step + 1e-9) + 1):
+        y = base - tick * step / most * height
         line = f'<line x1="{left - 6}" x2="{left + whole}" y1="{y}" y2="{y}"'
         out.append(f'{line} style="stroke:var(--line);opacity:.7"/>')
-        out.append(text(left - 9, y + 4, f"{share * most:.3g}", "soft end"))
+        out.append(text(left - 9, y + 4, f"{tick * step:g}", "soft end"))
     for index in range(layer.r):
         x, used = left + index * width, index < layer.rank
-        for values, look in ((now, _solid(scene.colour)), (full, OUTLINE), (rival, _rim(scene))):
+        for values, look in ((now, _solid(scene.colour)), (full, OUTLINE), (rival, rim)):
             length = height * values[index] / most if index < len(values) else 0
             if length > 0:
                 out.append(box(x, base - length, 0.68 * width, length, look))
@@ -80,13 +81,24 @@ def spectrum_card(scene: Scene) -> str:
     return "".join([*out, *_spectrum_legend(scene, base + 34)])
 
 
+def _round_step(most: float) -> float:
+    """The largest of … 0.1, 0.2, 0.5, 1, 2, 5 … that is not above a number.
+
+    >>> _round_step(0.47), _round_step(1.19), _round_step(37.0)
+    (0.2, 1.0, 20.0)
+    """
+    power = 10.0 ** math.floor(math.log10(most))
+    return round(max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9)), 12)
+
+
 def _solid(colour: str) -> str:
     return f"fill:{colour};stroke:{colour}"
 
 
 def _rim(scene: Scene) -> str:
     """The look of a rival's bars: its colour around them, and nothing inside."""
-    return f"fill:none;stroke:var(--dk-{scene.rival});stroke-width:2.5"
+    assert scene.rival is not None
+    return f"fill:none;stroke:var(--dk-{scene.series[scene.rival].kind});stroke-width:2.5"
 
 
 def _spectrum_legend(scene: Scene, y: float) -> list[str]:

@@ -12,6 +12,7 @@ class Series:
     name: str
     values: dict[int, float]
     before: dict[int, float] = field(default_factory=dict)  # the curve before the latest training, drawn pale
+    kind: int = 0  # its look: which colour and marker
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Scene:
     @property
     def colour(self) -> str:
         """The active method's colour."""
-        return f"var(--dk-{self.active})"
+        return f"var(--dk-{self.series[self.active].kind})"
 
     @property
     def finding(self) -> str:

@@ -22,10 +22,13 @@ def head(title: str, subtitle: str) -> str:
 
 
 def marker(kind: int, x: float, y: float, size: float, colour: str, filled: bool) -> str:
-    """The marker of a method by its index: 0 is a circle, 2 a diamond, any other a square."""
+    """The marker of a method by its look: a circle, a square, a diamond, a triangle."""
     look = f'style="stroke:{colour};stroke-width:2;fill:{colour if filled else "var(--jp-layout-color1, #fff)"}"'
     if kind == 0:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" {look}/>'
+    if kind == 3:
+        tips = f"{x - size:.1f},{y + size:.1f} {x + size:.1f},{y + size:.1f} {x:.1f},{y - size:.1f}"
+        return f'<polygon points="{tips}" {look}/>'
     turn = f' transform="rotate(45 {x:.1f} {y:.1f})"' if kind == 2 else ""
     side = 1.8 * size
     return f'<rect x="{x - side / 2:.1f}" y="{y - side / 2:.1f}" width="{side}" height="{side}"{turn} {look}/>'

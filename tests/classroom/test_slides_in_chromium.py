@@ -1,12 +1,6 @@
-"""How far down each slide of a class folder reaches, in Chromium: by hand, since it needs a local reveal.js.
+"""The slides in Chromium, with reveal.js from the package that the kit names: no slide is larger than a screen."""
 
-    python -m dylora_kit class export my-class --reveal node_modules/reveal.js
-    PYTHONPATH=.:tests python tests/measure_slides.py my-class/slides
-
-Prints the lowest point of each lesson's fullest slide, and fails where one is below the edge or beyond the right one.
-"""
-
-import argparse
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +8,11 @@ from typing import Any
 from chromium import CHROMIUM_FLAGS, find_browser
 from playwright.sync_api import Page, sync_playwright
 
+from dylora_kit.classroom.clone import lessons_of
+from dylora_kit.classroom.export import Wishes, made
+from dylora_kit.classroom.slide_deck import GET
+
+ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 1920, 1080
 MEASURE = """async () => {
   await document.fonts.ready;
@@ -37,33 +36,33 @@ MEASURE = """async () => {
 
 def measured(page: Page, deck: Path) -> list[dict[str, Any]]:
     """Each slide's place and first words, and how far its content reaches, in pixels of 1920 × 1080."""
-    page.goto(deck.resolve().as_uri())
+    page.goto(deck.as_uri())
     page.wait_for_function("window.Reveal?.isReady()")
     slides: list[dict[str, Any]] = page.evaluate(MEASURE)
     return slides
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the folder slides of a class folder")
-    decks = sorted(parser.parse_args().folder.glob("*.slides.html"))
-    if not decks:
-        sys.exit("there are no slides: expected files that end in .slides.html")
-    too_large = 0
+def test_every_slide_of_every_lesson_fits_the_screen_and_asks_no_server(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", *GET.split()], cwd=tmp_path, check=True, capture_output=True)
+    for name, content in made(ROOT, Wishes(reveal=tmp_path / "reveal")).contents.items():
+        if name.startswith("slides/"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(content)
+    decks = sorted(tmp_path.glob("slides/*.slides.html"))
+    assert len(decks) == len(lessons_of(ROOT))
+    asked, beyond = list[str](), list[str]()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=CHROMIUM_FLAGS)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.on("request", lambda request: asked.append(request.url))
         for deck in decks:
             slides = measured(page, deck)
-            lowest = max(slides, key=lambda slide: slide["bottom"])
-            beyond = [slide for slide in slides if slide["bottom"] > HEIGHT or slide["right"] > WIDTH]
-            print(f"{deck.name}: {len(slides)} slides, lowest {lowest['bottom']:.0f} px at {lowest['place']}")
-            for slide in beyond:
-                print("  too large:", slide["place"], slide["begins"], f"{slide['right']:.0f} x {slide['bottom']:.0f}")
-            too_large += len(beyond)
+            assert len(slides) > 20
+            beyond += [
+                f"{deck.name} {slide['place']}, {slide['begins']}: {slide['right']:.0f} x {slide['bottom']:.0f}"
+                for slide in slides
+                if slide["bottom"] > HEIGHT or slide["right"] > WIDTH
+            ]
         browser.close()
-    sys.exit(f"{too_large} slides are too large" if too_large else 0)
-
-
-if __name__ == "__main__":
-    main()
+    assert not beyond
+    assert not [address for address in asked if address.startswith(("http:", "https:"))]
