@@ -87,7 +87,7 @@ dk.Dial("How likely a stop is", lambda p: dial_views.draws(dk.Geometric(p, 1, 8)
 """,
     """
 import copy
-from dylora_kit.tasks.describe import read_facts
+from dylora_kit.tasks.describe import SLOTS, read_facts
 
 writer = backbones.load("world-gpt2")
 nested = dk.load(writer, backbones.data_folder() / "adapters" / "world-describe-dylora")
@@ -95,7 +95,7 @@ scaled = dk.handle_of(copy.deepcopy(writer))
 scaled.scaling = "alpha/r"
 inputs = ["kind[<i>pub</i>]", "name[the Red Fox] | dogs[no]"]
 dk.LanguageExplorer(writer, nested, backbones.tokenizer("world-gpt2"), inputs, ending="\\n",
-                    reader=read_facts, rivals={"α/r": scaled})
+                    reader=read_facts, known=SLOTS, rivals={"α/r": scaled})
 """,
     """
 from dylora_kit.paper.side_by_side import side_by_side
@@ -438,6 +438,11 @@ def test_a_language_explorer_writes_what_is_typed_or_chosen_at_every_rank(opened
     box, picture = box.first, box.first.locator(".dk-picture [role=group]")
     box.scroll_into_view_if_needed()
     field, handle = box.get_by_label("Write about"), box.locator(".dk-slider [role=slider]")
+    facts = box.locator(".dk-known li", has_text="payment: cards, cash")
+    expect(facts).not_to_be_visible()
+    for visible in (True, False):
+        box.locator(".dk-known summary").click()
+        expect(facts).to_be_visible(visible=visible)
     field.fill("name[the <b>Blue</b> Owl] | kind[pub")
     field.press("Enter")
     expect(picture).to_contain_text("Nothing is marked: 'kind[pub' is no fact")
@@ -519,6 +524,37 @@ def test_a_picture_is_drawn_with_the_mouse_and_read_at_every_rank(opened: Opened
     assert grid.locator("[aria-selected=true]").count() == 0
 
 
+def test_a_finger_drags_the_slider_and_draws(opened: Opened) -> None:
+    explorer = with_part(opened, ".dk-grid")
+    if explorer is None:
+        return
+    session = opened.page.context.new_cdp_session(opened.page)
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": True, "maxTouchPoints": 1})
+
+    def drag(box: Any, places: list[tuple[float, float]]) -> None:
+        for kind, place in zip(("touchStart", *["touchMove"] * 20), places, strict=False):
+            point = {"x": box["x"] + place[0] * box["width"], "y": box["y"] + place[1] * box["height"]}
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    try:
+        explorer.shown().put(1)
+        explorer.handle.hover()
+        drag(explorer.box.locator(".dk-slider .noUi-base").bounding_box(), [(step / 7, 0.5) for step in range(6)])
+        expect(explorer.picture).to_have_attribute("data-rank", "6")
+        grid = explorer.box.locator(".dk-grid")
+        grid.scroll_into_view_if_needed()
+        place = "[...document.querySelectorAll('.dk-grid')].map(grid => grid.getBoundingClientRect().y)"
+        before = opened.page.evaluate(place)
+        drag(grid.bounding_box(), [(0.45, 0.1 + step / 25) for step in range(20)])
+        assert opened.page.evaluate(place) == before, "the page scrolled instead"
+        expect(explorer.box.locator(".dk-said")).to_contain_text("DyLoRA answers")
+        assert 6 <= grid.locator("[aria-selected=true]").count() <= 24
+        explorer.box.get_by_role("button", name="Clear").click()
+    finally:
+        session.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
 def test_a_picture_is_drawn_with_keys_and_the_notebook_keeps_its_cells(opened: Opened) -> None:
     explorer = with_part(opened, ".dk-grid")
     if explorer is None:
@@ -564,12 +600,24 @@ def test_a_sentence_is_typed_and_read_at_every_rank(opened: Opened) -> None:
     expect(said).to_contain_text("Type a sentence first")
 
 
+def test_the_slider_has_a_mark_for_each_rank_where_the_handle_stands(opened: Opened) -> None:
+    for explorer in opened.explorers:
+        explorer.shown().put(3)
+        marks = explorer.box.locator(".dk-slider").first.locator(".dk-ticks span")
+        expect(marks).to_have_text([str(rank) for rank in range(1, 9)])
+        handle, mark = explorer.handle.bounding_box(), marks.nth(2).bounding_box()
+        assert handle and mark
+        assert abs(handle["x"] + handle["width"] / 2 - mark["x"] - mark["width"] / 2) < 1.5
+
+
 def test_the_slider_stays_in_view_while_the_cards_scroll(opened: Opened) -> None:
     for explorer in opened.explorers:
         opened.page.set_viewport_size({"width": 1280, "height": 400})
         lowest = explorer.box.locator(".dk-picture svg").last
         lowest.evaluate("card => card.scrollIntoView({block: 'end'})")
         expect(explorer.handle).to_be_in_viewport(ratio=1)
+        if explorer.box.locator(".dk-method").count():
+            expect(explorer.box.locator(".dk-method").first).to_be_in_viewport(ratio=1)
         over = explorer.handle.evaluate("""handle => {
             const box = handle.getBoundingClientRect();
             const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
