@@ -67,6 +67,25 @@ def test_the_picture_says_its_finding_and_every_prediction_has_a_shape(explorer:
     assert len(marks) == SHOWN
 
 
+def test_a_method_has_one_colour_in_every_explorer(adapters: dk.Adapters, data: digits.Digits) -> None:
+    explorer = RankExplorer(adapters.model, adapters, data, name="LoRA, cut to b", views=["accuracy", "spectrum"],
+                            rivals={"LoRA, cut by SVD": shipped("lora"), "nested": shipped("lora")})  # fmt: skip
+    curves = [line.get("style") or "" for line in svg(explorer).findall(".//{*}polyline")]
+    assert [re.findall(r"--dk-\d", look)[0] for look in curves if "opacity" not in look] == [
+        "--dk-1",
+        "--dk-2",
+        "--dk-0",
+    ]
+    assert "fill:var(--dk-1);stroke:var(--dk-1)" in explorer.picture.value
+    assert "fill:none;stroke:var(--dk-2);stroke-width:2.5" in explorer.picture.value
+
+
+def test_the_slider_and_the_switch_stay_in_view(explorer: RankExplorer) -> None:
+    (staying,) = [box for box in explorer.children if "dk-stays" in box._dom_classes]
+    within = [control for row in staying.children for control in row.children]
+    assert explorer.slider in within and explorer.method in within
+
+
 def test_colours_come_from_the_theme(explorer: RankExplorer) -> None:
     assert "var(--jp-ui-font-color1" in svg_cards.STYLE
     assert not re.search(r"(fill|stroke):\s*#", explorer.picture.value.replace("var(--jp-layout-color1, #fff)", ""))
