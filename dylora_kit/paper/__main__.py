@@ -26,6 +26,7 @@ from dylora_kit.paper import (
     judged_advice,
     layer_ranks,
     nested_afterwards,
+    nested_texts,
     overview,
     rank_search,
     real_text,
@@ -69,7 +70,8 @@ def parser() -> argparse.ArgumentParser:
         "a rank); or report",
     )
     made.add_argument("--tier", choices=("embedded", "real"), default="embedded",
-                      help="real: table2 and nested on GLUE, table6 on E2E, table9 on DART and WebNLG")  # fmt: skip
+                      help="real: table2 and nested on GLUE, table6 on E2E, nested --tasks e2e on the LoRA of table6, "
+                      "table9 on DART and WebNLG")  # fmt: skip
     made.add_argument("--tasks", nargs="+", help="default: those of the results that come with the kit")
     made.add_argument("--seeds", nargs="+", type=int, help="default: the paper's, as many as were measured")
     made.add_argument("--out", type=Path, help="another folder than data/ to write results/ and adapters/ into")
@@ -121,6 +123,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> Study | None:
+    if real is not None and arguments.table == "nested" and arguments.tasks == [nested_texts.TASK]:
+        sizes = {name: getattr(arguments, name) for name in ("batch_size", "limit", "beams")}
+        return nested_texts.study(arguments.model, **sizes)
     if real is not None and arguments.table == "nested":
         return nested_afterwards.real_study(real, arguments.tasks or ("mrpc",))
     if real is not None:

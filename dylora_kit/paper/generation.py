@@ -79,7 +79,7 @@ def run(
         keep(handle, adapters, what, command, settings | {"r": r, "seed": seed}, results)
 
     def measured(name: str, pair: tuple[nn.Module, Adapters], ranks: Sequence[int]) -> pd.DataFrame:
-        out = texts / f"{_slug(name)}.jsonl"
+        out = texts / f"{slug(name)}.jsonl"
         return sweep_texts(*pair, setup.inputs, setup.tokenizer, ranks=ranks, metrics=setup.score, out=out,
                            prompt=setup.prompt, method=name, seed=seed, max_new_tokens=NEW_TOKENS,
                            batch_size=max(1, 100 // writing["num_beams"]), **writing)  # fmt: skip
@@ -189,9 +189,9 @@ def jobs(
     """
     r, result = settings["r"], list[Job]()
     for method, rank in ((DYLORA, r), (FROZEN, r), (LORA, r), *((ONE, own) for own in OWN if own < r)):
-        slug = f"{task}-{_slug(method)}" + (f"-{rank}" if method == ONE else "")
-        folders = [adapters.parent / name / table / f"{slug}-seed-{seed}" for name in ("results", "checkpoints")]
-        kept = adapters / f"{table}-{slug}" if seed == SEEDS[0] and method != ONE else None
+        own = f"{task}-{slug(method)}" + (f"-{rank}" if method == ONE else "")
+        folders = [adapters.parent / name / table / f"{own}-seed-{seed}" for name in ("results", "checkpoints")]
+        kept = adapters / f"{table}-{own}" if seed == SEEDS[0] and method != ONE else None
         what = f"{method.split(',')[0] if method == LORA else method}, r = {rank}, trained on {task}"
         card = (what, command, Path(f"{table}-{task}.csv"))
         run_it = partial(run, setup, method, seed, *folders, adapters=kept, card=card, **settings | {"r": rank})
@@ -253,9 +253,10 @@ def bleu(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["metric"] == "bleu"]
 
 
-def _slug(method: str) -> str:
-    """
-    >>> _slug("LoRA, cut, scale α/r")
+def slug(method: str) -> str:
+    """A method's name in the name of a file.
+
+    >>> slug("LoRA, cut, scale α/r")
     'lora-cut-scale-α-r'
     """
     return re.sub(r"\W+", "-", method.lower()).strip("-")

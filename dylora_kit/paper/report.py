@@ -15,6 +15,7 @@ from dylora_kit.paper import (
     arena,
     judged_advice,
     nested_afterwards,
+    nested_texts,
     tables_at_every_rank,
     tables_beside,
     tables_of_texts,
@@ -45,6 +46,7 @@ BUILDERS: dict[str, Callable[[Path], Rows]] = {
     "layers": tables_at_every_rank.layer_ranks,
     "ordering": tables_at_every_rank.row_ordering,
     "nested": nested_afterwards.table,
+    "nested-texts": nested_texts.table,
     "arena": arena.table,
 }
 MARK = re.compile(r"<!-- (?:table: (?P<name>.*?)|end) -->")
