@@ -19,6 +19,9 @@ from dylora_kit.lessons.repository_address import read_address
 LONGEST = 200  # letters of an address: a QR code of a longer one is too fine for a phone
 
 
+PAGE = "docs/index.html"  # the slider for any browser
+
+
 @dataclass(frozen=True)
 class Wishes:
     """What is to be exported.
@@ -71,7 +74,10 @@ def made(root: Path, wishes: Wishes) -> Made:
     if wishes.slides:
         contents |= _slides(root, lessons, wishes.reveal, remarks)
     contents |= _printed(root, page, remarks)
-    contents["README.md"] = readme(contents, lessons=[lesson.name for lesson, _ in lessons]).encode()
+    if (root / PAGE).is_file():
+        contents["page/index.html"] = (root / PAGE).read_bytes()
+    names = [lesson.name for lesson, _ in lessons]
+    contents["README.md"] = readme(contents, lessons=names, address=address).encode()
     return Made(contents, remarks)
 
 

@@ -23,6 +23,22 @@ PRINTED_ROWS = """\
 | `glossary.pdf` | the class | the words, on one A4 page |
 """
 GRADING_ROW = "| `nbgrader/` | you | a course for nbgrader |\n"
+PAGE_ROW = "| `page/index.html` | the class, without a kernel | the slider, the digits and a field to draw in |\n"
+STUDENTS = """
+## What a student runs
+
+The kit, from a clone of its repository{address}, with Python 3.11 or newer. In the clone, once:
+
+```bash
+python3 -m venv .venv && .venv/bin/python -m pip install -q -r requirements.txt
+```
+
+And then, with the path of the folder that you gave out:
+
+```bash
+.venv/bin/python -m jupyterlab student/{first}.ipynb
+```
+"""
 PAGES = """
 ## Slides
 
@@ -62,12 +78,13 @@ exercises are empty; grading puts it back.
 """
 
 
-def readme(files: Collection[str], lessons: Sequence[str]) -> str:
+def readme(files: Collection[str], lessons: Sequence[str], address: str | None) -> str:
     """The README of a class folder, which names what is in it.
 
     Arguments:
         files: their paths in the folder.
         lessons: the names of their notebooks.
+        address: the repository's, if it has one.
     """
     inside = {name.split("/")[0] for name in files}
     names = "all lessons" if len(lessons) > 3 else ", ".join(f"`{name}.ipynb`" for name in lessons)
@@ -75,6 +92,8 @@ def readme(files: Collection[str], lessons: Sequence[str]) -> str:
     text += SLIDES_ROW if "slides" in inside else ""
     text += PRINTED_ROWS if "hand-out.pdf" in inside else ""
     text += GRADING_ROW if "nbgrader" in inside else ""
+    text += PAGE_ROW if "page" in inside else ""
+    text += STUDENTS.format(first=lessons[0], address=f" ({address})" if address else "")
     if "slides" in inside:
         pages = any(name.endswith(".slides.html") for name in files)
         text += (PAGES if pages else NOTEBOOKS) + "\n" + AGAIN.format(config=CONFIG_NAME)

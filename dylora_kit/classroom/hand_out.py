@@ -119,7 +119,7 @@ def _head(sheet: Sheet, page: str | None) -> float:
     said = "One training gives you an adapter for **every rank**. You choose the rank afterwards, with one assignment."
     y = sheet.paragraph(MARGIN, y + 1.5, width, said, size=12)
     if page is None:
-        said = "To turn the rank yourself, open docs/index.html of the repository in any browser."
+        said = "To turn the rank yourself, open page/index.html, which came with this sheet, in any browser."
         return sheet.paragraph(MARGIN, y + 2, width, said, size=9, colour=GREY)
     sheet.qr(WIDTH - MARGIN - size, 15, size, page)
     y = sheet.paragraph(MARGIN, y + 2, width, f"Turn the rank yourself, in any browser: {page}", size=9, colour=GREY)

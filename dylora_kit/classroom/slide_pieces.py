@@ -26,6 +26,7 @@ DRAWN = 450  # the height of a picture in a text
 PICTURE, WITH_WORDS, ALONE = 560, 600, 940  # the height of a picture: below its code, below words, on its own slide
 SHORT = 7  # lines of code that leave room for a picture
 IMAGE = re.compile(r"!\[[^\]]*\]\([^)]*\)|<img[^>]*>")
+GUESS, WRITE_DOWN = "A box for a guess (run the notebook to use it).", "Write it down."
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -155,15 +156,21 @@ def _lines(text: str, letters: int) -> int:
 def _code(cell: Cell) -> Iterator[Piece]:
     """A cell of code; what it gave is a piece of its own where both do not fit on one slide."""
     outputs = [_still(output) for output in cell["outputs"]]
-    code = CODE_LINE * (len(text_of(cell).splitlines()) + 1.5)
+    quiet = bool(outputs) and (
+        cell["metadata"].get("jupyter", {}).get("source_hidden", False) or all(map(_is_guess, cell["outputs"]))
+    )
+    cell = with_text(cell, "") if quiet else cell
+    code = 0.0 if quiet else CODE_LINE * (len(text_of(cell).splitlines()) + 1.5)
     below = sum(_height_of_output(output, PICTURE) for output in outputs)
     tags = ["printed-table"] if any(_is_wide_table(output) for output in outputs) else []
+    tags += ["output-quiet"] if quiet else []
     whole = {**cell, "metadata": {"tags": tags} if tags else {}, "outputs": outputs}
     live = [output for output in outputs if _is_live(output)]
     if not live and code + below <= ALONE:
         yield Piece(whole, code + below)
         return
-    yield Piece({**whole, "outputs": []}, code)
+    if not quiet:
+        yield Piece({**whole, "outputs": []}, code)
     for number, shown in enumerate([[output] for output in outputs] if len(live) > 1 else [outputs]):
         alone = {**whole, "id": f"{cell['id']}-output-{number}", "outputs": shown}
         kind, picture = ("output-alone", ALONE) if len(shown) == 1 else ("output-with-words", WITH_WORDS)
@@ -180,9 +187,16 @@ def _is_live(output: Mapping[str, Any]) -> bool:
     return "image/svg+xml" in data or "dk-explorer" in "".join(data.get("text/html", ""))
 
 
+def _is_guess(output: Mapping[str, Any]) -> bool:
+    """Whether an output is a box to guess in."""
+    return _printed(output).startswith(GUESS)
+
+
 def _still(output: Mapping[str, Any]) -> dict[str, Any]:
     """An output without the view that needs a kernel, in favour of its picture or its words."""
     data = {kind: content for kind, content in output.get("data", {}).items() if kind != WIDGET}
+    if _is_guess(output):
+        data = {"text/plain": [WRITE_DOWN + _printed(output).removeprefix(GUESS)]}
     return {**output, "data": data} if "data" in output else dict(output)
 
 

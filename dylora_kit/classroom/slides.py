@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dylora_kit.classroom.cells import Cell, Notebook, markdown_cell, with_cells
+from dylora_kit.classroom.cells import Cell, Notebook, markdown_cell, text_of, with_cells
 from dylora_kit.classroom.clone import Lesson, Notes, Written
 from dylora_kit.classroom.slide_pieces import ALONE, Piece, pieces_of
 
@@ -19,10 +19,16 @@ def for_slides(lesson: Lesson, exercises: Sequence[Written], notes: Notes) -> No
     Each step begins a slide, and goes on in slides below it. What follows a question to predict is on the next one,
     answers come at a key press, and the notes for instructors are the speaker's.
     """
-    cells: list[Cell] = []
+    cells, title = list[Cell](), ""
     for number, slide in enumerate(_packed(pieces_of(lesson, list(exercises)))):
         (first, *_), begins = slide
         said = _said(slide[0], exercises, notes, opening=number == 0)
+        heading = re.match(r"## (.+)", text_of(first.cell)) if first.cell["cell_type"] == "markdown" else None
+        title = heading[1] if heading else title
+        if title and not heading:
+            above = f'<div class="step">{title}</div>'
+            cells.append(_marked(markdown_cell(f"{first.cell['id']}-step", above), begins))
+            begins = "-"
         for piece in slide[0]:
             kind = begins if piece is first else piece.begins or "-"
             cells.append(_marked(piece.cell, kind))
@@ -75,7 +81,9 @@ def _said(pieces: Sequence[Piece], exercises: Sequence[Written], notes: Notes, *
     asked = {piece.exercise for piece in pieces}
     for exercise in exercises:
         if exercise.number in asked:
-            said.append(f"Exercise {exercise.number}: {about.get(exercise.number, 'five minutes')}.")
+            takes = re.search(r"\*\w+, (\d+ minutes)\.\*", exercise.task)
+            expected = f": {about[exercise.number]}" if exercise.number in about else ""
+            said.append(f"Exercise {exercise.number}{f', {takes[1]}' if takes else ''}{expected}.")
             said += [f"If nobody moves, say: {exercise.hint}"] if exercise.hint else []
     return said + ([WAIT] if any(piece.asks_for_a_guess for piece in pieces) else [])
 

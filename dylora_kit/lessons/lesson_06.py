@@ -1,6 +1,7 @@
 """Lesson 06: a model that writes, its fused projection, and a difference that may be chance; facts that are counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from dylora_kit.lessons.exercise import Exercise, random
 if TYPE_CHECKING:
     import pandas as pd
 
+_LEFT = "text-align:left;vertical-align:baseline;padding:4px 14px 4px 0"
 IGNORED = -100  # a label that does not count, as in torch's cross-entropy
 
 
@@ -192,3 +194,26 @@ def errors_of_texts(facts: "pd.DataFrame", rows: int) -> "pd.DataFrame":
     """
     errors = facts.assign(error=facts["state"] != "said").groupby(["rank", "row"])["error"].sum()
     return errors.unstack().reindex(columns=range(rows)).fillna(0).astype(int)
+
+
+def read_aloud(texts: "pd.DataFrame", rows: Sequence[int], cuts: Sequence[tuple[str, int]]) -> None:
+    """Shows what a model wrote about some inputs, a line for each way of cutting, large enough to be read in a room.
+
+    Arguments:
+        texts: with the columns row, method, rank and text.
+        rows: the inputs, by their number in the column row.
+        cuts: method and rank of each line, from the top.
+    """
+    from IPython.display import display
+
+    wrote = texts.set_index(["row", "method", "rank"])["text"]
+    lines, plain = [], []
+    for row in rows:
+        for number, (method, rank) in enumerate(cuts):
+            gap = ' style="border-top:2px solid #8a8a8a"' if number == 0 else ""
+            cells = f'<td style="{_LEFT};white-space:nowrap;opacity:.8">{escape(method)}, rank {rank}</td>'
+            cells += f'<td style="{_LEFT};font-size:1.25em">{escape(wrote[row, method, rank])}</td>'
+            lines.append(f"<tr{gap}>{cells}</tr>")
+            plain.append(f"rank {rank}, {method}: {wrote[row, method, rank]}")
+    table = f'<table class="dk-aloud" style="font-size:1em"><tbody>{"".join(lines)}</tbody></table>'
+    display({"text/html": table, "text/plain": "\n".join(plain)}, raw=True)

@@ -104,7 +104,9 @@
     const title = element("h3", "", element("i", "mark"), `${CALLED[name]}: `, answer);
     const strip = element("ol", "strip", ...cells.map((cell) => cell.node));
     strip.setAttribute("aria-label", `${CALLED[name]} at every rank`);
-    const node = element("div", `reader ${name}`, title, element("ol", "bars", ...bars.map((bar) => bar.node)), strip);
+    const above = element("p", "above", "the answer at each rank:");
+    const list = element("ol", "bars", ...bars.map((bar) => bar.node));
+    const node = element("div", `reader ${name}`, title, list, above, strip);
     return { name, answer, bars, cells, node };
   };
   const readers = names.map(makeReader);

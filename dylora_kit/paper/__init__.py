@@ -17,6 +17,7 @@ In reading order:
 - `results_files`: what the results files say, as cells
 - `judged_advice`: the rank advisor, judged by what the search found
 - `nested_afterwards`: measures what a LoRA of one rank can do at the ranks below
+- `nested_texts`: the same of a LoRA of a causal model, by what it writes
 - `arena_candidates`: ways to a model for every rank, and how each spends the same time
 - `arena`: measures them against each other
 - `tables_beside`: each measured table next to the paper's numbers

@@ -14,10 +14,12 @@ BLUE, ORANGE, GREEN = "#0072b2", "#c77c00", "#009e73"  # Okabe-Ito, orange darke
 RIGHT, WRONG = "#00734f", "#b84300"  # darker again, for thin text
 COLOURS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#999999")
 _OUT_OF_SIGHT = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap"
+_DARK = """<style>body[data-jp-theme-light="false"] .jp-OutputArea:has(.dk-figure) .jp-RenderedImage img {
+  filter: invert(.93) hue-rotate(180deg); border-radius: 6px; }</style>"""
 MARKERS = ("o", "s", "D", "^", "v", "P")
 DASHES = ("", (6, 2), (6, 2, 1.5, 2), (3, 1.5), (8, 2, 2, 2, 2, 2), (10, 3))  # in units of the line's width
 # methods that have the same look in every figure
-_OWN = {"DyLoRA": 0, "LoRA, cut to b": 1, "LoRA, cut by SVD": 2, "LoRA, cut, scale α/r": 3}
+_OWN = {"DyLoRA": 0, "LoRA, cut to b": 1, "LoRA, cut by SVD": 2, "LoRA, cut, scale α/r": 3, "LoRA, one per rank": 4}
 
 
 def looks(names: Sequence[str]) -> dict[str, int]:
@@ -56,8 +58,13 @@ def plain_frame(axes: Any) -> None:
     axes.tick_params(left=False)
 
 
-def image(figure: "Figure", alt: str) -> "Image":
-    """The figure as a PNG, which is shown with its text for those who do not see it."""
+def image(figure: "Figure", alt: str, *, photographs: bool = False) -> "Image":
+    """The figure as a PNG, which is shown with its text for those who do not see it.
+
+    Arguments:
+        photographs: whether it holds pictures that would be others if dark and light were exchanged, as JupyterLab's
+            dark theme does with figures.
+    """
     from IPython.display import Image, display
 
     class Picture(Image):
@@ -65,8 +72,9 @@ def image(figure: "Figure", alt: str) -> "Image":
 
         def _ipython_display_(self) -> None:
             display(Image(self.data, width=self.width, alt=self.alt))
-            hidden = f'<span style="{_OUT_OF_SIGHT}">{escape(self.alt)}</span>'
-            display({"text/html": hidden, "text/plain": self.alt}, raw=True)
+            looks = "" if photographs else _DARK
+            hidden = f'<span class="dk-figure" style="{_OUT_OF_SIGHT}">{escape(self.alt)}</span>'
+            display({"text/html": looks + hidden, "text/plain": self.alt}, raw=True)
 
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=160, facecolor="white")

@@ -47,7 +47,7 @@ def predictions_by_rank(
     figure.suptitle(title)
     right = [int((predicted[method][rank] == labels).sum()) for method, rank in rows]
     counts = [f"{name}: {count}" for name, count in zip(names[-len(rows) :], right, strict=True)]
-    return image(figure, f"Right answers on {len(labels)} pictures. {'; '.join(counts)}.")
+    return image(figure, f"Right answers on {len(labels)} pictures. {'; '.join(counts)}.", photographs=True)
 
 
 def picture_rows(rows: Mapping[str, Any], title: str = "", *, signed: bool = False) -> "Image":
@@ -76,4 +76,4 @@ def picture_rows(rows: Mapping[str, Any], title: str = "", *, signed: bool = Fal
             place.spines[:].set_color("#c9c9cf")
     figure.suptitle(title)
     names = "; ".join(f"{name} ({len(pictures)})" for name, pictures in rows.items())
-    return image(figure, f"Rows of pictures. {title or 'From the top'}: {names}.")
+    return image(figure, f"Rows of pictures. {title or 'From the top'}: {names}.", photographs=True)

@@ -169,7 +169,7 @@ class LanguageExplorer(LiveView):
     def _empty_page(self, **state: Any) -> Page:
         method = self.method.value
         adapted, kinds = self._writers[method].adapted, looks([name for name in self._writers if name != BASE])
-        return Page(self.slider.value, self.slider.max, method, kinds.get(method, 4), adapted=adapted, **state)
+        return Page(self.slider.value, self.slider.max, method, kinds.get(method, -1), adapted=adapted, **state)
 
     @property
     def texts(self) -> "pd.DataFrame":

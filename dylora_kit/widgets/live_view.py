@@ -1,15 +1,12 @@
 """What every live widget shares: rows of controls, the picture below them, its way onto the whole screen, closing."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import ipywidgets
 
 from dylora_kit.widgets import same_model, svg_cards
 from dylora_kit.widgets.browser_side import BrowserSide
-
-if TYPE_CHECKING:
-    from IPython.display import DisplayObject
 
 PLAIN = {"description_width": "initial"}  # a description takes the width that it needs
 _ROW = {"align_items": "center", "flex_flow": "row wrap", "width": "100%"}
@@ -61,8 +58,8 @@ class LiveView(ipywidgets.VBox):
     `refresh`, which draws, `summary`, which says the finding in a sentence, and `in_saved_notebook`.
 
     Arguments:
-        rows: the controls, row by row; a row without any is left out. Those with the slider and the switch between
-            methods, which follow each other, stay in view.
+        rows: the controls, row by row; a row without any is left out. Those with the slider, the switch between
+            methods and buttons, which follow each other, stay in view.
         css_class: marks the view in the page.
         style: CSS of the picture, beside that of the cards.
 
@@ -76,6 +73,7 @@ class LiveView(ipywidgets.VBox):
     slider: ipywidgets.Widget
     number: ipywidgets.Widget
     method: Any = None  # the switch between methods, if there is one
+    buttons: Mapping[str, ipywidgets.Button] = {}  # those that change the model
     _view_count: int | None  # in how many places a page shows it; None where no page counts
 
     def __init__(self, rows: Sequence[Sequence[ipywidgets.Widget]], *, css_class: str, style: str = "") -> None:
@@ -99,10 +97,11 @@ class LiveView(ipywidgets.VBox):
 
     def _boxes(self, rows: Sequence[Sequence[ipywidgets.Widget]]) -> list[ipywidgets.Box]:
         """The rows, those that stay in view in a box of their own."""
+        stays = {self.slider, self.method, *self.buttons.values()}
         staying, boxes = ipywidgets.VBox(layout={"width": "100%"}), list[ipywidgets.Box]()
         staying.add_class("dk-stays")
         for row in filter(None, rows):
-            if self.slider not in row and self.method not in row:
+            if stays.isdisjoint(row):
                 boxes.append(self._row(row))
                 continue
             staying.children += (self._row(row),)
@@ -154,12 +153,9 @@ class LiveView(ipywidgets.VBox):
         """What stands for the view where there is no kernel: a picture of what is on show, by its kind."""
         raise NotImplementedError
 
-    def still(self) -> "DisplayObject":
+    def still(self) -> "Still":
         """What is on show, as a picture that stands in a saved notebook and stays as it is."""
-        from IPython.display import HTML, SVG
-
-        ((kind, content),) = self.in_saved_notebook().items()
-        return (SVG if kind == "image/svg+xml" else HTML)(content)
+        return Still({**self.in_saved_notebook(), "text/plain": self.summary()})
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """What a saved notebook has: the view, a picture of it, and its text in full, which ipywidgets would cut."""
@@ -169,6 +165,24 @@ class LiveView(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return f"A live view (run the notebook to use it). {self.summary()}"
+
+
+class Still:
+    """A picture of a view, and its text where pictures are not shown, as in a notebook that nobody has run yet."""
+
+    def __init__(self, content: Mapping[str, str]) -> None:
+        self._content = dict(content)
+
+    @property
+    def data(self) -> str:
+        """The picture, as SVG or HTML."""
+        return next(content for kind, content in self._content.items() if kind != "text/plain")
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        return self._content
+
+    def __repr__(self) -> str:
+        return self._content["text/plain"]
 
 
 def displayed(widget: ipywidgets.Widget) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Guess(ipywidgets.HBox):
         self._truth: float | str | None = None
         self.button = ipywidgets.Button(description=_GUESS, layout={"width": "auto", "margin": "2px 12px"})
         self.button.add_class("dk-guess-button")
-        self.answer = ipywidgets.HTML()
+        self.answer = ipywidgets.HTML(layout={"margin": "2px 12px"})
         looks: dict[str, Any] = {"description": question, "style": PLAIN | {"button_width": "auto"}}
         looks["layout"] = {"width": "auto"}
         if choices:

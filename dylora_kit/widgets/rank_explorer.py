@@ -44,7 +44,7 @@ class RankExplorer(TrainedView):
         rivals: other models to compare with, `{name: handle}`. A switch chooses which one the cards show.
         caption: a line about the data.
         guess: a `Guess` in percent about a rank, or several, drawn on the card with the curves beside what turned out.
-            The curves wait for a guess, or for the first move.
+            The curves wait for all guesses, or for the first move.
         training: arguments for `dylora_kit.train` (`train_data`, `sampler`, `optimizer`, `step`, …). With them there is
             a button that trains the model for 100 more steps while the curve moves, and a second slider that takes the
             live model back to any moment of that training. Those moments are in memory: `checkpoint` is refused.
@@ -56,7 +56,7 @@ class RankExplorer(TrainedView):
             field for a sentence, which every method reads at every rank.
         writing: what the model writes, below the cards: a `LanguageExplorer` of the same adapters.
         actions: buttons, `{name: function}`: one that is pressed calls its function, which may change the model, and
-            the cards are drawn anew. `press(name)` does the same.
+            the cards are drawn anew, with the curve as it was before. `press(name)` does the same.
 
     All explorers of one model follow it: what one of them does to it, the others show.
 
@@ -107,6 +107,7 @@ class RankExplorer(TrainedView):
         explorer_checks.check_writing(adapters, writing)
         check_own_forward(adapters, forward)
         self._views, self._guesses, self._writing = views, guesses, writing
+        self._before: dict[int, float] = {}  # the curve before the last button was pressed
         self._metric = "accuracy" if of_adapters else "error"
         self._models = ComparedModels({name: adapters, **(rivals or {})}, data, metric=self._metric, collate=collate,
                                       forward=forward, one_answer=bool(draw or read))  # fmt: skip
@@ -194,15 +195,15 @@ class RankExplorer(TrainedView):
                 self._writing.follow(rank)
 
     def _waits(self) -> bool:
-        """Whether the curves are not drawn yet: there is a guess to make, and nobody has made one or moved the rank."""
-        return bool(self._guesses) and not (self._moved or any(guess.made for guess in self._guesses))
+        """Whether the curves are not drawn yet: a guess is still to be made, and nobody has moved the rank."""
+        return not self._moved and not all(guess.made for guess in self._guesses)
 
     def press(self, name: str) -> None:
         """Does what the button of this name does; `ValueError` if there is none."""
         if name not in self._actions:
             names = ", ".join(self._actions) or "none"
             raise ValueError(f"there is no button {name!r}: the buttons are {names}")
-        button = self._controls.buttons[name]
+        button, self._before = self._controls.buttons[name], dict(self._first.values)
         button.icon = "hourglass-half"
         try:
             self._actions[name]()
@@ -230,6 +231,7 @@ class RankExplorer(TrainedView):
         for own in self._own_inputs:
             own.empty()
         self._shown.start_again()
+        self._before = {}
         self.refresh()
 
     @property
@@ -270,5 +272,5 @@ class RankExplorer(TrainedView):
 
     def _scene(self, rank: int) -> svg_cards.Scene:
         """What the cards show at a rank, as numbers. Models whose weights changed are evaluated first."""
-        before = self._training.before if self._training is not None else {}
+        before = self._training.before if self._training is not None and not self._before else self._before
         return self._shown.at(rank, self.method.value, self.layer.value, before)

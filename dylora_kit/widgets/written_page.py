@@ -42,7 +42,7 @@ _RULES = """
 & .dk-is-wrong b, & .dk-glyph .dk-is-wrong { color: var(--dk-wrong); }
 & .dk-is-added b, & .dk-glyph .dk-is-added { color: var(--dk-1); }
 & .dk-soft { color: var(--soft); }
-& .dk-chips + .dk-soft { margin-top: 8px; }
+& .dk-remark { margin-top: 4px; padding: 4px 10px; border-left: 4px solid var(--dk-wrong); }
 & table { border-collapse: collapse; width: 100%; table-layout: auto;
   font-size: 15px; color: inherit; margin: 0; border: 0; }
 & thead { border: 0; }
@@ -132,7 +132,7 @@ def tally(facts: Sequence[Fact]) -> str:
 
 def written_page(page: Page) -> str:
     """The page as HTML: a card with the active text and its facts, and one with a line for each rank."""
-    colour = f"var(--dk-{page.kind})" if page.kind < 4 else "var(--ink)"
+    colour = f"var(--dk-{page.kind})" if page.kind >= 0 else "var(--ink)"
     marks = f'data-rank="{page.rank}" data-method="{escape(page.method)}" data-state="{_state(page)}"'
     return (
         f'<div class="dk-explorer dk-written" style="--dk-active:{colour}"><div role="group" '
@@ -176,17 +176,19 @@ def _large(page: Page) -> str:
     counted = f"{tally(line.facts)} facts said" if line is not None and line.facts and not page.writing else ""
     rank = f"rank {page.rank} of {page.r}" if page.adapted else "the same at every rank"
     top = (
-        f'<div class="dk-top"><span class="dk-method" style="color:var(--dk-active)">{escape(page.method)}</span>'
-        f'<span class="dk-soft">{rank}</span><span class="dk-tally">{counted}</span></div>'
+        f'<div class="dk-top"><span class="dk-method" style="color:var(--dk-active)">{escape(page.method)}</span> '
+        f'<span class="dk-soft">{rank}</span> <span class="dk-tally">{counted}</span></div>'
     )
     if page.problem or line is None:
         return f'<div class="dk-card">{top}<div class="dk-text dk-problem">{escape(page.problem)}</div></div>'
     chips = "".join(_chip(fact, page.writing) for fact in line.facts)
+    remark = f'<div class="dk-remark">{escape(page.remark)}</div>' if page.remark else ""
     below = f'<ul class="dk-chips">{chips}</ul>' if chips or not page.remark else ""
-    below += f'<div class="dk-soft">{escape(page.remark)}</div>' if page.remark else ""
     rows = max(2, *(math.ceil(len(other.written.text) / ROW) for other in page.lines))  # one height for all ranks
     room = f'style="min-height:{1.45 * rows:.2f}em"'
-    return f'<div class="dk-card">{top}<div class="dk-text" {room}>{marked(line, page.writing)}</div>{below}</div>'
+    return (
+        f'<div class="dk-card">{top}{remark}<div class="dk-text" {room}>{marked(line, page.writing)}</div>{below}</div>'
+    )
 
 
 def _chip(fact: Fact, writing: bool) -> str:

@@ -43,6 +43,12 @@ def kinds(notebook: dict[str, Any]) -> list[tuple[str, str]]:
     return [(cell["metadata"]["slideshow"]["slide_type"], text_of(cell)) for cell in notebook["cells"]]
 
 
+def quiet(cell: dict[str, Any]) -> bool:
+    """Whether a cell's code is folded in the lesson, or makes a box to guess in: the slide shows what it gave alone."""
+    guesses = "A box for a guess" in json.dumps(cell["outputs"])
+    return bool(cell["outputs"]) and (cell["metadata"].get("jupyter", {}).get("source_hidden", False) or guesses)
+
+
 def words(text: str) -> set[str]:
     plain = re.sub(
         r"```.*?```|\$\$.*?\$\$|\$[^$]*\$|<[^>]*>|\[([^\]]*)\]\([^)]*\)", r" \1 ", FOLD.sub("", text), flags=re.DOTALL
@@ -62,6 +68,8 @@ def test_every_word_and_every_line_of_code_of_the_lesson_is_on_a_slide(lesson: L
     for cell in lesson.notebook["cells"]:
         if cell["cell_type"] == "markdown":
             assert words(text_of(cell)) <= words(written)
+        elif quiet(cell):
+            assert text_of(cell) not in code
         else:
             assert text_of(cell) in code
 
@@ -164,8 +172,32 @@ def test_notes_stand_where_they_are_needed(small: dict[str, Any]) -> None:
 def test_answers_come_at_a_key_press_and_solutions_on_a_slide_of_their_own(small: dict[str, Any]) -> None:
     found = {text.split("\n")[0]: kind for kind, text in kinds(small)}
     assert found["**Answer.** In half of them."] == "fragment" and found["**2.** Why?"] == "fragment"
-    assert found["**One way to solve 03.1**"] == "subslide"
+    assert found["**One way to solve 03.1**"] == "-"
+    texts = [text.split("\n")[0] for _, text in kinds(small)]
+    step = texts[texts.index("**One way to solve 03.1**") - 1]
+    assert re.fullmatch('<div class="step">.+</div>', step) and found[step] == "subslide"
     assert found["import importlib.util"] == found["from dylora_kit import lessons"] == "skip"
+
+
+def test_a_box_to_guess_in_asks_for_a_number_on_paper(lesson: Lesson) -> None:
+    shown = json.dumps(slides_of(lesson), ensure_ascii=False)
+    asked = json.dumps(lesson.notebook).count("A box for a guess (run the notebook to use it).")
+    assert asked and shown.count("Write it down. ") == asked and "A box for a guess" not in shown
+
+
+def test_a_slide_below_a_step_says_which_step_it_is_of(lesson: Lesson) -> None:
+    title = ""
+    for kind, text in kinds(slides_of(lesson)):
+        title = text.removeprefix("## ").split("\n")[0] if text.startswith("## ") else title
+        if kind == "subslide" and title:
+            assert text == f'<div class="step">{title}</div>'
+
+
+def test_the_speaker_is_told_the_minutes_that_the_exercise_says(lesson: Lesson) -> None:
+    said = "\n".join(text for kind, text in kinds(slides_of(lesson)) if kind == "notes")
+    for exercise in exercises_of(lesson):
+        minutes = re.search(r"\d+ minutes", exercise.task)
+        assert minutes and f"Exercise {exercise.number}, {minutes[0]}" in said
 
 
 def test_a_lesson_without_notes_has_slides_too(clone: Path) -> None:

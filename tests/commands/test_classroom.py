@@ -48,6 +48,8 @@ def test_the_examples_of_help_run(clone: Path, capsys: pytest.CaptureFixture[str
 def test_everything_for_a_class_is_in_the_folder_and_its_readme_names_it(
     clone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (clone / "docs").mkdir()
+    (clone / "docs" / "index.html").write_text("<p>the slider</p>")
     main(["class", "export", "my-class", "--nbgrader"])
     said = capsys.readouterr().out
     folder = Path("my-class")
@@ -61,10 +63,13 @@ def test_everything_for_a_class_is_in_the_folder_and_its_readme_names_it(
         "teacher/solutions.md",
         "hand-out.pdf",
         "glossary.pdf",
+        "page/index.html",
     } <= files
+    assert (folder / "page" / "index.html").read_text() == "<p>the slider</p>"
     readme = (folder / "README.md").read_text()
     for name in {name.split("/")[0] for name in files} - {"README.md", "export.json"}:
         assert f"`{name}" in readme
+    assert "pip install -q -r requirements.txt" in readme and "jupyterlab student/00_begin.ipynb" in readme
     assert f"{len(files) - 1} files in my-class; begin with" in said
     assert "no QR code: to have one, name the address" in said and "load reveal.js from unpkg.com" in said
 

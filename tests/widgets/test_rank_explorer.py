@@ -116,6 +116,12 @@ def test_the_curves_wait_for_a_guess_or_for_the_first_move(adapters: dk.Adapters
     guess.button.click()
     assert lines(guessed) > 0 and "wait for your guess" not in guessed.picture.value
     assert lines(RankExplorer(adapters.model, adapters, data)) > 0, "without a guess, nothing waits"
+    both = [Guess("How many at 1?", rank=1), Guess("How many at 2?", rank=2)]
+    waiting = RankExplorer(adapters.model, adapters, data, guess=both)
+    both[0].button.click()
+    assert lines(waiting) == 0, "the second guess is still to be made"
+    both[1].button.click()
+    assert lines(waiting) > 0
 
 
 def test_guesses_about_a_rival_are_drawn_in_its_colour_beside_the_truth(
@@ -188,6 +194,32 @@ def test_a_button_changes_the_model_and_the_cards_follow(adapters: dk.Adapters, 
     assert shown in broken_picture and shown not in explorer.still().data
     with pytest.raises(ValueError, match="there is no button 'Mend': the buttons are Break, Repair"):
         explorer.press("Mend")
+
+
+def test_the_curve_before_a_button_was_pressed_stays_until_a_reset(adapters: dk.Adapters, data: digits.Digits) -> None:
+    @torch.no_grad()
+    def erase() -> None:
+        for layer in adapters.layers.values():
+            layer.lora_B[:, 0] = 0
+
+    def curves(pale: bool) -> list[str | None]:
+        lines = [line for line in svg(explorer).findall(".//{*}polyline") if line.get("points")]
+        return [line.get("points") for line in lines if ("opacity" in (line.get("style") or "")) is pale]
+
+    explorer = RankExplorer(adapters.model, adapters, data, views=["accuracy"], actions={"Break": erase})
+    before = curves(pale=False)
+    assert not curves(pale=True)
+    explorer.press("Break")
+    assert curves(pale=True) == before != curves(pale=False) and ">before<" in explorer.picture.value
+    explorer.reset()
+    assert curves(pale=False) == before and not curves(pale=True) and ">before<" not in explorer.picture.value
+
+
+def test_a_still_has_its_text_where_pictures_are_not_shown(explorer: RankExplorer) -> None:
+    explorer.slider.value = 1
+    content = explorer.still()._repr_mimebundle_()
+    assert set(content) == {"image/svg+xml", "text/plain"} and content["text/plain"] == explorer.summary()
+    assert repr(explorer.still()) == explorer.summary()
 
 
 def test_a_closed_explorer_gives_its_memory_back(adapters: dk.Adapters, data: digits.Digits) -> None:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 import torch
 from widgets.explorers import as_strip
 
@@ -77,7 +78,7 @@ def heights_of_bars(rank: int, now: list[float]) -> list[float]:
 
 def test_the_bars_of_the_full_rank_are_drawn_alike_at_every_rank() -> None:
     first, last = heights_of_bars(1, [8.0]), heights_of_bars(3, [2.0, 1.0, 0.5])
-    assert first == last and first[0] == 2 * first[1] > 0
+    assert first == last and first[0] == pytest.approx(2 * first[1], abs=0.2) and first[1] > 0
 
 
 def test_a_still_is_one_picture_with_every_card_the_slider_and_the_finding() -> None:
@@ -107,7 +108,8 @@ def test_a_rivals_spectrum_is_an_outline_in_its_colour_on_the_same_scale() -> No
     filled = [float(h) for h in re.findall(r'height="([\d.]+)" style="fill:var\(--dk-0\)', inside)]
     rims = [float(h) for h in re.findall(r'height="([\d.]+)" style="fill:none;stroke:var\(--dk-1\)', inside)]
     assert len(filled) == len(rims) == 3, "two bars each, and one in the legend"
-    assert rims[0] == 0.75 * filled[0] and rims[1] == 0.25 * filled[0]
+    assert rims[:2] == pytest.approx([0.75 * filled[0], 0.25 * filled[0]], abs=0.1)
+    assert filled[0] < 112, "there is room above the tallest bar"
     assert ">DyLoRA, rank 2<" in inside and ">rank 3<" in inside and ">LoRA, rank 2<" in inside
 
 

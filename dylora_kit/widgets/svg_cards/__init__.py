@@ -58,10 +58,10 @@ STYLE = """<style>
   padding: 2px;
   --ink: var(--jp-ui-font-color1, #1b1b1f); --soft: var(--jp-ui-font-color2, #5b5b63);
   --line: var(--jp-border-color2, #c9c9cf); --face: var(--jp-layout-color2, #eeeef1);
-  --dk-0: #0072b2; --dk-1: #9a5a00; --dk-2: #00734f; --dk-3: #a03a78; --dk-wrong: #b84300;
+  --dk-0: #0072b2; --dk-1: #9a5a00; --dk-2: #00734f; --dk-3: #a03a78; --dk-4: #0f7093; --dk-wrong: #b84300;
 }
 body[data-jp-theme-light="false"] .dk-explorer, html[theme="dark"] .dk-explorer, body.vscode-dark .dk-explorer {
-  --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-3: #e59bc6; --dk-wrong: #ff8a4c;
+  --dk-0: #56b4e9; --dk-1: #e69f00; --dk-2: #2fc79a; --dk-3: #e59bc6; --dk-4: #9adcf5; --dk-wrong: #ff8a4c;
 }
 .dk-explorer .dk-cards { display: flex; flex-wrap: wrap; gap: 16px; max-width: 960px; }
 .dk-explorer svg { display: block; flex: 1 1 320px; min-width: 0; max-width: 472px; overflow: visible;

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 
-from dylora_kit.widgets.svg_cards.scene import Scene
+from dylora_kit.widgets.svg_cards.scene import Scene, Series
 from dylora_kit.widgets.svg_cards.shapes import apart, head, marker, star, text
 
 
@@ -43,6 +43,7 @@ def metric_card(scene: Scene) -> str:
             active = rank == scene.rank
             out.append(marker(series.kind, x_of(rank), y_of(value), 6.5 if active else 3.5, colour, active))
     out += _guesses(scene, x_of, y_of)
+    out += [mark for series in scene.series if not scene.waits for mark in _before(series, x_of(1), y_of)]
     labelled = [series for series in scene.series if scene.rank in series.values]
     heights = [y_of(_finite(series.values).get(scene.rank, 0.0)) for series in labelled]
     for series, y in zip(labelled, apart(heights, 44, top + 6, top + height - 10), strict=True):
@@ -51,6 +52,14 @@ def metric_card(scene: Scene) -> str:
         out.append(text(left + width + 22, y + 6, shown, "big dk-value", colour))
         out.append(text(left + width + 22, y + 23, series.name, "", colour))
     return "".join(out)
+
+
+def _before(series: Series, x: float, y_of: Callable[[float], float]) -> list[str]:
+    """A word at the left end of a curve of before, if it is apart from the curve of now."""
+    before, now = _finite(series.before).get(1), _finite(series.values).get(1)
+    if before is None or now is None or abs(before - now) < 0.08:
+        return []
+    return [text(x + 8, y_of(before) - 7, "before", "tiny over", f"var(--dk-{series.kind})")]
 
 
 def _guesses(scene: Scene, x_of: Callable[[int], float], y_of: Callable[[float], float]) -> list[str]:

@@ -58,7 +58,7 @@ def spectrum_card(scene: Scene) -> str:
     width = min(50.0, whole / layer.r)
     now, full, rival = (values if all(map(math.isfinite, values)) else () for values in
                         (layer.now, layer.full, layer.rival))  # fmt: skip
-    most = layer.most if math.isfinite(layer.most) and layer.most > 0 else 1.0
+    most = 1.08 * layer.most if math.isfinite(layer.most) and layer.most > 0 else 1.0  # room above the tallest bar
     step = _round_step(most / 2)
     out = [head("Singular values of ΔW", f"layer {layer.name}")]
     base, rim = top + height, _rim(scene) if scene.rival is not None else ""
