@@ -11,7 +11,7 @@ import dylora_kit
 from dylora_kit import backbones
 from dylora_kit.__main__ import parser as command_line
 from dylora_kit.lessons.repository_address import checked_address
-from dylora_kit.paper import generation
+from dylora_kit.paper import generation, nested_texts
 from dylora_kit.paper.__main__ import STUDIES, parser
 from dylora_kit.paper.runs import table
 from dylora_kit.tasks import glue, world
@@ -159,7 +159,8 @@ def test_every_command_that_is_named_is_one(page: str, module: str, arguments: s
     elif module == "dylora_kit.paper":
         understood = parser().parse_args(words)
         assert words, "which table?"
-        real = generation.TABLES.get(understood.table, tuple(glue.SPECS))
+        glue_or_texts = (*glue.SPECS, *([nested_texts.TASK] if understood.table == "nested" else []))
+        real = generation.TABLES.get(understood.table, glue_or_texts)
         tasks = real if understood.tier == "real" else STUDIES[understood.table].tasks if understood.tasks else ()
         assert set(understood.tasks or ()) <= set(tasks)
     elif module == "dylora_kit.backbones":

@@ -1,7 +1,7 @@
 """Lesson 00 in other front ends than the tests', in a real Chromium: does the slider turn the live model?
 
-Run by hand. A front end is installed from PyPI into a new environment, with the ipywidgets of the kernel; the kernel is
-this Python, or another one that has the kit:
+Run by hand. A front end is installed from PyPI into a new environment, with the ipywidgets and the anywidget of the
+kernel; the kernel is this Python, or another one that has the kit:
 
     PYTHONPATH=.:tests python tests/try_front_ends.py notebook-7 classic-6.5 voila
     PYTHONPATH=.:tests python tests/try_front_ends.py classic-6.5 --kernel /path/to/bin/python --keep environments
@@ -90,12 +90,12 @@ def main() -> None:
     given = parser.parse_args()
     if unknown := sorted(set(given.names) - set(FRONT_ENDS)):
         parser.error(f"there is no front end {unknown[0]!r}: expected some of {', '.join(FRONT_ENDS)}")
-    widgets = _output(given.kernel, "-c", VERSION, "ipywidgets")
+    widgets, anywidget = (_output(given.kernel, "-c", VERSION, name) for name in ("ipywidgets", "anywidget"))
     for name in given.names or FRONT_ENDS:
         front_end = FRONT_ENDS[name]
         with tempfile.TemporaryDirectory() as folder:
             place = given.keep / f"{name}-{widgets}" if given.keep else Path(folder, "environment")
-            python = _installed(place, [front_end.wanted, f"ipywidgets=={widgets}"])
+            python = _installed(place, [front_end.wanted, f"ipywidgets=={widgets}", f"anywidget=={anywidget}"])
             version = _output(python, "-c", VERSION, front_end.package)
             with _served(Path(folder), python, front_end, given.kernel) as address:
                 found = _tried(address, front_end, given.pictures and given.pictures / f"{name}-{widgets}.png")

@@ -100,8 +100,12 @@ def table(folder: Path) -> Rows:
         for method in (SVD, NESTED):
             for metric in ("bleu", "slot error rate", DIVERGENCE):
                 of = frame[(frame["method"] == method) & (frame["metric"] == metric)].groupby("rank")["value"]
-                cells = {rank: cell(values, seeds=frame["seed"].nunique(), percent=metric != DIVERGENCE)
-                         for rank, values in of}  # fmt: skip
+                cells = {
+                    rank: f"{values.mean():.3f}"
+                    if metric == DIVERGENCE
+                    else cell(values, seeds=frame["seed"].nunique())
+                    for rank, values in of
+                }
                 row = {"model": what, "method": method, "measured": WRITTEN.get(metric, metric)}
                 rows.append(row | {f"rank {rank}": cells.get(rank, MISSING) for rank in sorted(set(frame["rank"]))})
     return rows

@@ -81,7 +81,7 @@ def test_the_table_has_a_line_for_each_method_and_measure(tmp_path: Path) -> Non
     pd.DataFrame(rows).to_csv(tmp_path / "nested-tiny-e2e.csv", index=False)
     table = nested_texts.table(tmp_path)
     assert [(row["method"], row["measured"], row["rank 1"]) for row in table] == [
-        (SVD, "BLEU", "25.0"), (SVD, "slot error rate", "25.0"), (SVD, "divergence", "0.25"),
-        (NESTED, "BLEU", "50.0"), (NESTED, "slot error rate", "50.0"), (NESTED, "divergence", "0.50"),
+        (SVD, "BLEU", "25.0"), (SVD, "slot error rate", "25.0"), (SVD, "divergence", "0.250"),
+        (NESTED, "BLEU", "50.0"), (NESTED, "slot error rate", "50.0"), (NESTED, "divergence", "0.500"),
     ]  # fmt: skip
     assert {row["model"] for row in table} == {"tiny on E2E"}
