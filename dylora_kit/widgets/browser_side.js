@@ -21,8 +21,10 @@ const name = (view) => {
   for (const button of view.querySelectorAll(".widget-toggle-button, .widget-toggle-buttons button")) {
     mark(button, "aria-pressed", String(button.classList.contains("mod-active")));
   }
-  // or JupyterLab takes the arrow keys for its own, and goes to the next cell
-  for (const list of view.querySelectorAll("select")) mark(list, "data-lm-suppress-shortcuts", "true");
+  // or JupyterLab takes the arrow keys of a list for its own, and goes to the next cell, and Notebook 7 those of a slider
+  for (const control of view.querySelectorAll("select, .noUi-handle")) {
+    mark(control, "data-lm-suppress-shortcuts", "true");
+  }
   for (const words of view.querySelectorAll(".dk-said .widget-html-content")) mark(words, "aria-live", "polite");
 };
 
