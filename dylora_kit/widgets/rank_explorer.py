@@ -65,6 +65,8 @@ class RankExplorer(TrainedView):
 
     Raises `ValueError` for what does not fit together, and changes nothing then.
 
+    `before` is the curve before a button was pressed, by rank, which is drawn pale; a training keeps its own.
+
     `summary()` gives the numbers on show as text, `answers` what the methods say to your drawing or sentence.
 
         dk.RankExplorer(model, adapters, turned.test, rivals={"LoRA": lora}, draw=True)
@@ -107,7 +109,7 @@ class RankExplorer(TrainedView):
         explorer_checks.check_writing(adapters, writing)
         check_own_forward(adapters, forward)
         self._views, self._guesses, self._writing = views, guesses, writing
-        self._before: dict[int, float] = {}  # the curve before the last button was pressed
+        self.before: dict[int, float] = {}
         self._metric = "accuracy" if of_adapters else "error"
         self._models = ComparedModels({name: adapters, **(rivals or {})}, data, metric=self._metric, collate=collate,
                                       forward=forward, one_answer=bool(draw or read))  # fmt: skip
@@ -203,7 +205,8 @@ class RankExplorer(TrainedView):
         if name not in self._actions:
             names = ", ".join(self._actions) or "none"
             raise ValueError(f"there is no button {name!r}: the buttons are {names}")
-        button, self._before = self._controls.buttons[name], dict(self._first.values)
+        button = self._controls.buttons[name]
+        (self._training or self).before = dict(self._first.values)
         button.icon = "hourglass-half"
         try:
             self._actions[name]()
@@ -231,7 +234,7 @@ class RankExplorer(TrainedView):
         for own in self._own_inputs:
             own.empty()
         self._shown.start_again()
-        self._before = {}
+        self.before = {}
         self.refresh()
 
     @property
@@ -272,5 +275,5 @@ class RankExplorer(TrainedView):
 
     def _scene(self, rank: int) -> svg_cards.Scene:
         """What the cards show at a rank, as numbers. Models whose weights changed are evaluated first."""
-        before = self._training.before if self._training is not None and not self._before else self._before
+        before = (self._training or self).before
         return self._shown.at(rank, self.method.value, self.layer.value, before)

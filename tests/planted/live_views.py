@@ -36,7 +36,7 @@ FAULTS: list[Fault] = [
     ("the curves do not wait for the second guess", "widgets/rank_explorer", "not all(guess.made", "not any(guess.made",
      "widgets/test_rank_explorer"),
     ("the curve before a button is pressed is not kept", "widgets/rank_explorer",
-     "self._controls.buttons[name], dict(self._first.values)", "self._controls.buttons[name], {}",
+     "(self._training or self).before = dict(self._first.values)", "self.before = {}",
      "widgets/test_rank_explorer"),
     ("facts of other values than the known are not named", "widgets/written_page",
      "if fact.value not in known.get(fact.name, ())", "if fact.name not in known", "widgets/test_language_explorer"),
