@@ -599,8 +599,9 @@ def test_a_sentence_is_typed_and_read_at_every_rank(opened: Opened) -> None:
     expect(said).to_contain_text("Type a sentence first")
     field.fill("the food was <b>good</b> <img src=x onerror=alert(1)>")
     field.press("Enter")
-    expect(said).to_contain_text(re.compile(r"At rank \d, DyLoRA answers (good|bad), \d+ % sure"))
-    expect(explorer.box.locator(".dk-answers tbody td b")).to_have_text([re.compile("good|bad")] * 8)
+    classes = "good|bad|(un)?grammatical"
+    expect(said).to_contain_text(re.compile(rf"At rank \d, .+ answers ({classes}), \d+ % sure"))
+    expect(explorer.box.locator(".dk-answers tbody td b")).to_have_text([re.compile(classes)] * 8)
     assert explorer.box.locator("img").count() == 0
     field.fill("good food " * 5000)
     field.press("Enter")

@@ -12,7 +12,8 @@ from dylora_kit.plots.drawing import looks
 ALL_RANKS = 12  # up to this r each rank is shown, beyond it the powers of two
 
 _RULES = """
-& { font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--ink); overflow-x: auto; }
+& { font-family: var(--jp-ui-font-family, system-ui, sans-serif); color: var(--ink); overflow-x: auto;
+  contain: inline-size; }
 & table { border-collapse: collapse; font-size: 15px; color: inherit; margin: 0; border: 0; }
 & thead { border: 0; }
 & tbody tr:nth-child(n) { background: none; }
@@ -22,6 +23,7 @@ _RULES = """
 & tbody th { text-align: left; font-weight: 700; padding-left: 0; }
 & thead th { color: var(--soft); font-size: 13px; }
 & td b { font-size: 20px; display: block; }
+& .dk-long td b { font-size: 14px; }
 & td small { font-size: 12px; color: var(--soft); }
 & .dk-here:nth-child(n) { border: 0 solid var(--ink); border-width: 0 2px; }
 & thead .dk-here:nth-child(n) { border-top-width: 2px; color: var(--ink); font-weight: 700; }
@@ -92,10 +94,13 @@ def answer_table(answers: Mapping[str, Mapping[int, Answer]], ranks: Sequence[in
     for method, known in answers.items():
         cells = "".join(f"<td{_here(b, rank)}>{_cell(known.get(b))}</td>" for b in ranks)
         rows.append(f'<tr><th scope="row" style="color:var(--dk-{kinds[method]})">{escape(method)}</th>{cells}</tr>')
-    reached = ' role="group" aria-label="Answers" tabindex="0"' if len(ranks) > 8 else ""  # keys scroll a long line
+    letters = max((len(answer.name) for known in answers.values() for answer in known.values()), default=0)
+    wide = len(ranks) > 8 or letters > 8
+    reached = ' role="group" aria-label="Answers" tabindex="0"' if wide else ""  # keys scroll a long line
+    look = ' class="dk-long"' if letters > 8 else ""
     caption = "Answers at every rank b, and how sure they are"
     return (
-        f'<div class="dk-explorer dk-answers"{reached}><table><caption>{caption}</caption>'
+        f'<div class="dk-explorer dk-answers"{reached}><table{look}><caption>{caption}</caption>'
         f'<thead><tr><th scope="col">b</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
 

@@ -31,3 +31,10 @@ def test_without_answers_there_are_dashes() -> None:
 
 def test_the_sentence_is_about_the_active_rank() -> None:
     assert in_a_sentence(ANSWERS, 1) == "At rank 1, DyLoRA answers 7, 80 % sure; a <b> answers 4, 100 % sure."
+
+
+def test_a_wide_table_can_be_scrolled_by_keys_and_long_names_are_small() -> None:
+    short, long = ({"LoRA": {1: Answer(name, 0.9)}} for name in ("good", "ungrammatical"))
+    assert "tabindex" not in answer_table(short, [1], 1) and "dk-long" not in answer_table(short, [1], 1)
+    assert 'tabindex="0"' in answer_table(long, [1], 1) and 'class="dk-long"' in answer_table(long, [1], 1)
+    assert 'tabindex="0"' in answer_table(short, range(1, 10), 1)
