@@ -562,18 +562,35 @@ def test_a_finger_drags_the_slider_and_draws(opened: Opened) -> None:
         assert opened.page.evaluate(scroller) == before, "the page scrolled instead"
         expect(explorer.box.locator(".dk-said")).to_contain_text("DyLoRA answers")
         assert 6 <= inked.count() <= 24
-        empty = 0
-        for _ in range(20):  # a stroke that waits for a busy kernel comes after the button
-            if inked.count():
-                clear.click()
-            opened.page.wait_for_timeout(500)
-            empty = 0 if inked.count() else empty + 1
-            if empty == 4:
-                break
-        assert empty == 4
+        clear.click()
         expect(explorer.box.locator(".dk-said")).to_contain_text("Draw something first")
+        expect(inked).to_have_count(0)
     finally:
         session.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def test_clear_is_the_last_word_though_strokes_wait_for_a_busy_kernel(opened: Opened) -> None:
+    explorer = with_part(opened, ".dk-grid")
+    if explorer is None:
+        return
+    grid, said = explorer.box.locator(".dk-grid"), explorer.box.locator(".dk-said")
+    grid.scroll_into_view_if_needed()
+    opened.page.evaluate(
+        "() => { window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute("
+        "{ code: 'import time; time.sleep(3)', silent: true }) }"
+    )
+    box = grid.bounding_box()
+    assert box is not None
+    opened.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.1 * box["height"])
+    opened.page.mouse.down()
+    opened.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.9 * box["height"], steps=12)
+    opened.page.mouse.up()
+    explorer.box.get_by_role("button", name="Clear").click()
+    expect(grid.locator("[aria-selected=true]")).not_to_have_count(0)  # the kernel is still busy
+    expect(grid.locator("[aria-selected=true]")).to_have_count(0, timeout=10_000)
+    opened.page.wait_for_timeout(1000)  # until the strokes that waited are through
+    expect(grid.locator("[aria-selected=true]")).to_have_count(0)
+    expect(said).to_contain_text("Draw something first")
 
 
 def test_a_picture_is_drawn_with_keys_and_the_notebook_keeps_its_cells(opened: Opened) -> None:

@@ -1,4 +1,5 @@
-// The grid in which a picture is drawn, with mouse, touch and keys. Cells hold ink from 0 to 1, row by row.
+// The grid in which a picture is drawn, with mouse, touch and keys. Cells hold ink from 0 to 1, row by row. A sheet has a
+// number, by which the kernel knows a stroke that comes after the sheet was taken away.
 
 const PEN = 0.095; // half the width of the pen, in parts of the grid's width
 const SHADES = 16; // as many as scans have
@@ -41,7 +42,7 @@ const render = ({ model, el }) => {
   grid.dataset.lmSuppressShortcuts = "true"; // JupyterLab has uses of its own for arrows and space
   grid.style.setProperty("--columns", columns);
   const cells = makeCells(grid, rows, columns);
-  let ink = [...model.get("cells")];
+  let { number, cells: ink } = model.get("sheet");
   let at = 0; // the cell that keys are at
   let pointer = null, last = null; // the finger or mouse that draws, and where it was
   let waiting = false;
@@ -60,7 +61,7 @@ const render = ({ model, el }) => {
     waiting = true;
     requestAnimationFrame(() => {
       waiting = false;
-      model.set("cells", [...ink]);
+      model.set("sheet", { number, cells: [...ink] });
       model.save_changes();
     });
   };
@@ -119,7 +120,7 @@ const render = ({ model, el }) => {
       go(row * columns + column);
     } else if (event.key === " ") {
       if (!disabled()) {
-        ink[at] = ink[at] < 0.5 ? 1 : 0;
+        ink = ink.map((before, index) => (index !== at ? before : before < 0.5 ? 1 : 0));
         send();
       }
     } else {
@@ -130,11 +131,12 @@ const render = ({ model, el }) => {
   });
 
   const follow = () => {
-    if (pointer === null && !waiting) ink = [...model.get("cells")];
+    const sheet = model.get("sheet");
+    if (sheet.number !== number || (pointer === null && !waiting)) ({ number, cells: ink } = sheet);
     paint();
   };
   const rest = () => grid.setAttribute("aria-disabled", String(disabled()));
-  model.on("change:cells", follow);
+  model.on("change:sheet", follow);
   model.on("change:disabled", rest);
   paint();
   rest();

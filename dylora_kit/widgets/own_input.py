@@ -125,7 +125,7 @@ class OwnDrawing(OwnInput):
         self.turn = ipywidgets.Button(description="Turn by 90°", icon="undo", layout={"width": "auto"})
         square = [self.turn] if rows == columns else []
         self.controls = [self.pad, self.clear, self.turn]
-        self.pad.observe(lambda _: changed(), "cells")
+        self.pad.observe(lambda _: changed(), "sheet")
         self.clear.on_click(lambda _: self.pad.clear())
         self.turn.on_click(lambda _: self.pad.turn())
         left = ipywidgets.VBox([self.pad, ipywidgets.HBox([self.clear, *square])], layout={"flex": "none"})

@@ -60,6 +60,8 @@ FAULTS: list[Fault] = [
      "rival.spectrum(name, beside)", "widgets/test_live_model"),
     ("a drawing is turned the other way", "widgets/drawing_pad", "(self.rows, self.columns))).flatten()",
      "(self.rows, self.columns)), -1).flatten()", "widgets/test_drawing_pad widgets/test_own_input"),
+    ("a stroke that comes after Clear is kept", "widgets/drawing_pad",
+     ' if sheet.get("number") == pad.sheet["number"] else pad.sheet', "", "widgets/test_drawing_pad"),
     ("the answers to an earlier drawing stay", "widgets/live_model", "if self._answers.read[0] != key:",
      "if self._answers.read[0] is None:", "widgets/test_own_input"),
     ("a second explorer of a model is not told", "widgets/same_model", "        if tell:\n", "        if False:\n",

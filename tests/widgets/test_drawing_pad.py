@@ -1,5 +1,7 @@
 """The grid without a page: what it holds, and what it refuses."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import traitlets
@@ -38,6 +40,28 @@ def test_cells_that_do_not_fit_are_refused_whoever_sends_them(cells: list[float]
     pad = DrawingPad(8, 8)
     with pytest.raises(traitlets.TraitError):
         pad.cells = cells
+    assert pad.empty
+
+
+@pytest.mark.parametrize("take_away", [DrawingPad.clear, DrawingPad.turn])
+def test_a_stroke_that_a_page_sends_after_its_sheet_was_taken_away_is_dropped(
+    take_away: Callable[[DrawingPad], None],
+) -> None:
+    pad = DrawingPad(2, 2)
+    pad.set_state({"sheet": {"number": 0, "cells": [1, 0, 0, 0]}})
+    assert pad.cells == [1, 0, 0, 0]
+    take_away(pad)
+    left = pad.cells
+    pad.set_state({"sheet": {"number": 0, "cells": [1, 1, 0, 0]}})
+    assert pad.cells == left
+    pad.set_state({"sheet": {"number": 1, "cells": [0, 0, 0, 1]}})
+    assert pad.cells == [0, 0, 0, 1]
+
+
+def test_a_sheet_with_more_than_its_cells_is_refused() -> None:
+    pad = DrawingPad(2, 2)
+    with pytest.raises(traitlets.TraitError, match="expected a number and 4 cells"):
+        pad.set_state({"sheet": {"number": 0, "cells": [1.0] * 4, "more": 1}})
     assert pad.empty
 
 
