@@ -55,6 +55,7 @@ class LiveModel:
 
     Attributes:
         labels: the labels of the examples that keep their outputs.
+        before: the curve before the latest change, by rank, which is drawn pale; empty at first.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class LiveModel:
         self._states: dict[str, _Answers] = {}  # by fingerprint, the oldest first
         self._answers = _Answers()
         self.labels = np.zeros(0)
+        self.before: dict[int, float] = {}
 
     @property
     def values(self) -> dict[int, float]:
@@ -79,6 +81,10 @@ class LiveModel:
     def first_outputs(self) -> dict[int, np.ndarray]:
         """The outputs for the first examples, by rank; empty before the first `update`."""
         return self._answers.first_outputs
+
+    def keep_curve(self) -> None:
+        """Keeps the curve as it is, to be compared with what comes now."""
+        self.before = dict(self.values)
 
     def update(self) -> None:
         """Evaluates every rank, if that is not known for the weights as they are."""

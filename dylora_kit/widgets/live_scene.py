@@ -47,13 +47,12 @@ class LiveScene:
         if "reconstructions" in views:
             self._real_strip = side_by_side(data.pictures(data.pixel_values[:STRIP]))
 
-    def at(self, rank: int, method: str, layer: str | None, before: Mapping[int, float]) -> svg_cards.Scene:
+    def at(self, rank: int, method: str, layer: str | None) -> svg_cards.Scene:
         """The cards at a rank.
 
         Arguments:
             method: the model that cards about one model show.
             layer: the layer that cards about one layer show, if there are any.
-            before: the curve of the first model before its latest training.
         """
         for live in self._live.values():
             live.update()
@@ -66,10 +65,7 @@ class LiveScene:
         return svg_cards.Scene(
             rank=rank,
             r=shown.handle.r,
-            series=[
-                svg_cards.Series(name, live.values, dict(before) if name == names[0] else {}, kinds[name])
-                for name, live in self._live.items()
-            ],
+            series=[svg_cards.Series(name, live.values, live.before, kinds[name]) for name, live in self._live.items()],
             active=names.index(method),
             metric=self.metric,
             subtitle=self._caption,

@@ -29,17 +29,15 @@ class LiveTraining:
     Attributes:
         button, play, time, moment: the controls, and the words beside them.
         moments: what the model was, the latest last.
-        before: the curve before the latest training, by rank.
         running: whether a training is under way.
     """
 
     def __init__(self, live: LiveModel, settings: Mapping[str, Any], redraw: Callable[[], None]) -> None:
         self._live, self._settings, self._redraw = live, dict(settings), redraw
         self.moments = Moments(live.handle)
-        self.before: dict[int, float] = {}
         self.running = False
         self._first_states = [(part, copy.deepcopy(part.state_dict())) for part in self._stateful()]
-        self.button = ipywidgets.Button(description=_TRAIN, icon="play", layout={"width": "auto"})
+        self.button = ipywidgets.Button(description=_TRAIN, icon="plus", layout={"width": "auto"})
         self._controls = TimeControls(self.go_to)
         self.time, self.play = self._controls.slider, self._controls.play
         self.moment = ipywidgets.HTML(layout={"margin": "2px 0 2px 14px"})
@@ -53,7 +51,7 @@ class LiveTraining:
         moments, handle = self.moments, self._live.handle
         if not moments.keep_unknown() and self.play.value < self.play.max:
             self.go_to(-1)
-        self.before = dict(self._live.values)
+        self._live.keep_curve()
         controls = (self.button, self.time, self.play, *others)
         steps_before = moments.all[-1].step
         every, told, finished = max(min(steps // 5, 50), 1), 0, 0
@@ -109,7 +107,6 @@ class LiveTraining:
         self.moments.start_again()
         for part, state in self._first_states:
             part.load_state_dict(copy.deepcopy(state))
-        self.before = {}
         self.go_to(0)
 
     def history(self, metric: str) -> "pd.DataFrame":

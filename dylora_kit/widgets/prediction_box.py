@@ -25,7 +25,7 @@ class Guess(ipywidgets.HBox):
         of: the method the question is about, as the explorer calls it.
         value: the number that the box shows first; it counts as no guess until it is changed, or the button is pressed.
         unit: what the number counts; with `"%"`, `reveal` takes a share of 1.
-        most: the largest number that can be typed.
+        most: the largest number that is a guess; the smallest is 0. Another one is none, and the box says so.
         choices: the answers to choose from, instead of a number.
 
     Attributes:
@@ -64,7 +64,7 @@ class Guess(ipywidgets.HBox):
     ) -> None:
         if choices and (isinstance(choices, str) or len(set(choices)) != len(choices) or len(choices) < 2):
             raise ValueError(f"choices must be two different answers or more: got {choices!r}")
-        self.rank, self.of, self.unit, self.choices = rank, of, unit, list(choices)
+        self.rank, self.of, self.unit, self.most, self.choices = rank, of, unit, most, list(choices)
         self._truth: float | str | None = None
         self.button = ipywidgets.Button(description=_GUESS, layout={"width": "auto", "margin": "2px 12px"})
         self.button.add_class("dk-guess-button")
@@ -75,7 +75,7 @@ class Guess(ipywidgets.HBox):
             self.number = ipywidgets.ToggleButtons(options=self.choices, value=None, **looks)
         else:
             looks["style"] = PLAIN
-            self.number = ipywidgets.BoundedIntText(value=value, min=0, max=most, **looks)
+            self.number = ipywidgets.IntText(value=value, **looks)
         self.number.add_class("dk-guess")
         self.number.observe(self._make, "value")
         self.button.on_click(self._make)
@@ -83,8 +83,13 @@ class Guess(ipywidgets.HBox):
         super().__init__([self.number, *beside, self.answer], layout={"flex_flow": "row wrap"})
 
     def _make(self, _: Any) -> None:
-        self.made = True
+        self.made = self._can_be
         self._show()
+
+    @property
+    def _can_be(self) -> bool:
+        """Whether what stands there can be a guess."""
+        return bool(self.choices) or 0 <= self.number.value <= self.most
 
     def reveal(self, truth: float | str) -> None:
         """Says what the answer is; the page shows it once there is a guess.
@@ -107,6 +112,8 @@ class Guess(ipywidgets.HBox):
     @property
     def said(self) -> str:
         """The guess and the truth, as far as they are known, in words."""
+        if not self._can_be:
+            return f"a guess is from 0 to {self._in_words(self.most)}"
         if not self.made:
             return "no guess yet" if self._truth is None else "the answer waits for your guess"
         told = f"you said {self._in_words(self.number.value)}"
@@ -125,7 +132,7 @@ class Guess(ipywidgets.HBox):
         return f"{number} {self.unit}".strip()
 
     def _show(self) -> None:
-        waits = self._truth is None and not self.made
+        waits = self._truth is None and not self.made and self._can_be
         self.answer.value = "" if waits else f"<b>{escape(self.said)}</b>"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:

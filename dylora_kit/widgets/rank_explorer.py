@@ -65,8 +65,6 @@ class RankExplorer(TrainedView):
 
     Raises `ValueError` for what does not fit together, and changes nothing then.
 
-    `before` is the curve before a button was pressed, by rank, which is drawn pale; a training keeps its own.
-
     `summary()` gives the numbers on show as text, `answers` what the methods say to your drawing or sentence.
 
         dk.RankExplorer(model, adapters, turned.test, rivals={"LoRA": lora}, draw=True)
@@ -109,7 +107,6 @@ class RankExplorer(TrainedView):
         explorer_checks.check_writing(adapters, writing)
         check_own_forward(adapters, forward)
         self._views, self._guesses, self._writing = views, guesses, writing
-        self.before: dict[int, float] = {}
         self._metric = "accuracy" if of_adapters else "error"
         self._models = ComparedModels({name: adapters, **(rivals or {})}, data, metric=self._metric, collate=collate,
                                       forward=forward, one_answer=bool(draw or read))  # fmt: skip
@@ -206,7 +203,7 @@ class RankExplorer(TrainedView):
             names = ", ".join(self._actions) or "none"
             raise ValueError(f"there is no button {name!r}: the buttons are {names}")
         button = self._controls.buttons[name]
-        (self._training or self).before = dict(self._first.values)
+        self._first.keep_curve()
         button.icon = "hourglass-half"
         try:
             self._actions[name]()
@@ -234,7 +231,7 @@ class RankExplorer(TrainedView):
         for own in self._own_inputs:
             own.empty()
         self._shown.start_again()
-        self.before = {}
+        self._first.before = {}
         self.refresh()
 
     @property
@@ -275,5 +272,4 @@ class RankExplorer(TrainedView):
 
     def _scene(self, rank: int) -> svg_cards.Scene:
         """What the cards show at a rank, as numbers. Models whose weights changed are evaluated first."""
-        before = (self._training or self).before
-        return self._shown.at(rank, self.method.value, self.layer.value, before)
+        return self._shown.at(rank, self.method.value, self.layer.value)

@@ -18,6 +18,18 @@ def test_a_number_that_stands_there_is_no_guess_until_it_is_changed_or_the_butto
     assert pressed.made and pressed.said == "you said 0 %"
 
 
+@pytest.mark.parametrize("typed", [150, -1])
+def test_a_number_that_cannot_be_is_no_guess_and_the_box_says_so(typed: int) -> None:
+    guess = box()
+    guess.reveal(0.5)
+    guess.number.value = typed
+    guess.button.click()
+    assert not guess.made and guess.share is None
+    assert "a guess is from 0 to 100 %" in guess.answer.value and "50" not in guess.answer.value
+    guess.number.value = 60
+    assert guess.said == "you said 60 %, it is 50 %"
+
+
 def test_the_truth_waits_for_a_guess_also_where_all_cells_were_run() -> None:
     guess = box()
     guess.reveal(0.126)

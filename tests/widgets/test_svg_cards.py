@@ -119,3 +119,19 @@ def test_a_rival_that_is_not_finite_is_said_and_long_names_stay_in_the_card() ->
     legend = re.findall(r'<text x="([\d.]+)" y="2\d\d[\d.]*" class="soft"[^>]*>([^<]+)<', inside)
     assert len(legend) == 3
     assert all(float(x) + 6.5 * len(words) < svg_cards.CARD_WIDTH for x, words in legend)
+
+
+def test_the_words_of_a_guess_cover_no_marker_and_no_other_guess() -> None:
+    learned = {1: 0.86, 2: 0.88, 3: 0.92, 4: 0.93, 5: 0.94, 6: 0.95, 7: 0.95, 8: 0.95}
+    cut = {1: 0.09, 2: 0.2, 3: 0.42, 4: 0.6, 5: 0.8, 6: 0.92, 7: 0.94, 8: 0.95}
+    guesses = [(1, 0.86, 0), (1, 0.87, 1), (4, 0.62, 1), (8, 0.9, 0), (7, 0.95, 1)]
+    series = [svg_cards.Series("DyLoRA", learned), svg_cards.Series("LoRA", cut, kind=1)]
+    card = svg_cards.metric_card(svg_cards.Scene(1, 8, series, 0, "accuracy", guesses=guesses))
+    markers = [tuple(map(float, point.split(","))) for line in re.findall('points="([^"]+)" style="fill:none', card)
+               for point in line.split()]  # fmt: skip
+    words = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="([a-z ]+)"[^>]*>your guess', card)
+    starts = [(float(x) - ("end" in look) * 84, float(y) - 4) for x, y, look in words]
+    assert len(markers) == 16 and len(starts) == 5
+    for x, y in starts:
+        assert not [place for place in markers if x - 7 < place[0] < x + 91 and abs(place[1] - y) < 15]
+        assert sum(abs(other - x) < 84 and abs(height - y) < 15 for other, height in starts) == 1

@@ -1,10 +1,12 @@
 """The card with one curve per method: its metric at every rank."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from dylora_kit.widgets.svg_cards.scene import Scene, Series
 from dylora_kit.widgets.svg_cards.shapes import apart, head, marker, star, text
+
+GUESS = 84  # the width of a guess's words
 
 
 def metric_card(scene: Scene) -> str:
@@ -65,16 +67,32 @@ def _before(series: Series, x: float, y_of: Callable[[float], float]) -> list[st
 def _guesses(scene: Scene, x_of: Callable[[int], float], y_of: Callable[[float], float]) -> list[str]:
     """Each guess as an open star in the colour of its method, with a line to what it turned out to be."""
     out = []
-    heights = apart([y_of(guessed) + 4 for _, guessed, _ in scene.guesses], 16, y_of(1.0), y_of(0.0) + 4)
-    for (rank, guessed, index), label in zip(scene.guesses, heights, strict=True):
+    taken = [
+        (x_of(rank), y_of(value))
+        for series in (() if scene.waits else scene.series)
+        for rank, value in _finite(series.values).items()
+    ]
+    for rank, guessed, index in scene.guesses:
         about = scene.series[index]
         colour, x, y = f"var(--dk-{about.kind})", x_of(rank), y_of(guessed)
         if rank in (known := _finite(about.values)):
             reach = f'x1="{x:.1f}" x2="{x:.1f}" y1="{y:.1f}" y2="{y_of(known[rank]):.1f}"'
             out.append(f'<line {reach} style="stroke:{colour};stroke-width:1.5;stroke-dasharray:1 3"/>')
         out.append(star(x, y, 8, colour))
-        out.append(text(x + 12, label, f"your guess, {100 * guessed:.0f}", "tiny over", colour))
+        left = x + 12 if rank <= scene.r / 2 else x - 12 - GUESS
+        label = _free_height(left, y, taken, y_of(1.0), y_of(0.0))
+        taken += [(left, label), (left + GUESS, label)]
+        side = (left, "tiny over") if left > x else (left + GUESS, "tiny over end")
+        out.append(text(side[0], label + 4, f"your guess, {100 * guessed:.0f}", side[1], colour))
     return out
+
+
+def _free_height(x: float, y: float, taken: Sequence[tuple[float, float]], top: float, bottom: float) -> float:
+    """The height nearest to y at which words from x on cover nothing of what is taken; y if there is none."""
+    beside = [height for place, height in taken if x - 7 <= place <= x + GUESS + 7]
+    ways = [y + way * step for step in range(0, 120, 4) for way in (1, -1)]
+    free = (way for way in ways if top <= way <= bottom and all(abs(way - height) >= 16 for height in beside))
+    return next(free, y)
 
 
 def _finite(values: Mapping[int, float]) -> dict[int, float]:
