@@ -97,7 +97,7 @@ def main() -> None:
             place = given.keep / f"{name}-{widgets}" if given.keep else Path(folder, "environment")
             python = _installed(place, [front_end.wanted, f"ipywidgets=={widgets}", f"anywidget=={anywidget}"])
             version = _output(python, "-c", VERSION, front_end.package)
-            with _served(Path(folder), python, front_end, given.kernel) as address:
+            with served(Path(folder), python, front_end, given.kernel) as address:
                 found = _tried(address, front_end, given.pictures and given.pictures / f"{name}-{widgets}.png")
         print(f"{front_end.package} {version}, ipywidgets {widgets}: {found}", flush=True)
 
@@ -115,7 +115,7 @@ def _installed(folder: Path, packages: list[str]) -> Path:
 
 
 @contextmanager
-def _served(folder: Path, python: Path, front_end: FrontEnd, kernel: str) -> Iterator[str]:
+def served(folder: Path, python: Path, front_end: FrontEnd, kernel: str) -> Iterator[str]:
     """The address at which the front end has a copy of the lesson, whose kernel is another Python."""
     (folder / "work").mkdir()
     shutil.copy(LESSON, folder / "work" / "lesson.ipynb")
@@ -172,7 +172,7 @@ def _tried(address: str, front_end: FrontEnd, picture: Path | None) -> str:
         else:
             box = page.locator(".dk-explorer-box").first
             box.scroll_into_view_if_needed()
-            found = [f"{check.__name__.strip('_')} {_works(check, page, box)}" for check in CHECKS]
+            found = [f"{check.__name__} {works(check, page, box)}" for check in CHECKS]
         if picture:
             picture.parent.mkdir(parents=True, exist_ok=True)
             page.screenshot(path=picture)
@@ -180,7 +180,7 @@ def _tried(address: str, front_end: FrontEnd, picture: Path | None) -> str:
     return "; ".join([*found, f"{len(errors)} errors in the console" + (f": {errors[0][:200]}" if errors else "")])
 
 
-def _works(check: Callable[[Page, Locator], None], page: Page, box: Locator) -> str:
+def works(check: Callable[[Page, Locator], None], page: Page, box: Locator) -> str:
     try:
         check(page, box)
     except (AssertionError, Error) as error:

@@ -66,7 +66,10 @@ def packages_taken() -> list[Package]:
 
 
 def ready(*, add: bool = False) -> None:
-    """Does nothing if the packages that the lessons take are there; else says which are not, and what to do.
+    """Looks whether the packages that the lessons take are there, and has torch compute with one thread.
+
+    A model as small as the lessons' is as fast with one. With two, it can be fifty times as slow on a machine that a
+    class shares: each of its many short steps waits until both threads have had a core.
 
     Arguments:
         add: first installs what is missing, for Colab. No package that is there changes, and torch and numpy are
@@ -85,6 +88,9 @@ def ready(*, add: bool = False) -> None:
             f"{_listed([package.lack for package in lacking])}: run %pip install {wanted} in a cell of its own, "
             "restart the kernel, and begin again with this cell"
         )
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _requirements() -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from dylora_kit.lessons import installed
@@ -48,6 +49,16 @@ def colab(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def test_here_every_package_is_ready() -> None:
     ready()
+
+
+def test_a_lesson_takes_one_thread_so_that_many_can_share_a_machine() -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        ready()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
     assert {package.name for package in packages_taken()} >= {"torch", "transformers", "sacrebleu", "peft"}
 
 
