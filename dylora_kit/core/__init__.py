@@ -14,6 +14,7 @@ In reading order:
 - `base_weights`: which weights ΔW can be added to, and tied ones
 - `offload`: models whose weights accelerate keeps on the CPU or on disk
 - `layer`: a frozen linear layer with an adapter; merging
+- `bottleneck`: the same with an activation between A and B
 - `torch_layers`: torch's own transformer layers, kept from a path past their children
 - `splits`: which outputs of each architecture's fused projection are query, key and value
 - `fused`: query, key and value in one projection: its parts by name, and adapters for some of them

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from dylora_kit.core.base_record import BaseRecord, base_weights
+from dylora_kit.core.bottleneck import Bottleneck, check_bottleneck
 from dylora_kit.core.fused import DyLoRAFused
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.heads import NewWeightsWarning, warn_of_new_weights
@@ -41,6 +42,7 @@ def attach(
     layers_to_transform: int | Sequence[int] | None = None,
     layers_pattern: str | Sequence[str] | None = None,
     alpha_pattern: Mapping[str, float] | None = None,
+    bottleneck: str | None = None,
 ) -> Adapters:
     """Freezes a model and wraps some of its linear layers in adapters, in place.
 
@@ -71,6 +73,8 @@ def attach(
         layers_pattern: what the list of these blocks is called, such as `"layers"`; by default the first number in a
             name counts.
         alpha_pattern: another α for some layers, with keys as in `rank_pattern`.
+        bottleneck: `"parallel"` or `"houlsby"` puts an activation between the two matrices, and lets them read what the
+            layer reads, or gives (see `Bottleneck`); such adapters have no ΔW to merge, order or export.
 
     Returns the handle on the adapters, with the rank set to r.
 
@@ -88,6 +92,7 @@ def attach(
     """
     _check_bare(model)
     model = unwrapped(model)
+    check_bottleneck(bottleneck)
     target_modules = _names(target_modules, "target_modules")
     modules_to_save = _names(modules_to_save, "modules_to_save")
     choice = {
@@ -103,7 +108,7 @@ def attach(
     record = BaseRecord(model, saved)
     options = (scaling, lora_dropout, torch.Generator().manual_seed(seed))
     try:
-        wrappers = _wrapped(model, targets, limits, alphas, options)
+        wrappers = _wrapped(model, targets, limits, alphas, options, bottleneck)
     except BaseException:
         for parameter, flag in requires_grad.items():
             parameter.requires_grad_(flag)
@@ -128,7 +133,7 @@ def attach(
         "rank_pattern": {name: int(limit) for name, limit in (rank_pattern or {}).items()},
         "split_fused": bool(split_fused),
     }
-    later = choice | {"alpha_pattern": dict(alpha_pattern or {})}
+    later = choice | {"alpha_pattern": dict(alpha_pattern or {}), "bottleneck": bottleneck}
     config |= {key: value for key, value in later.items() if value not in (None, [], "", {})}  # files stay as they were
     return Adapters(model, layers, list(wrappers.values()), saved, config, requires_grad, record)
 
@@ -202,16 +207,21 @@ def _wrapped(
     limits: Mapping[str, int],
     alphas: Mapping[str, float],
     options: tuple[str, float, torch.Generator],
+    bottleneck: str | None,
 ) -> dict[str, Any]:
     """An adapted layer for each module to replace, by its name. The modules are frozen, and not replaced yet."""
     wrappers: dict[str, Any] = {}
     for name, parts in by_module(targets).items():
         base = submodule(model, name)
         try:
+            if parts and bottleneck:
+                raise ValueError("a bottleneck takes a projection as a whole: pass split_fused=False")
             if parts:
                 ranks = {part: limits[f"{name}.{part}"] for part in parts}
                 own = {part: alphas[f"{name}.{part}"] for part in parts}
                 wrappers[name] = DyLoRAFused(base, parts, ranks, own, *options)
+            elif bottleneck:
+                wrappers[name] = Bottleneck(bottleneck, base, limits[name], alphas[name], *options)
             else:
                 wrappers[name] = DyLoRALinear(base, limits[name], alphas[name], *options)
         except (TypeError, ValueError) as error:

@@ -34,6 +34,11 @@ class Adapters(WritingHandle):
     orderings = 0
 
     @property
+    def has_delta(self) -> bool:
+        """Whether each adapter adds a product ΔW = B·A; bottlenecks do not."""
+        return not self.config.get("bottleneck")
+
+    @property
     def frozen(self) -> bool:
         """Train mode of Eq. 10: only row and column b get gradients."""
         return self._active.frozen
@@ -83,6 +88,7 @@ class Adapters(WritingHandle):
         self._check_before_changing("ordering their rows", "order")
         matrices = {}
         for layer in self.layers.values():
+            layer.check_product("ordering rows")
             layer.check_finite("its rows have no order")
             matrices[layer] = ordered(layer.lora_A, layer.lora_B)
         scales = {layer: layer.scale(layer.r) for layer in matrices}
@@ -185,7 +191,7 @@ class Adapters(WritingHandle):
             "modules_to_save": list(self.saved_modules),
             **{key: self.config[key] for key in ("lora_alpha", "scaling", "lora_dropout")},
             "frozen": self.frozen,
-        } | ({"alpha_pattern": self.config["alpha_pattern"]} if self.config.get("alpha_pattern") else {})
+        } | {key: self.config[key] for key in ("alpha_pattern", "bottleneck") if self.config.get(key)}
 
     def __repr__(self) -> str:
         size = f"{self.num_parameters(self.r):,} parameters"

@@ -198,6 +198,9 @@ class LowRankAdapter(nn.Module):
         mask = (rows == ranks[:, None]).to(x.device) if frozen else None  # (N, b)
         return _repeated(gate, each, times), None if mask is None else _repeated(mask, each, times)
 
+    def check_product(self, purpose: str) -> None:
+        """Raises `ValueError` that names the purpose for an adapter that is no product of its two matrices."""
+
     @torch.no_grad()
     def delta(self, rank: int | None = None) -> Tensor:
         """ΔW at a rank (default: the active one), scale included, shape (d_out, d_in), in the adapter's dtype."""

@@ -5,6 +5,7 @@
 - `low_rank_sum`: both, in torch's own operations, for derivatives of derivatives and torch's transforms.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -204,10 +205,12 @@ def low_rank_sum(
     scale: float,
     gate: Tensor | None,
     mask: Tensor | None,
+    activation: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """What the two functions compute, in torch's own operations, which every derivative and transform goes through.
 
-    Without h, it is x · weightᵀ + bias. Rows that get no gradient are constants here, also in second derivatives.
+    Without h, it is x · weightᵀ + bias. Rows that get no gradient are constants here, also in second derivatives. An
+    `activation` is applied to z, before the gate.
     """
     with _plain_types(x):
         rows, columns = A[:b], B[:, :b]  # (b, d_in), (d_out, b)
@@ -220,6 +223,8 @@ def low_rank_sum(
         if mask is not None:
             mask = mask.view(z.shape)
             z = torch.where(mask, z, F.linear(inputs, rows.detach()))
+        if activation is not None:
+            z = activation(z)
         if gate is not None:
             z = z * _cast(gate, dtype).view(z.shape)
         if mask is None:

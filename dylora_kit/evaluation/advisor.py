@@ -127,6 +127,8 @@ def _check(
         raise ValueError(f"resamples must be 1 or more: got {resamples!r}")
     adapters.check_usable(model)
     adapters.check_unmerged("asking for advice")
+    for layer in adapters.layers.values():
+        layer.check_product("advice on what to export")
 
 
 def _rows_of(frame: "pd.DataFrame", metric: str, adapters: Adapters, ranks: list[int] | None) -> "pd.DataFrame":

@@ -80,6 +80,7 @@ def _factors(layer: LowRankAdapter) -> Factors | None:
 
     With B = Qᴮ·Rᴮ and Aᵀ = Qᴬ·Rᴬ, B·A is Qᴮ·M·Qᴬᵀ: M has the same singular values and angles, and is small.
     """
+    layer.check_product("an ordering of its rows")
     layer.check_finite("it has no ordering")
     A, B = layer.lora_A.detach().cpu().double(), layer.lora_B.detach().cpu().double()
     right, left = torch.linalg.qr(A.T)[1], torch.linalg.qr(B)[1]  # (d_in, r) → (r, r), (d_out, r) → (r, r)

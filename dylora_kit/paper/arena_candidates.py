@@ -33,6 +33,8 @@ NESTED, CONT = "LoRA, nested", "LoRA, cut by SVD and trained on"
 ORDERED, UNORDERED = "LoRA, ordered, then DyLoRA", "LoRA, then DyLoRA, not ordered"
 ORDERED_LONG = "LoRA, ordered, then DyLoRA, in 1.3 of the time"
 SUMMATION_LONG, ONE_LONG = "DyLoRA, summation, as many steps", "LoRA, one per rank, all the time for each"
+BOTTLENECKS = {"parallel": "Nested bottlenecks, parallel", "houlsby": "Nested bottlenecks, Houlsby's"}
+AFTER_SUBLAYERS = r".*\.(o_proj|fc2|output\.dense)"  # in each block two, as "attention" means
 REFERENCES = (ORDERED_LONG, SUMMATION_LONG, ONE_LONG)  # what has more time than the others
 FIRST = 0.3  # the share of the time in which ORDERED trains at rank r alone; 0.5 was worse on validation, two seeds
 
@@ -49,11 +51,14 @@ class Start:
     seed: int
     lr: float
 
-    def fresh(self, r: int = R, lora_alpha: float = ALPHA, scaling: str = "alpha/b") -> Adapters:
+    def fresh(
+        self, r: int = R, lora_alpha: float = ALPHA, scaling: str = "alpha/b", bottleneck: str | None = None
+    ) -> Adapters:
         """Adapters on a fresh model, whatever is outside its pretrained part trained along."""
         model = built(self.case.build, self.seed)
-        return attach(model, r=r, lora_alpha=lora_alpha, scaling=scaling, target_modules="attention",
-                      modules_to_save=head_of(model), seed=self.seed)  # fmt: skip
+        targets = AFTER_SUBLAYERS if bottleneck == "houlsby" else "attention"
+        return attach(model, r=r, lora_alpha=lora_alpha, scaling=scaling, target_modules=targets,
+                      modules_to_save=head_of(model), seed=self.seed, bottleneck=bottleneck)  # fmt: skip
 
     def train(
         self,
@@ -107,6 +112,12 @@ class Candidate:
 def nested(method: str, objective: Objective, start: Start, steps: int) -> Trained:
     """A DyLoRA, b uniform on 1 … r."""
     return {method: [(start.train(start.fresh(), steps, Uniform(1, R), objective), None)]}
+
+
+def bottlenecks(kind: str, start: Start, steps: int) -> Trained:
+    """Bottlenecks with nested units, b uniform on 1 … r: beside query and value, or after both parts of each block."""
+    adapters = start.fresh(bottleneck=kind)
+    return {BOTTLENECKS[kind]: [(start.train(adapters, steps, Uniform(1, R)), None)]}
 
 
 def distilled(start: Start, steps: int) -> Trained:
@@ -166,6 +177,10 @@ def _nested(method: str, objective: Objective, kind: str) -> Candidate:
     return Candidate(partial(nested, method, objective), ((kind, 1.0),))
 
 
+def _bottlenecks(kind: str) -> Candidate:
+    return Candidate(partial(bottlenecks, kind), ((f"{kind} bottlenecks", 1.0),))
+
+
 def _matryoshka(scaling: str) -> Candidate:
     return Candidate(partial(matryoshka, scaling), (("MatryoshkaLoRA", 1.0),))
 
@@ -184,6 +199,8 @@ ENTRIES: dict[str, Candidate] = {
     DISTILLED: Candidate(distilled, (("sandwich, distilled", 1.0),)),
     MATRYOSHKA["alpha/sqrt(b)"]: _matryoshka("alpha/sqrt(b)"),
     MATRYOSHKA["alpha/b"]: _matryoshka("alpha/b"),
+    BOTTLENECKS["parallel"]: _bottlenecks("parallel"),
+    BOTTLENECKS["houlsby"]: _bottlenecks("houlsby"),
     ORDERED: _lora_first(ORDERED),
     UNORDERED: _lora_first(UNORDERED, order=False),
     NESTED: Candidate(nested_after, (("LoRA", 0.5), ("nest", 0.5))),

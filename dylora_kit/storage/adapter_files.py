@@ -31,6 +31,7 @@ FIELDS: dict[str, tuple[type, ...]] = {  # the arguments of `attach`, and their 
     "layers_to_transform": (int, list, NoneType),
     "layers_pattern": (str, list, NoneType),
     "alpha_pattern": (dict,),
+    "bottleneck": (str, NoneType),
 }
 DEFAULTS: dict[str, Any] = {  # fields that files may lack, and the value they were written under
     "split_fused": True,
@@ -38,6 +39,7 @@ DEFAULTS: dict[str, Any] = {  # fields that files may lack, and the value they w
     "layers_to_transform": None,
     "layers_pattern": None,
     "alpha_pattern": {},
+    "bottleneck": None,
 }
 EXPRESSIONS = {"target_modules", "exclude_modules", "layers_pattern", "rank_pattern", "alpha_pattern"}  # may hold some
 LARGEST = sys.float_info.max  # whole numbers above it are no numbers to calculate with
@@ -56,8 +58,8 @@ def write_adapter(
     """Writes adapters at their full rank, and the modules trained along, into a folder: both files or neither.
 
     Under `"alpha/b"` the folder is at the same time an ordinary PEFT LoRA adapter of rank r, unless a fused projection
-    was split, a module trained along shares a weight with another or is inside of another, or the name of an adapted
-    layer ends that of another module.
+    was split, the adapters are bottlenecks (a type that PEFT does not know, and refuses), a module trained along shares
+    a weight with another or is inside of another, or the name of an adapted layer ends that of another module.
 
     Arguments:
         config: the arguments of `attach`.
@@ -72,7 +74,7 @@ def write_adapter(
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in layers_of(tensors)}
     pattern = {pattern_of(name): alpha for name, alpha in (alphas or {}).items() if alpha != config["lora_alpha"]}
     content = {
-        "peft_type": "LORA",
+        "peft_type": "NESTED_BOTTLENECK" if config.get("bottleneck") else "LORA",
         **(opened_as(base, modules_to_save) if base else {}),
         "r": config["r"],
         "lora_alpha": config["lora_alpha"],

@@ -1,6 +1,6 @@
 """What a rank explorer refuses, before it makes or changes anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,27 @@ if TYPE_CHECKING:
     from dylora_kit.widgets.prediction_box import Guess
 
 OF_AUTOENCODERS = {"error", "reconstructions"}
+OF_DELTA = {"matrices", "spectrum", "ordering"}
 OF_EXPLORER = ("model", "adapters", "steps", "on_step", "progress", "checkpoint", "checkpoint_every", "resume")
 SHOWN = 10  # example pictures, or texts
 MOST_CELLS = 32  # in a row or column of a drawing
 
 
-def chosen_views(views: Sequence[str] | None, of_adapters: bool, data: Any, texts: Sequence[str]) -> list[str]:
-    """The views as a list; those that the data has, where none are named."""
-    if views is None:
-        examples = ["texts"] if texts else ["predictions"] if "pixel_values" in data[0] else []
-        return ["accuracy", "matrices", "spectrum", *examples] if of_adapters else ["error", "reconstructions"]
-    return [views] if isinstance(views, str) else list(views)
+def chosen_views(
+    views: Sequence[str] | None, handles: Sequence[RankHandle], data: Any, texts: Sequence[str]
+) -> list[str]:
+    """The views as a list; where none are named, those that these models and the data have."""
+    if views is not None:
+        return [views] if isinstance(views, str) else list(views)
+    if not isinstance(handles[0], Adapters):
+        return ["error", "reconstructions"]
+    examples = ["texts"] if texts else ["predictions"] if "pixel_values" in data[0] else []
+    return ["accuracy", *(["matrices", "spectrum"] if _have_delta(handles) else []), *examples]
+
+
+def _have_delta(handles: Iterable[RankHandle]) -> bool:
+    """Whether all of these are adapters that add a product of two matrices."""
+    return all(isinstance(handle, Adapters) and handle.has_delta for handle in handles)
 
 
 def check(
@@ -45,6 +55,8 @@ def check(
     The arguments are those of `RankExplorer`, `views` as a list.
     """
     known = [view for view in VIEWS if (view in OF_AUTOENCODERS) != isinstance(adapters, Adapters)]
+    if not _have_delta([adapters, *rivals.values()]):
+        known = [view for view in known if view not in OF_DELTA]
     unknown = [view for view in views if view not in known]
     if unknown or not views:
         raise ValueError(f"unknown view {unknown or views!r}: choose from {', '.join(map(repr, known))}")

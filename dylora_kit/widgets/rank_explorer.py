@@ -98,7 +98,7 @@ class RankExplorer(TrainedView):
         if len(data) == 0:
             raise ValueError("the data is empty: there is nothing to show")
         of_adapters = isinstance(adapters, Adapters)
-        views = explorer_checks.chosen_views(views, of_adapters, data, texts)
+        views = explorer_checks.chosen_views(views, [adapters, *(rivals or {}).values()], data, texts)
         name = name or ("DyLoRA" if of_adapters else "autoencoder")
         guesses = [guess] if isinstance(guess, Guess) else list(guess or ())
         explorer_checks.check(model, adapters, data, views, name, rivals or {}, guesses, training)

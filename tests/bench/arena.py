@@ -30,8 +30,9 @@ def kinds(task: str) -> dict[str, Method]:
     """`{kind: function that takes STEPS steps of it}`."""
     start = Start(embedded(task), ARENA[task]["batch_size"], SEEDS[0], lr=1e-3)
 
-    def of(objective: Callable, distribution: RankDistribution = UNIFORM, loss: Callable | None = None) -> Method:
-        adapters = start.fresh()
+    def of(objective: Callable, distribution: RankDistribution = UNIFORM, loss: Callable | None = None,
+           bottleneck: str | None = None) -> Method:  # fmt: skip
+        adapters = start.fresh(bottleneck=bottleneck)
         made = loss(adapters) if loss else None
         return lambda b: start.train(adapters, STEPS, distribution, objective, made)
 
@@ -46,6 +47,8 @@ def kinds(task: str) -> dict[str, Method]:
         "summation": of(summation_in_one),
         "sandwich": of(sandwich_loss),
         "sandwich, distilled": of(sandwich_from_the_top, loss=InPlaceDistillation),
+        "parallel bottlenecks": of(individual_loss, bottleneck="parallel"),
+        "houlsby bottlenecks": of(individual_loss, bottleneck="houlsby"),
         "MatryoshkaLoRA": summed,
         "LoRA": of(individual_loss, Fixed(R)),
         "nest": of(sandwich_loss, loss=Teacher),

@@ -177,3 +177,24 @@ def test_an_autoencoder_without_an_optimizer_to_train_it_is_refused(
     settings = {"train_data": pixels, "sampler": dk.RankSampler(dk.Uniform(1, 4), seed=0)}
     with pytest.raises(ValueError, match="put an optimizer into training"):
         RankExplorer(autoencoder, autoencoder.code, pixels, views=["error"], training=settings)
+
+
+def test_bottlenecks_show_what_needs_no_product_of_two_matrices() -> None:
+    model, rival = backbones.load("digits-vit"), backbones.load("digits-vit")
+    data = digits.load("turned").test
+    bottlenecks = dk.attach(model, r=4, target_modules="attention", bottleneck="parallel")
+    lora = dk.attach(rival, r=4, target_modules="attention")
+    alone = RankExplorer(model, bottlenecks, data)
+    beside = RankExplorer(rival, lora, data, rivals={"bottleneck": bottlenecks})
+    for explorer in (alone, beside):
+        assert "Accuracy by rank" in explorer.picture.value and "Predictions" in explorer.picture.value
+        assert "Singular values" not in explorer.picture.value
+        explorer.slider.value = 2
+        assert bottlenecks.rank == 2
+    for view in ("matrices", "spectrum", "ordering"):
+        with pytest.raises(ValueError, match=f"unknown view \\['{view}'\\]: choose from 'accuracy'"):
+            RankExplorer(model, bottlenecks, data, views=[view])
+        with pytest.raises(ValueError, match="unknown view"):
+            RankExplorer(rival, lora, data, views=[view], rivals={"bottleneck": bottlenecks})
+    with pytest.raises(ValueError, match="adapters of linear layers that are not fused"):
+        RankExplorer(model, bottlenecks, data, forward=lambda x, W, A, B, b, alpha: x)
