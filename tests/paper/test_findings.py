@@ -560,6 +560,7 @@ def every_way_in_the_same_time() -> list[str]:
     )
     ahead = {of: int((seeds[of] > seeds[way.SUMMATION_LONG]).sum()) for of in (way.ORDERED, way.ORDERED_LONG)}
     unseen = seeds.drop(list(settings.SEEDS[:2]))
+    at_1 = 100 * frame[frame["rank"] == 1].groupby("method")["value"].mean()
     assert (seeds[way.ORDERED] > seeds[way.UNORDERED]).all() and (seeds[way.ORDERED] > seeds[SVD]).all()
     return [
         f"Of the {len(chosen)} pairs of a method and a seed, {(chosen == max(settings.CANDIDATES)).sum()} chose the "
@@ -579,6 +580,10 @@ def every_way_in_the_same_time() -> list[str]:
         f"{unseen[way.SUMMATION_LONG].mean():.1f}.",
         f"MatryoshkaLoRA has {published[0]:.1f} and {published[1]:.1f} as it is published, for 1/√k and 1/k, and "
         f"{kept[0]:.1f} and {kept[1]:.1f} with its matrix P kept at evaluation.",
+        "Nested bottlenecks, in place of LoRA and with the individual loss, have "
+        f"{areas[way.BOTTLENECKS['houlsby']]:.1f} (Houlsby's) and {areas[way.BOTTLENECKS['parallel']]:.1f} (parallel).",
+        f"At rank 1 Houlsby's have {at_1[way.BOTTLENECKS['houlsby']]:.1f}, and a DyLoRA "
+        f"{at_1[way.INDIVIDUAL]:.1f}.",
         f"The summation loss has {way.ENTRIES[way.SUMMATION].steps(TURNED)[0]} steps in this time, and a LoRA of its "
         f"own for each rank {per_rank}.",
     ]
