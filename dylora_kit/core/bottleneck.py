@@ -80,6 +80,9 @@ class Bottleneck(DyLoRALinear):
         """h (…, d_out) and what the first b units make of `read` (…, d_in)."""
         active, gate, mask = self.active, None, None
         b, frozen, scale = active.of(self.name), active.frozen, 1.0
+        compiling = torch.compiler.is_compiling()
+        A: Tensor = self.lora_A
+        B: Tensor = self.lora_B
         if active.per_example is None:
             scale = self.scale(b)
         elif through_operations():
@@ -88,13 +91,14 @@ class Bottleneck(DyLoRALinear):
                 "set one rank, as in adapters.rank = 3"
             )
         else:
-            gate, mask = self._gate_and_mask(read, active.per_example, b, frozen)
+            gate, mask = self._gate_and_mask(read, active.per_example, self.r if compiling else b, frozen)
             frozen = False  # the mask says more
-        dtype = h.dtype if autocasts(read) else self.lora_A.dtype
+        if compiling:  # compiled code leaves b open, and torch has no gradient of a slice of open size
+            A, B = _first_units(A, b, frozen, dim=0), _first_units(B, b, frozen, dim=1)
+            b, frozen = self.r, False
+        dtype = h.dtype if autocasts(read) else A.dtype
         read = F.dropout(read, self.lora_dropout, self.training)
-        return low_rank_sum(
-            h, read, None, None, dtype, self.lora_A, self.lora_B, b, frozen, scale, gate, mask, activation=F.gelu
-        )
+        return low_rank_sum(h, read, None, None, dtype, A, B, b, frozen, scale, gate, mask, activation=F.gelu)
 
     def check_product(self, purpose: str) -> NoReturn:
         """Raises `ValueError`: there is no ΔW."""
@@ -114,3 +118,12 @@ class Bottleneck(DyLoRALinear):
     def extra_repr(self) -> str:
         """As of any module."""
         return f"kind={self.kind!r}, {super().extra_repr()}"
+
+
+def _first_units(matrix: Tensor, b: int, frozen: bool, dim: int) -> Tensor:
+    """The matrix with zeros beyond unit b along a dimension; frozen, with a gradient for unit b alone."""
+    unit = torch.arange(1, matrix.shape[dim] + 1, device=matrix.device)
+    unit = unit[:, None] if dim == 0 else unit  # (r, 1) or (r,)
+    if frozen:
+        matrix = torch.where(unit == b, matrix, matrix.detach())
+    return torch.where(unit <= b, matrix, 0.0)

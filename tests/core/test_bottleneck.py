@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 from toys import R, adapted, toy
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -251,3 +253,35 @@ def test_autocast_computes_in_its_type(kind: str) -> None:
         out = layer(inputs(3).float())
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), layer(inputs(3).float()), rtol=0.05, atol=0.2)
+
+
+@EVERY_KIND
+@FROZEN
+def test_compiled_once_it_computes_and_trains_every_rank_as_it_does_alone(kind: str, frozen: bool) -> None:
+    adapters, x = adapted(toy(), bottleneck=kind), torch.randn(5, 6)
+    model, adapters.frozen = adapters.model.eval(), frozen
+    counter = CompileCounterWithBackend("aot_eager")
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend=counter)
+
+    def run(forward: nn.Module | Callable[..., Any], rank: Any) -> list[Tensor]:
+        adapters.rank = rank
+        model.zero_grad()
+        logits = forward(x).logits
+        logits.square().sum().backward()
+        return [logits, *(p.grad.clone() for p in adapters.nested_parameters() if p.grad is not None)]
+
+    for rank in (4, 2, 3, 1):
+        torch.testing.assert_close(run(compiled, rank), run(model, rank))
+    assert counter.frame_count <= 2
+    ranks = torch.tensor([1, 4, 2, 3, 2])
+    torch.testing.assert_close(run(compiled, ranks), run(model, ranks))
+
+
+@EVERY_KIND
+def test_nesting_one_is_refused_before_a_step(kind: str) -> None:
+    adapters = adapted(toy(), bottleneck=kind)
+    before = copy.deepcopy(adapters.model.state_dict())
+    with pytest.raises(ValueError, match="has no ΔW"):
+        dk.nest(adapters.model, adapters, DATA, steps=4, progress=False)
+    assert all(value.equal(before[name]) for name, value in adapters.model.state_dict().items())

@@ -582,8 +582,7 @@ def every_way_in_the_same_time() -> list[str]:
         f"{kept[0]:.1f} and {kept[1]:.1f} with its matrix P kept at evaluation.",
         "Nested bottlenecks, in place of LoRA and with the individual loss, have "
         f"{areas[way.BOTTLENECKS['houlsby']]:.1f} (Houlsby's) and {areas[way.BOTTLENECKS['parallel']]:.1f} (parallel).",
-        f"At rank 1 Houlsby's have {at_1[way.BOTTLENECKS['houlsby']]:.1f}, and a DyLoRA "
-        f"{at_1[way.INDIVIDUAL]:.1f}.",
+        f"At rank 1 Houlsby's have {at_1[way.BOTTLENECKS['houlsby']]:.1f}, and a DyLoRA {at_1[way.INDIVIDUAL]:.1f}.",
         f"The summation loss has {way.ENTRIES[way.SUMMATION].steps(TURNED)[0]} steps in this time, and a LoRA of its "
         f"own for each rank {per_rank}.",
     ]
