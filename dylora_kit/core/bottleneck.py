@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dylora_kit.core.base_weights import device_of
 from dylora_kit.core.layer import DyLoRALinear, runs_bare, sizes_of
-from dylora_kit.core.low_rank import new_matrices
+from dylora_kit.core.low_rank import check_one_rank, new_matrices
 from dylora_kit.core.low_rank_product import autocasts, low_rank_sum, through_operations
 from dylora_kit.storage.peft_files import Block
 
@@ -85,14 +85,11 @@ class Bottleneck(DyLoRALinear):
         B: Tensor = self.lora_B
         if active.per_example is None:
             scale = self.scale(b)
-        elif through_operations():
-            raise NotImplementedError(
-                "one rank for each example does not go through torch.func, forward-mode derivatives and traces: "
-                "set one rank, as in adapters.rank = 3"
-            )
         else:
             gate, mask = self._gate_and_mask(read, active.per_example, self.r if compiling else b, frozen)
             frozen = False  # the mask says more
+        if through_operations():
+            check_one_rank(gate)
         if compiling:  # compiled code leaves b open, and torch has no gradient of a slice of open size
             A, B = _first_units(A, b, frozen, dim=0), _first_units(B, b, frozen, dim=1)
             b, frozen = self.r, False

@@ -157,7 +157,7 @@ class LowRankAdapter(nn.Module):
             dtype = h.dtype if autocasts(x) else A.dtype
             x = F.dropout(x, self.lora_dropout, self.training)
         if operations:
-            _check_one_rank(gate)
+            check_one_rank(gate)
             return low_rank_sum(h, x, None, None, dtype, A, B, b, frozen, scale, None, None)
         if torch.is_grad_enabled():
             return LowRankProduct.apply(h, x, dtype, A, B, b, frozen, scale, gate, mask)
@@ -223,7 +223,7 @@ class LowRankAdapter(nn.Module):
         return f"r={self.r}, lora_alpha={self.lora_alpha}, scaling={self.scaling!r}, lora_dropout={self.lora_dropout}"
 
 
-def _check_one_rank(gate: Tensor | None) -> None:
+def check_one_rank(gate: Tensor | None) -> None:
     """Raises `NotImplementedError` for one rank per example, since a transform may have taken the batch away."""
     if gate is not None:
         raise NotImplementedError(

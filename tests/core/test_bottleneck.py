@@ -285,3 +285,15 @@ def test_nesting_one_is_refused_before_a_step(kind: str) -> None:
     with pytest.raises(ValueError, match="has no ΔW"):
         dk.nest(adapters.model, adapters, DATA, steps=4, progress=False)
     assert all(value.equal(before[name]) for name, value in adapters.model.state_dict().items())
+
+
+@EVERY_KIND
+def test_a_transform_goes_through_it_at_one_rank_for_all(kind: str) -> None:
+    layer, x = filled(kind), inputs(4)
+    layer.rank = 2
+    each = torch.func.vmap(torch.func.jacrev(layer))(x)  # (4, 5, 7)
+    whole = torch.autograd.functional.jacobian(layer, x)  # (4, 5, 4, 7)
+    torch.testing.assert_close(each, torch.stack([whole[n, :, n] for n in range(4)]))
+    layer.rank = torch.tensor([1, 2, 3, 4])
+    with pytest.raises(NotImplementedError, match="set one rank"):
+        torch.func.jacrev(layer)(x)
