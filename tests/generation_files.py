@@ -7,6 +7,16 @@ from typing import Any
 
 NAMES = ("Blue Spice", "The Mill", "Cotto", "Loch Fyne", "Zizzi")
 KINDS = ("pub", "coffee shop", "restaurant", "pub")
+DART_ENTRIES = [
+    {"tripleset": [["Ada", "FIELD_OF", "maths"], ["Ada", "BORN", "1815"]],
+     "annotations": [{"source": "x", "text": "Ada was born in 1815."}, {"source": "x", "text": "Ada did maths."}]},
+    {"tripleset": [["Ada", "FIELD_OF", "maths"], ["Ada", "BORN", "1815"]],
+     "annotations": [{"source": "x", "text": "Born in 1815."}]},
+]  # fmt: skip
+WEBNLG_ENTRIES = [
+    {"1": {"modifiedtripleset": [{"subject": "Ada_L", "property": "bornIn", "object": "\"1815\""}],
+           "lexicalisations": [{"comment": "good", "lex": "Ada, born in 1815."}, {"comment": "toFix", "lex": "x"}]}},
+]  # fmt: skip
 
 
 def e2e_rows(n: int = 20) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ In reading order:
 - `settings`: seeds, steps, batches and learning rates of every study
 - `compared_methods`: the methods, and how each is trained
 - `embedded`: the models and data of the embedded tier
-- `runs`: keeps measurements in a results file, each done once
+- `runs`: keeps measurements in a results file, each done once, one after another or several at a time
 - `every_rank`: measures Table 2, every method at every rank
 - `real_text`: measures Table 2 with a model of your own on GLUE
 - `generation`: measures Tables 6 and 9, what models write at every rank
@@ -17,7 +17,8 @@ In reading order:
 - `results_files`: what the results files say, as cells
 - `judged_advice`: the rank advisor, judged by what the search found
 - `nested_afterwards`: measures what a LoRA of one rank can do at the ranks below
-- `nested_texts`: the same of a LoRA of a causal model, by what it writes
+- `epochs`: measures how good a cut LoRA is after 1 to 30 epochs, with Table 8's settings
+- `nested_texts`: the same as `nested_afterwards` of a LoRA of a causal model, by what it writes
 - `arena_candidates`: ways to a model for every rank, and how each spends the same time
 - `arena`: measures them against each other
 - `tables_beside`: each measured table next to the paper's numbers

@@ -6,21 +6,27 @@ python -m dylora_kit.paper table2 --list                       # what would run,
 python -m dylora_kit.paper --list                              # the same of every table, also of those never run
 python -m dylora_kit.paper table2 --tier real --model sentence-transformers/all-MiniLM-L6-v2 --tasks sst2 rte
 python -m dylora_kit.paper table6 --tier real --model HuggingFaceTB/SmolLM2-135M-Instruct --steps 1000 --beams 1
-python -m dylora_kit.paper arena                               # every way to every rank, in the same time
+python -m dylora_kit.paper arena --n-jobs 4                    # every way to every rank; four trainings at a time
+accelerate launch -m dylora_kit.paper table2 --tier paper      # the paper's own model and settings, on a GPU
 python -m dylora_kit.paper advisor                             # judges the rank advisor by the files of table1
 python -m dylora_kit.paper report                              # the tables in data/results/README.md, made anew
 """
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from joblib import parallel_config
 
 from dylora_kit.paper import (
     arena,
+    epochs,
     every_rank,
     generation,
     judged_advice,
@@ -36,7 +42,9 @@ from dylora_kit.paper import (
 )
 from dylora_kit.paper.compared_methods import DYLORA, FULL
 from dylora_kit.paper.runs import Study, collect, expected_seconds, read_results, rows_of, table
+from dylora_kit.paper.settings import GPT2_MODEL, ROBERTA, ROBERTA_MODEL, SEEDS
 from dylora_kit.storage.files import data_folder
+from dylora_kit.tasks import glue
 
 STUDIES: dict[str, Study] = {
     "table1": rank_search.STUDY,
@@ -52,6 +60,7 @@ STUDIES: dict[str, Study] = {
     "ordering": row_ordering.STUDY,
     "nested": nested_afterwards.STUDY,
     "arena": arena.STUDY,
+    "epochs": epochs.STUDY,
 }
 
 
@@ -66,12 +75,14 @@ def parser() -> argparse.ArgumentParser:
         choices=[*STUDIES, "table9", "advisor", "report"],
         help="a table of the paper (table6-r8: with r = 8 and alpha 16; table9: on the real tier); or updates (which "
         "rows a step moves), layers (a rank for each layer), ordering (by singular value), nested (a LoRA that gets "
-        "its ranks afterwards), arena (all ways to every rank, in the same time); or advisor (judged by the search for "
+        "its ranks afterwards), arena (all ways to every rank, in the same time), epochs (a cut LoRA after 1 to 30 "
+        "epochs, with Table 8's settings); or advisor (judged by the search for "
         "a rank); or report",
     )
-    made.add_argument("--tier", choices=("embedded", "real"), default="embedded",
-                      help="real: table2 and nested on GLUE, table6 on E2E, nested --tasks e2e on the LoRA of table6, "
-                      "table9 on DART and WebNLG")  # fmt: skip
+    made.add_argument("--tier", choices=("embedded", "real", "paper"), default="embedded",
+                      help="real: table2, nested and epochs on GLUE, table6 on E2E, nested --tasks e2e on the LoRA of "
+                      "table6, table9 on DART and WebNLG; paper: the same with roberta-base and gpt2-medium, and the "
+                      "settings of Table 8")  # fmt: skip
     made.add_argument("--tasks", nargs="+", help="default: those of the results that come with the kit")
     made.add_argument("--seeds", nargs="+", type=int, help="default: the paper's, as many as were measured")
     made.add_argument("--out", type=Path, help="another folder than data/ to write results/ and adapters/ into")
@@ -79,12 +90,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--choose", action="store_true", help="table2: compare learning rates on validation parts, and stop"
     )
-    real = made.add_argument_group("the real tier")
-    real.add_argument("--model", help="a model of the hub, or a local folder")
+    many = made.add_argument_group("several trainings at a time")
+    many.add_argument("--n-jobs", type=int, default=1, help="so many processes with one thread each; -1: one per core")
+    many.add_argument("--dask", metavar="ADDRESS", help="of the scheduler of a Dask cluster that shares this folder, "
+                      "with one thread for each worker: as many trainings as it has workers")  # fmt: skip
+    real = made.add_argument_group("the tiers real and paper")
+    real.add_argument("--model", help="a model of the hub, or a local folder; paper: default is the paper's")
     real.add_argument("--steps", type=int, help="of each training; default: 500, and for tables 6 and 9 five epochs")
     real.add_argument("--lr", type=float, help="default: 1e-3, and for tables 6 and 9 the paper's")
     real.add_argument("--batch-size", type=int, help="default: 32, and for tables 6 and 9 the paper's")
-    real.add_argument("--max-length", type=int, default=64, help="of a text of GLUE, in tokens")
+    real.add_argument("--max-length", type=int, help="of a text of GLUE, in tokens; default: 64, and Table 8's is 512")
     real.add_argument("--limit", type=int, default=0, help="tables 6 and 9: only so many test inputs")
     real.add_argument("--beams", type=int, default=10, help="tables 6 and 9: 1 is faster, 10 is LoRA's authors' number")
     return made
@@ -105,7 +120,10 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.table == "table9" and arguments.tier == "embedded":
         print(report.beside_the_paper("table9", out / "results"))
         return
-    real = _real_text(arguments) if arguments.tier == "real" and arguments.table not in generation.TABLES else None
+    real = None
+    if arguments.tier != "embedded":
+        _check_model(arguments)
+        real = None if arguments.table in generation.TABLES else _real_text(arguments)
     study = _study(arguments, real)
     if study is not None:
         _check(arguments, study)
@@ -118,8 +136,8 @@ def run(arguments: argparse.Namespace) -> None:
         _choose(arguments, real)
     else:
         assert study is not None
-        embedded = arguments.tier == "embedded"
-        _measure(arguments.table, study, arguments.tasks or study.default, arguments.seeds, out, embedded)
+        with cluster(arguments.dask):
+            _measure(arguments, study, out)
 
 
 def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> Study | None:
@@ -128,31 +146,68 @@ def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> St
         return nested_texts.study(arguments.model, **sizes)
     if real is not None and arguments.table == "nested":
         return nested_afterwards.real_study(real, arguments.tasks or ("mrpc",))
+    if real is not None and arguments.table == "epochs":
+        return epochs.real_study(real, arguments.tasks or ("mrpc",))
+    if real is not None and arguments.tier == "paper":
+        return real.study(arguments.tasks or glue.PAPER, len(SEEDS))
     if real is not None:
         return real.study(arguments.tasks or ("sst2", "mrpc", "rte"))
     if arguments.tier == "embedded":
         return STUDIES.get(arguments.table)
-    _check_model(arguments)
     sizes = {name: getattr(arguments, name) for name in ("steps", "lr", "batch_size", "limit", "beams")}
-    return generation.real_study(arguments.table, arguments.model, **sizes)
+    seeds = 3 if arguments.tier == "paper" else 1
+    return generation.real_study(arguments.table, arguments.model, **sizes, seeds=seeds)
 
 
 def _check_model(arguments: argparse.Namespace) -> None:
-    if arguments.table not in ("table2", "nested", *generation.TABLES) or not arguments.model:
+    """Raises `ValueError` for what does not fit the tiers real and paper; puts in the paper's model where none is."""
+    if arguments.tier == "paper" and not arguments.model:
+        arguments.model = GPT2_MODEL if arguments.table in generation.TABLES else ROBERTA_MODEL
+    if arguments.table not in ("table2", "nested", "epochs", *generation.TABLES) or not arguments.model:
         raise ValueError(
-            "--tier real is for table2, nested, table6, table6-r8 and table9, and needs --model, a model of the hub or "
-            "a local folder"
+            f"--tier {arguments.tier} is for table2, nested, epochs, table6, table6-r8 and table9"
+            + ("" if arguments.model else ", and needs --model, a model of the hub or a local folder")
         )
-    for name in ("steps", "lr", "batch_size", "limit", "beams"):
+    sizes = ("steps", "lr", "batch_size", "max_length", "limit", "beams")
+    for name in sizes:
         value = getattr(arguments, name)
         if value is not None and value < (0 if name == "limit" else 1e-12):
             raise ValueError(f"--{name.replace('_', '-')} must be positive: got {value}")
+    chosen = [name for name in sizes[:3] if getattr(arguments, name) is not None]
+    if chosen and (arguments.tier == "paper" or arguments.table == "epochs"):
+        what = "--tier paper" if arguments.tier == "paper" else "epochs"
+        raise ValueError(f"{what} has the settings of Table 8: leave out --{chosen[0].replace('_', '-')}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            "several processes would train the same: launch one (--num_processes 1); --n-jobs runs several trainings "
+            "at a time"
+        )
 
 
 def _real_text(arguments: argparse.Namespace) -> real_text.RealText:
-    _check_model(arguments)
-    sizes = {"steps": arguments.steps or 500, "lr": arguments.lr or 1e-3, "batch_size": arguments.batch_size or 32}
-    return real_text.RealText(arguments.model, max_length=arguments.max_length, **sizes)
+    if arguments.tier == "paper" or arguments.table == "epochs":
+        settings: dict[str, Any] = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size", "epochs")}
+        return real_text.RealText(arguments.model, max_length=arguments.max_length or ROBERTA["max_length"], **settings)
+    sizes: dict[str, Any] = {
+        "steps": arguments.steps or 500,
+        "lr": arguments.lr or 1e-3,
+        "batch_size": arguments.batch_size or 32,
+    }
+    return real_text.RealText(arguments.model, max_length=arguments.max_length or 64, **sizes)
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[None]:
+    """A block whose jobs go to the workers of a Dask cluster, if there is an address."""
+    if address is None:
+        yield
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise ValueError("--dask needs Dask: pip install 'dylora_kit[cluster]'") from error
+    with Client(address, timeout=10), parallel_config("dask", n_jobs=-1):
+        yield
 
 
 def _check(arguments: argparse.Namespace, study: Study) -> None:
@@ -183,7 +238,7 @@ def _choose(arguments: argparse.Namespace, real: real_text.RealText | None) -> N
     """Prints how good each candidate learning rate is on the validation part of each task."""
     for task in arguments.tasks or every_rank.STUDY.default:
         if real is not None:
-            settings = {key: value for key, value in real.settings.items() if key != "lr"}
+            settings = {key: value for key, value in real.settings_of(task).items() if key != "lr"}
             by_method = {DYLORA: real_text.choose(partial(real.build, task), real.load(task), **settings)}
         else:
             by_method = {method: every_rank.choose(task, method) for method in (DYLORA, FULL)}
@@ -192,14 +247,17 @@ def _choose(arguments: argparse.Namespace, real: real_text.RealText | None) -> N
             print(f"{task}, {method}: {rates} on validation; best {real_text.best(values):g}", flush=True)
 
 
-def _measure(
-    name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | None, out: Path, embedded: bool
-) -> None:
+def _measure(arguments: argparse.Namespace, study: Study, out: Path) -> None:
     """Measures what is missing, and prints the results and the table beside the paper's."""
-    results = [study.shown(collect(study.path(task, out), study.jobs_of(task, seeds, out))) for task in tasks]
+    name, tasks, results = arguments.table, arguments.tasks or study.default, []
+    for task in tasks:
+        _list(name, study, [task], arguments.seeds, out)
+        jobs, n_jobs = study.jobs_of(task, arguments.seeds, out), None if arguments.dask else arguments.n_jobs
+        results.append(study.shown(collect(study.path(task, out), jobs, n_jobs=n_jobs)))
     if study.one_file:
         results = results[-1:]
     print(table(pd.concat(results), study.parts).to_string())
+    embedded = arguments.tier == "embedded"
     if (embedded or name in generation.TABLES) and name.startswith(("table", "nested", "arena")):
         print(report.beside_the_paper(name.removesuffix("-r8"), out / "results"))
 
@@ -212,3 +270,7 @@ if __name__ == "__main__":
         run(command_line.parse_args())
     except (ValueError, OSError, FloatingPointError) as error:
         command_line.exit(1, f"{error}\n")
+    except torch.OutOfMemoryError:
+        command_line.exit(
+            1, "the GPU ran out of memory: lower --max-length or --batch-size, or take a smaller --model\n"
+        )

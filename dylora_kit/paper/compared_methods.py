@@ -39,7 +39,9 @@ def trained(
     objective: Objective = individual_loss,
     update: str = "exact",
     lr_exponent: float = 0.0,
+    weight_decay: float = 0.0,
     max_grad_norm: float | None = 1.0,
+    after_step: Callable[[int, nn.Module, Adapters], None] | None = None,
 ) -> tuple[nn.Module, Adapters]:
     """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
 
@@ -51,8 +53,10 @@ def trained(
         head_lr: the learning rate of what is trained along with adapters; default is `lr`.
         distribution: how b is drawn instead.
         objective, max_grad_norm: as in `train`.
-        update: as in `NestedAdamW`.
+        update, weight_decay: as in `NestedAdamW`, but biases and norms have no decay, as with transformers' `Trainer`;
+            full fine-tuning and the head alone have none at all.
         lr_exponent: a row's learning rate is lr / frequency^lr_exponent, by the share of steps that update it.
+        after_step: called with the number of finished steps, the model and its adapters.
     """
     model = built(build, seed)
     base = getattr(model, str(model.base_model_prefix))
@@ -76,15 +80,32 @@ def trained(
     row_lr = (
         [(frequency or 1.0) ** -lr_exponent for frequency in frequencies] if lr_exponent else None
     )  # 0: never updated
-    optimizer = (
-        torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
-        if plain
-        else NestedAdamW(adapters, lr=lr, head_lr=head_lr if head_of(model) else None, update=update, row_lr=row_lr)
-    )
+    if plain:
+        optimizer: torch.optim.Optimizer = torch.optim.AdamW(learned, lr=lr, weight_decay=0.0)
+    else:
+        optimizer = NestedAdamW(adapters, lr=lr, head_lr=head_lr if head_of(model) else None, update=update,
+                                row_lr=row_lr, weight_decay=weight_decay)  # fmt: skip
+        spare_biases(optimizer)
     train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
-          objective=objective, seed=seed, collate=task.collate, max_grad_norm=max_grad_norm,
-          progress=False)  # fmt: skip
+          objective=objective, seed=seed, collate=task.collate, max_grad_norm=max_grad_norm, progress=False,
+          on_step=after_step and (lambda step: after_step(step, model, adapters)))  # fmt: skip
     return model, adapters
+
+
+def spare_biases(optimizer: torch.optim.Optimizer) -> None:
+    """Takes biases and norms out of the weight decay, in place: they get groups of their own.
+
+    >>> layer = nn.Linear(6, 5)
+    >>> optimizer = torch.optim.AdamW(layer.parameters(), weight_decay=0.1)
+    >>> spare_biases(optimizer)
+    >>> [(group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
+    [(0.1, 1), (0.0, 1)]
+    """
+    for group in list(optimizer.param_groups):
+        spared = [parameter for parameter in group["params"] if parameter.ndim < 2]
+        if spared and group["weight_decay"]:
+            group["params"] = [parameter for parameter in group["params"] if parameter.ndim >= 2]
+            optimizer.add_param_group(group | {"params": spared, "weight_decay": 0.0})
 
 
 def built(build: Build, seed: int) -> nn.Module:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import nn
 
 from dylora_kit import backbones
@@ -155,7 +156,7 @@ def _causal(model: str) -> nn.Module:
     fresh: nn.Module = AutoModelForCausalLM.from_pretrained(model)
     if Path(model).is_dir():
         fresh.name_or_path = Path(model).name  # type: ignore[assignment]
-    return fresh
+    return fresh.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def score_texts(
@@ -219,8 +220,9 @@ def embedded_study(table: str) -> Study:
 
 
 def real_study(
-    table: str, model: str, *, steps: int | None, lr: float | None, batch_size: int | None, limit: int, beams: int
-) -> Study:
+    table: str, model: str, *, steps: int | None, lr: float | None, batch_size: int | None, limit: int, beams: int,
+    seeds: int = 1,
+) -> Study:  # fmt: skip
     """A table with a model of the hub or of a local folder.
 
     Arguments:
@@ -228,6 +230,7 @@ def real_study(
         lr, batch_size: default is the preset's.
         limit: only so many test inputs; 0 for all.
         beams: 1 takes the most probable token each time.
+        seeds: how many of the paper's, if none are named.
     """
     name = Path(model).name
 
@@ -245,7 +248,7 @@ def real_study(
         )
         return jobs(f"{table}-{name}", setup, settings, recorded, seconds, command, task, seed, adapters)
 
-    return Study(f"{table}-{name}", TABLES[table], TABLES[table], lambda task: SEEDS[:1], of, shown=bleu)
+    return Study(f"{table}-{name}", TABLES[table], TABLES[table], lambda task: SEEDS[:seeds], of, shown=bleu)
 
 
 def bleu(results: pd.DataFrame) -> pd.DataFrame:

@@ -168,9 +168,9 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
     """The same on GLUE; all tasks go into one results file."""
 
     def real_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
-        recorded = {**real.recorded(task), "steps_after": AFTER}
-        run_it = partial(run, partial(real_case, real, task), seed, POWERS[:-1], **real.settings)
-        passes = 4 + (3 * (2 * 4 * AFTER + 2 * 2 * SAME_TIME) + 12 * AFTER) / real.settings["steps"]
+        recorded, settings = {**real.recorded(task), "steps_after": AFTER}, real.settings_of(task)
+        run_it = partial(run, partial(real_case, real, task), seed, POWERS[:-1], **settings)
+        passes = 4 + (3 * (2 * 4 * AFTER + 2 * 2 * SAME_TIME) + 12 * AFTER) / settings["steps"]
         return [Job({"task": real.load(task).name}, seed, recorded, run_it, passes * real.seconds(task))]
 
     return Study(stem=f"nested-glue-{real.name}", tasks=tuple(glue.SPECS), default=tuple(tasks),

@@ -79,19 +79,30 @@ def best(values: dict[float, float]) -> float:
     return max(values, key=lambda lr: -math.inf if math.isnan(values[lr]) else values[lr])
 
 
+def steps_of(examples: int, batch_size: int, epochs: int) -> int:
+    """How many steps see every example so often.
+
+    >>> steps_of(3302, 32, epochs=1), steps_of(3302, 32, epochs=30)
+    (104, 3120)
+    """
+    return math.ceil(examples / batch_size) * epochs
+
+
 class RealText:
     """GLUE tasks and a classifier on them, from the hub or from local folders.
 
     Arguments:
         model: a model of the hub, or a local folder.
-        settings: steps, lr and batch_size of every training.
         max_length: texts are cut to so many tokens.
+        epochs: how often each training sees every text; without it `steps` is among the settings.
+        settings: steps, lr, batch_size and weight_decay of every training.
     """
 
-    def __init__(self, model: str, *, max_length: int, **settings: Any) -> None:
+    def __init__(self, model: str, *, max_length: int, epochs: int | None = None, **settings: Any) -> None:
         from transformers import AutoTokenizer
 
-        self.model, self.name, self.max_length, self.settings = model, Path(model).name, max_length, settings
+        self.model, self.name, self.max_length = model, Path(model).name, max_length
+        self.epochs, self.settings = epochs, settings
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self._tasks: dict[str, Task] = {}
 
@@ -102,7 +113,7 @@ class RealText:
         fresh: nn.Module = AutoModelForSequenceClassification.from_pretrained(
             self.model, num_labels=glue.num_labels(task), pad_token_id=self.tokenizer.pad_token_id
         )
-        return fresh
+        return fresh.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def load(self, task: str) -> Task:
         """A task, tokenised for the model."""
@@ -115,14 +126,20 @@ class RealText:
         data = self.load(task)
         part = task + ("-subset" if "subset" in data.name else "")
         keep = adapters / f"glue-{self.name}-{part}" if seed == SEEDS[0] else None
-        run_it = partial(run, partial(self.build, task), data, seed, keep=keep, **self.settings)
+        run_it = partial(run, partial(self.build, task), data, seed, keep=keep, **self.settings_of(task))
         seconds = (2 + len(OWN)) * self.seconds(task)
         return [Job({"task": data.name}, seed, self.recorded(task), run_it, seconds)]
+
+    def settings_of(self, task: str) -> dict[str, Any]:
+        """What every training of a task has in common, its number of steps among it."""
+        if self.epochs is None:
+            return self.settings
+        return {"steps": steps_of(len(self.load(task).train), self.settings["batch_size"], self.epochs)} | self.settings
 
     def recorded(self, task: str) -> dict[str, Any]:
         """What all results of a task have in common."""
         examples = len(self.load(task).train)
-        return {"model": self.name, **self.settings, "max_length": self.max_length, "examples": examples}
+        return {"model": self.name, **self.settings_of(task), "max_length": self.max_length, "examples": examples}
 
     def study(self, tasks: Sequence[str], seeds: int = 3) -> Study:
         """The study of these tasks; all of them go into one results file."""
@@ -142,5 +159,6 @@ class RealText:
         lengths = [
             len(data.train[index]["input_ids"]) for index in range(0, len(data.train), len(data.train) // 20 + 1)
         ]
-        tokens = self.settings["steps"] * self.settings["batch_size"] * sum(lengths) / len(lengths)
+        settings = self.settings_of(task)
+        tokens = settings["steps"] * settings["batch_size"] * sum(lengths) / len(lengths)
         return tokens * parameters * SECONDS_PER_PARAMETER

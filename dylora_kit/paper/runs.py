@@ -1,7 +1,8 @@
-"""Measurements that are kept: one job after another into a results file, each done once."""
+"""Measurements that are kept: jobs of a results file, each done once, one after another or several at a time."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,30 +88,71 @@ def rows_of(results: "pd.DataFrame", job: Job) -> "pd.DataFrame":
     return rows if job.makes is None or job.makes.is_dir() else rows.iloc[:0]
 
 
-def collect(path: Path, jobs: Sequence[Job]) -> "pd.DataFrame":
+def collect(path: Path, jobs: Sequence[Job], *, n_jobs: int | None = 1) -> "pd.DataFrame":
     """All rows of a results file, after every job that it did not hold yet; it is written after each.
 
+    Arguments:
+        n_jobs: how many jobs run at a time, each in a process of its own with one thread; -1 for one on each core.
+            joblib spreads them, so that another backend of joblib's can take them to other machines: `with
+            joblib.parallel_config("dask", n_jobs=-1)`, and `n_jobs=None` here. Those machines share the folder.
+
+    The rows come in the order of the jobs, and are the same however many run at a time.
+
     Raises `ValueError`, before anything is run, if the file holds results of a part with other settings, or of another
-    method on the same task with another budget, backbone or data.
+    method on the same task with another budget, backbone or data, and while another process writes the same file.
     """
     import pandas as pd
+    from joblib import Parallel, delayed
 
+    results, missing = _checked(path, jobs)
+    if not missing:
+        return results
+    with _alone_with(path):
+        results, missing = _checked(path, jobs)  # another run may just have ended
+        one_by_one = (job.run() for job in missing)
+        at_once = Parallel(n_jobs, return_as="generator", pre_dispatch="n_jobs")
+        found = one_by_one if n_jobs == 1 else at_once(delayed(_with_one_thread)(job) for job in missing)
+        for job, new in zip(missing, found, strict=True):
+            results = results.drop(_matching(results, job.part | {"seed": job.seed}).index)
+            new = new.round({"value": 6})
+            lacking = {key: value for key, value in job.part.items() if key not in new}
+            new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
+            results = _without(results, new, [*job.part, "seed", "method", "rank", "metric"])
+            results = new if results.empty else pd.concat([results, new], ignore_index=True)
+            write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
+            print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
+    return results
+
+
+def _checked(path: Path, jobs: Sequence[Job]) -> "tuple[pd.DataFrame, list[Job]]":
+    """The rows of a results file that fits the jobs, and the jobs that it does not hold yet."""
     results = read_results(path)
     for job in jobs:
         _check_columns(results, [*job.part, "seed"], path)
         _check_settings(results, job, path)
-    for job in jobs:
-        if len(rows_of(results, job)):
-            continue
-        results = results.drop(_matching(results, job.part | {"seed": job.seed}).index)
-        new = job.run().round({"value": 6})
-        lacking = {key: value for key, value in job.part.items() if key not in new}
-        new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
-        results = _without(results, new, [*job.part, "seed", "method", "rank", "metric"])
-        results = new if results.empty else pd.concat([results, new], ignore_index=True)
-        write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
-        print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
-    return results
+    return results, [job for job in jobs if not len(rows_of(results, job))]
+
+
+def _with_one_thread(job: Job) -> "pd.DataFrame":
+    torch.set_num_threads(1)
+    return job.run()
+
+
+@contextmanager
+def _alone_with(path: Path) -> Iterator[None]:
+    """A block in which no other process collects into the file; a lock falls with the process that held it."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"{path} is being written by another run: wait until it ends, or pass --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def expected_seconds(job: Job, measured: Sequence["pd.DataFrame"]) -> float:

@@ -42,6 +42,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "exact, twice the steps": {"longer": 2},
     "exact, rows at 2 lr": {"faster": 2},
     "as the authors, rows at 2 lr": {"update": "authors", "faster": 2},
+    "exact, decay 0.1": {"weight_decay": 0.1},
+    "as the authors, decay 0.1": {"update": "authors", "weight_decay": 0.1},
 }
 CHOICES: dict[str, dict[str, dict[str, Any]]] = {
     "updates": {

@@ -38,6 +38,8 @@ SPECS: dict[str, Spec] = {
     "stsb": Spec("STS-B", ("sentence1", "sentence2"), ("sentence1", "sentence2"), "score", (), "pearson", 5749, 1500),
 }  # fmt: skip
 
+PAPER = ("mnli", "sst2", "mrpc", "cola", "qnli", "qqp", "rte", "stsb")  # the tasks of the paper's Table 2
+
 
 def load(
     name: str,

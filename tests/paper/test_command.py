@@ -65,7 +65,7 @@ def test_the_list_tells_of_tables_that_were_never_run_and_of_real_text(
 
 def test_the_real_tier_has_one_file_for_a_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Model:
-        name, settings = "base", {"steps": 3}
+        name, epochs, settings = "base", None, {"steps": 3}
 
         def __init__(self, model: str, **options: Any) -> None:
             assert model == "my/base" and options == {"max_length": 64, "steps": 3, "lr": 1e-3, "batch_size": 32}
@@ -105,7 +105,7 @@ def test_the_real_tier_has_one_file_for_a_model(monkeypatch: pytest.MonkeyPatch,
         (["table4", "--choose"], "--choose is for table2"),
         (
             ["table2", "--tier", "real"],
-            "--tier real is for table2, nested, table6, table6-r8 and table9, and needs --model",
+            "--tier real is for table2, nested, epochs, table6, table6-r8 and table9, and needs --model",
         ),
         (["table6", "--tier", "real"], "--tier real is for table2, nested, .* and needs --model"),
         (["table6", "--tier", "real", "--model", "x", "--steps", "0"], "--steps must be positive: got 0"),

@@ -1,10 +1,17 @@
 """A results file: one measurement after another, each once, and nothing of other settings."""
 
+import os
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from dask.distributed import LocalCluster
 
+from dylora_kit.paper import __main__ as command
 from dylora_kit.paper.runs import Job, collect, expected_seconds, rows_of, table
 
 
@@ -27,6 +34,78 @@ def test_a_job_is_done_once_and_leaves_the_rows_of_others_as_they_were(tmp_path:
     pd.testing.assert_frame_equal(both.iloc[:2], first)
     assert both["value"].tolist() == [0.25, 0.26, 0.5, 0.51, 0.75, 0.76]
     assert both["seed"].tolist() == [10, 10, 10, 10, 42, 42] and set(both["steps"]) == {3}
+
+
+def draws(seed: int) -> pd.DataFrame:
+    """A result that depends on the seed alone, and who gave it."""
+    value = torch.rand(2000, 2000, generator=torch.Generator().manual_seed(seed)).mean().item()
+    who = f"{os.getpid()} with {torch.get_num_threads()}"
+    return pd.DataFrame([{"rank": 1, "metric": "accuracy", "value": value, "who": who}])
+
+
+def of_seeds(count: int = 6) -> list[Job]:
+    return [Job({"task": "toy", "method": "a"}, seed, {"steps": 3}, partial(draws, seed), 1.0) for seed in range(count)]
+
+
+def test_the_rows_are_the_same_however_many_jobs_run_at_a_time(tmp_path: Path) -> None:
+    alone = collect(tmp_path / "alone.csv", of_seeds())
+    collect(tmp_path / "together.csv", of_seeds(1))  # a run that was stopped
+    together = collect(tmp_path / "together.csv", of_seeds(), n_jobs=2)
+    pd.testing.assert_frame_equal(together.drop(columns="who"), alone.drop(columns="who"), check_exact=True)
+    helpers = set(together["who"][1:])
+    assert all(who.endswith(" with 1") for who in helpers) and str(os.getpid()) not in " ".join(helpers)
+
+
+def test_a_cluster_of_two_workers_does_the_jobs(tmp_path: Path) -> None:
+    two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
+    with two, command.cluster(two.scheduler_address):
+        spread = collect(tmp_path / "spread.csv", of_seeds(), n_jobs=None)
+    alone = collect(tmp_path / "alone.csv", of_seeds())
+    pd.testing.assert_frame_equal(spread.drop(columns="who"), alone.drop(columns="who"), check_exact=True)
+    assert str(os.getpid()) not in " ".join(spread["who"])
+
+
+def test_a_cluster_that_does_not_answer_is_told_in_a_sentence() -> None:
+    with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:9"), command.cluster("tcp://127.0.0.1:9"):
+        pytest.fail("went on")
+
+
+def test_two_runs_do_not_write_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    messages: list[str] = []
+
+    def run() -> pd.DataFrame:
+        with pytest.raises(ValueError, match="is being written by another run: wait") as error:
+            collect(path, [job("b", 0.5)])
+        messages.append(str(error.value))
+        return pd.DataFrame({"rank": [1], "metric": "accuracy", "value": [0.25]})
+
+    collect(path, [Job({"task": "toy", "method": "a"}, 10, {"steps": 3}, run, 1.0)])
+    assert len(messages) == 1
+    assert len(collect(path, [job("b", 0.5)])) == 3  # the lock fell with the run
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    words = f"""
+import os, pathlib, pandas as pd
+from dylora_kit.paper.runs import Job, collect
+frame = pd.DataFrame({{"rank": [1], "value": [0.5]}})
+done = Job({{"task": "toy", "method": "a"}}, 10, {{"steps": 3}}, lambda: frame, 1.0)
+dies = Job({{"task": "toy", "method": "b"}}, 10, {{"steps": 3}}, lambda: os.kill(os.getpid(), 9), 1.0)
+collect(pathlib.Path({str(path)!r}), [done, dies])
+"""
+    assert subprocess.run([sys.executable, "-c", words], check=False).returncode == -9
+    assert collect(path, [job("b", 0.75)])["method"].tolist() == ["a", "b", "b"]
+
+
+def test_nothing_is_locked_where_nothing_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    collect(path, [job("a", 0.25)])
+    lock = path.with_name(".mine.csv.lock")
+    lock.unlink()
+    collect(path, [job("a", 0.25)])
+    assert not lock.exists()
 
 
 def test_a_method_with_another_budget_than_the_others_on_its_task_is_refused(tmp_path: Path) -> None:

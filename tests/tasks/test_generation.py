@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation_files import e2e_rows, write_dart, write_e2e, write_webnlg
+from generation_files import DART_ENTRIES, WEBNLG_ENTRIES, e2e_rows, write_dart, write_e2e, write_webnlg
 
 from dylora_kit import backbones
 from dylora_kit.evaluation.writing import prompt_ids
@@ -15,16 +15,6 @@ TWICE = (
     ("name[Cotto], near[The Mill]", "Cotto is near The Mill."),
     ("name[Cotto], near[The Mill]", "By The Mill: Cotto."),
 )
-DART_ENTRIES = [
-    {"tripleset": [["Ada", "FIELD_OF", "maths"], ["Ada", "BORN", "1815"]],
-     "annotations": [{"source": "x", "text": "Ada was born in 1815."}, {"source": "x", "text": "Ada did maths."}]},
-    {"tripleset": [["Ada", "FIELD_OF", "maths"], ["Ada", "BORN", "1815"]],
-     "annotations": [{"source": "x", "text": "Born in 1815."}]},
-]  # fmt: skip
-WEBNLG_ENTRIES = [
-    {"1": {"modifiedtripleset": [{"subject": "Ada_L", "property": "bornIn", "object": "\"1815\""}],
-           "lexicalisations": [{"comment": "good", "lex": "Ada, born in 1815."}, {"comment": "toFix", "lex": "x"}]}},
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

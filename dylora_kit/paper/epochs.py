@@ -1,0 +1,100 @@
+"""With Table 8's settings: how good is a LoRA that is cut, and a DyLoRA, after 1, 3, 10 and 30 epochs?
+
+One training of 30 epochs for each method, measured along the way, so the learning rate of an earlier epoch is that of a
+longer training. A LoRA is cut in every way. Biases and norms have no weight decay, as with transformers' `Trainer`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.core.adapters import Adapters
+from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, trained
+from dylora_kit.paper.embedded import made_of
+from dylora_kit.paper.nested_afterwards import POWERS, Case, embedded, real_case
+from dylora_kit.paper.real_text import RealText, steps_of
+from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.settings import ROBERTA, SECONDS_PER_STEP, SEEDS, TABLE2
+from dylora_kit.tasks import glue
+
+MARKS = (1, 3, 10, 30)
+AUTHORS = f"{DYLORA}, as the authors"
+WAYS: dict[str, dict[str, Any]] = {
+    LORA: {"method": LORA},
+    DYLORA: {"method": DYLORA},
+    AUTHORS: {"method": DYLORA, "update": "authors"},
+}
+WORDS = tuple(task for task in TABLE2 if task.startswith("world-") and task != "world-describe")
+
+
+def run(case: Callable[[], Case], way: str, seed: int, marks: Sequence[int] = MARKS) -> pd.DataFrame:
+    """One training, and the test split at the ranks 1, 2, 4 and 8 after so many epochs; the last of them ends it.
+
+    `cpu_seconds` is the time until then, without the time to measure.
+    """
+    here = case()
+    here.build()  # so that what it imports counts for nobody
+    frames: list[pd.DataFrame] = []
+    ends = {steps_of(len(here.task.train), ROBERTA["batch_size"], epochs): epochs for epochs in marks}
+    start, measuring = time.process_time(), 0.0
+
+    def measure(step: int, model: nn.Module, adapters: Adapters) -> None:
+        nonlocal measuring
+        if step not in ends:
+            return
+        now = time.process_time()
+        seconds = round(now - start - measuring, 1)
+        for method, frame in measured(here, way, model, adapters).items():
+            frames.append(frame.assign(method=method, epochs=ends[step], cpu_seconds=seconds))
+            values = ", ".join(f"{value:.3f}" for value in frame[frame["metric"] == here.task.metric]["value"])
+            print(f"{here.task.name}, seed {seed}, epoch {ends[step]}, {method}: {values}", flush=True)
+        measuring += time.process_time() - now
+
+    chosen = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size", "max_grad_norm")}
+    trained(here.build, here.task, seed=seed, steps=max(ends), after_step=measure, **chosen, **WAYS[way])
+    return pd.concat(frames)
+
+
+def measured(case: Case, way: str, model: nn.Module, adapters: Adapters) -> dict[str, pd.DataFrame]:
+    """The test split at the ranks 1, 2, 4 and 8, by method: a LoRA in every way to cut it."""
+    ranks = list(POWERS)
+    found = {way: case.measure(model, adapters, ranks)}
+    if way == LORA:
+        found[SVD] = case.measure(*svd_cut(adapters), ranks)
+        scaling, adapters.scaling = adapters.scaling, "alpha/r"
+        found[HELD] = case.measure(model, adapters, ranks)
+        adapters.scaling = scaling
+    return found
+
+
+def jobs_of(case: Callable[[], Case], task: str, seed: int, settings: dict[str, Any], seconds: float) -> list[Job]:
+    """One training for each method."""
+    recorded = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size")} | settings
+    return [Job({"task": task, "method": way}, seed, recorded, partial(run, case, way, seed), seconds) for way in WAYS]
+
+
+def _embedded_jobs(task: str, seed: int) -> list[Job]:
+    case = partial(embedded, task)
+    steps = steps_of(len(case().task.train), ROBERTA["batch_size"], ROBERTA["epochs"])
+    return jobs_of(case, task, seed, {"steps": steps} | made_of(task), SECONDS_PER_STEP["world"] * steps)
+
+
+def real_study(real: RealText, tasks: Sequence[str]) -> Study:
+    """The same on GLUE, a results file for each task."""
+
+    def jobs(task: str, seed: int) -> list[Job]:
+        return jobs_of(
+            partial(real_case, real, task), real.load(task).name, seed, real.recorded(task), real.seconds(task)
+        )
+
+    return Study(f"epochs-glue-{real.name}", tuple(glue.SPECS), tuple(tasks), lambda task: SEEDS[:3],
+                 lambda task, seed, _: jobs(task, seed), parts=("task", "metric", "epochs"))  # fmt: skip
+
+
+STUDY = Study("epochs", WORDS, ("world-acceptability", "world-entailment"), lambda task: SEEDS[:3],
+              lambda task, seed, _: _embedded_jobs(task, seed), parts=("task", "metric", "epochs"))  # fmt: skip

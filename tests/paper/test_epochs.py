@@ -1,0 +1,121 @@
+"""With Table 8's settings: cuts and DyLoRAs are measured along one training, which they do not disturb."""
+
+import itertools
+from argparse import Namespace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from architectures import build
+from toys import TEXTS
+
+import dylora_kit as dk
+from dylora_kit.paper import __main__ as command
+from dylora_kit.paper import epochs
+from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, trained
+from dylora_kit.paper.nested_afterwards import Case
+from dylora_kit.paper.published import printed_table
+from dylora_kit.paper.runs import Study
+from dylora_kit.paper.settings import ALPHA, ROBERTA, SEEDS, R
+from dylora_kit.tasks import glue
+
+MEASURE = partial(dk.sweep, eval_data=TEXTS.test, metric=("f1", "loss"), progress=False)
+CASE = Case(partial(build, "roberta"), TEXTS, lambda model, adapters, ranks: MEASURE(model, adapters, ranks=ranks))
+
+
+def test_the_settings_are_those_of_table_8_to_the_letter() -> None:
+    printed = printed_table("table8").query("model == 'RoBERTa-base'").set_index("parameter")["value"]
+    ours = {"learning rate": ROBERTA["lr"], "weight decay": ROBERTA["weight_decay"], "epochs": ROBERTA["epochs"],
+            "batch size": ROBERTA["batch_size"], "maximum sequence length": ROBERTA["max_length"], "r": R,
+            "alpha": ALPHA}  # fmt: skip
+    assert {name: float(printed[name]) for name in ours} == pytest.approx(ours)
+    defaults = dk.train.__kwdefaults__ or {}
+    assert (defaults["warmup"], defaults["schedule"]) == (float(printed["warmup ratio"]), "linear")
+    assert set(map(int, printed["seeds"].split(","))) <= set(SEEDS)
+
+
+@pytest.mark.parametrize("way", epochs.WAYS)
+def test_it_is_measured_after_each_mark_at_four_ranks(
+    way: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()  # one second from look to look: a training, or a measurement, takes one
+    monkeypatch.setattr(epochs.time, "process_time", lambda: float(next(clock)))
+    frame = epochs.run(lambda: CASE, way, 10, marks=(1, 2))
+    methods = [LORA, SVD, HELD] if way == LORA else [way]
+    expected = [(mark, method, rank) for mark in (1, 2) for method in methods for rank in (1, 2, 4, 8)]
+    of_f1 = frame[frame["metric"] == "f1"]
+    assert list(of_f1[["epochs", "method", "rank"]].itertuples(index=False, name=None)) == expected
+    assert frame.groupby("epochs")["cpu_seconds"].unique().map(list).to_dict() == {1: [1.0], 2: [2.0]}
+    first = ", ".join(f"{value:.3f}" for value in of_f1["value"][:4])
+    assert f"glue-toy, seed 10, epoch 1, {methods[0]}: {first}\n" in capsys.readouterr().out
+
+
+def test_at_its_own_rank_every_cut_is_the_lora_itself_and_below_they_differ() -> None:
+    frame = epochs.run(lambda: CASE, LORA, 10, marks=(2,))
+    loss = frame[frame["metric"] == "loss"].set_index(["method", "rank"])["value"]
+    assert loss[SVD, 8] == pytest.approx(loss[LORA, 8], abs=1e-5) and loss[HELD, 8] == loss[LORA, 8]
+    assert len({round(loss[method, 1], 5) for method in (LORA, SVD, HELD)}) == 3
+
+
+def test_measuring_along_the_way_does_not_disturb_the_training() -> None:
+    alone = epochs.run(lambda: CASE, LORA, 10, marks=(2,))
+    along = epochs.run(lambda: CASE, LORA, 10, marks=(1, 2))
+    columns = ["method", "rank", "metric", "value"]
+    at_the_end = along[along["epochs"] == 2][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(at_the_end, alone[columns].reset_index(drop=True), check_exact=True)
+    assert not at_the_end.equals(along[along["epochs"] == 1][columns].reset_index(drop=True))
+
+
+def test_the_updates_differ_as_their_names_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(epochs, "trained", lambda _build, _task, **settings: asked.append(settings))
+    for way in epochs.WAYS:
+        with pytest.raises(ValueError, match="No objects to concatenate"):
+            epochs.run(lambda: CASE, way, 42)
+    assert [(one["method"], one.get("update", "exact")) for one in asked] == [
+        (LORA, "exact"),
+        (DYLORA, "exact"),
+        (DYLORA, "authors"),
+    ]
+    assert {(one["steps"], one["weight_decay"], one["lr"], one["seed"]) for one in asked} == {(60, 0.1, 4e-4, 42)}
+
+
+def test_weights_decay_and_biases_do_not() -> None:
+    def end(weight_decay: float) -> dict[str, torch.Tensor]:
+        model, _ = trained(CASE.build, TEXTS, LORA, 10, steps=1, lr=1e-2, weight_decay=weight_decay)
+        return {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+
+    without, half = end(0.0), end(50.0)  # lr · 50 = 0.5: what decays loses a half of itself
+    assert {value.ndim for value in without.values()} == {1, 2}
+    for name, value in half.items():
+        assert torch.equal(value, without[name]) == (value.ndim == 1 or "lora_B" in name), name  # lora_B was 0
+
+
+def test_a_study_of_glue_has_table_8s_settings_and_a_file_for_each_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CASE.build().save_pretrained(tmp_path / "base")
+    monkeypatch.setattr(glue, "load", lambda *_, **how: TEXTS if how["max_length"] == 512 else None)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: Namespace(pad_token_id=1))
+    studies: list[Study] = []
+    monkeypatch.setattr(command, "_list", lambda _, study, *__: studies.append(study))
+    words = ["epochs", "--tier", "real", "--model", str(tmp_path / "base"), "--list"]
+    command.run(command.parser().parse_args(words))
+    (study,) = studies
+    jobs = study.jobs_of("mrpc", None, tmp_path)
+    assert study.path("mrpc", tmp_path).name == "epochs-glue-base-mrpc.csv"
+    assert [(job.part["method"], job.seed) for job in jobs] == [
+        (way, seed) for seed in SEEDS[:3] for way in epochs.WAYS
+    ]
+    assert jobs[0].settings == {"model": "base", "lr": 4e-4, "batch_size": 32, "weight_decay": 0.1, "max_length": 512,
+                                "examples": 64, "steps": 60}  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "value"), [("--steps", "5"), ("--lr", "0.1"), ("--batch-size", "4")])
+def test_settings_that_are_table_8s_cannot_be_passed(option: str, value: str) -> None:
+    words = ["epochs", "--tier", "real", "--model", "mine", option, value]
+    with pytest.raises(ValueError, match=f"^epochs has the settings of Table 8: leave out {option}$"):
+        command.run(command.parser().parse_args(words))
