@@ -4,6 +4,7 @@ In reading order:
 
 - `claims`: a finding beside its numbers
 - `exercise`: what all exercises share: running an answer and comparing it
+- `threads`: how many threads a step takes
 - `sandbox`: the tiny model on which a student's training step runs
 - `lesson_00`, `lesson_01`, `lesson_02`, `lesson_03`, `lesson_04`, `lesson_05`, `lesson_06`, `lesson_07`,
   `lesson_08`: the exercises, with typical mistakes and hints

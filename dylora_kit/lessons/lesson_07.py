@@ -1,6 +1,5 @@
 """Lesson 07: what the closest cut loses, a rank that is enough in most draws, and how long a step takes."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from dylora_kit.core.adapters import attach
 from dylora_kit.lessons.exercise import Exercise
+from dylora_kit.lessons.threads import timed
 from dylora_kit.tasks import world
 
 if TYPE_CHECKING:
@@ -32,20 +32,28 @@ def sentences(folder: Path) -> tuple[Path, dict[str, "pd.DataFrame"]]:
     return file, {"validation": others[:250], "test": others[250:]}
 
 
-def step_seconds(model: nn.Module, batch: dict[str, Any], target_modules: Any, modules_to_save: list[str]) -> float:
+def step_seconds(
+    model: nn.Module,
+    batch: dict[str, Any],
+    target_modules: Any,
+    modules_to_save: list[str],
+    most_threads: int | None = 1,
+) -> float:
     """About how long a training step of a LoRA takes, without its update: one batch, the second time it is run.
 
     The model gets adapters by it, so give one that is not needed afterwards.
+
+    Arguments:
+        most_threads: the step is tried with one thread and with as many, and what is faster is kept; None: all cores.
     """
     attach(model, r=8, target_modules=target_modules, modules_to_save=modules_to_save)
-    seconds = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
+
+    def step() -> None:
         loss = model(**batch).loss
         loss.backward()
         loss.item()  # a GPU is waited for
-        seconds = time.perf_counter() - start
-    return seconds
+
+    return timed(step, most=most_threads)
 
 
 def _values() -> list[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ longer training. A LoRA is cut in every way. Biases and norms have no weight dec
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,8 @@ from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, trained
 from dylora_kit.paper.embedded import made_of
 from dylora_kit.paper.nested_afterwards import POWERS, Case, embedded, real_case
 from dylora_kit.paper.real_text import RealText, steps_of
-from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.results_files import WRITTEN, Rows, cell, title
+from dylora_kit.paper.runs import Job, Study, read_results
 from dylora_kit.paper.settings import ROBERTA, SECONDS_PER_STEP, SEEDS, TABLE2
 from dylora_kit.tasks import glue
 
@@ -98,3 +100,31 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
 
 STUDY = Study("epochs", WORDS, ("world-acceptability", "world-entailment"), lambda task: SEEDS[:3],
               lambda task, seed, _: _embedded_jobs(task, seed), parts=("task", "metric", "epochs"))  # fmt: skip
+
+
+def table(folder: Path) -> Rows:
+    """Every method at the ranks 1, 2, 4 and 8, a column for each mark; at rank 8 all cuts are the LoRA itself."""
+    rows: Rows = []
+    for path in [folder / f"epochs-{task}.csv" for task in WORDS] + sorted(folder.glob("epochs-glue-*.csv")):
+        frame = read_results(path)
+        if frame.empty:
+            continue
+        frame = frame[frame["metric"] == frame["metric"].iloc[0]]  # the task's own comes first
+        seeds = frame["seed"].nunique()
+        for method in (LORA, SVD, HELD, DYLORA, AUTHORS):
+            for rank in POWERS if method not in (SVD, HELD) else POWERS[:-1]:
+                of = frame[(frame["method"] == method) & (frame["rank"] == rank)]
+                cells = {_epochs(mark): cell(of[of["epochs"] == mark]["value"], seeds=seeds) for mark in MARKS}
+                if len(of):
+                    rows.append({"task": _title(frame, seeds), "method": method, "rank b": str(rank)} | cells)
+    return rows
+
+
+def _title(frame: pd.DataFrame, seeds: int) -> str:
+    task, metric = str(frame["task"].iloc[0]), str(frame["metric"].iloc[0])
+    of = f"{task.removeprefix('glue-').upper()}, {frame['model'].iloc[0]}" if "model" in frame else title(task)
+    return f"{of} ({WRITTEN.get(metric, metric)}, {seeds} seed{'s' * (seeds > 1)})"
+
+
+def _epochs(mark: int) -> str:
+    return f"{mark} epoch{'s' * (mark > 1)}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dylora_kit.paper import (
     arena,
+    epochs,
     judged_advice,
     nested_afterwards,
     nested_texts,
@@ -48,6 +49,7 @@ BUILDERS: dict[str, Callable[[Path], Rows]] = {
     "nested": nested_afterwards.table,
     "nested-texts": nested_texts.table,
     "arena": arena.table,
+    "epochs": epochs.table,
 }
 MARK = re.compile(r"<!-- (?:table: (?P<name>.*?)|end) -->")
 
