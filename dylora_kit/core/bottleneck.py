@@ -74,10 +74,10 @@ class Bottleneck(DyLoRALinear):
         h = self.base_layer(x, *args, **kwargs)
         if runs_bare(self, self.active):
             return h
-        return self._with_units(h, x if self.kind == "parallel" else h)
+        return self._with_units(h, x)
 
-    def _with_units(self, h: Tensor, read: Tensor) -> Tensor:
-        """h (…, d_out) and what the first b units make of `read` (…, d_in)."""
+    def _with_units(self, h: Tensor, x: Tensor) -> Tensor:
+        """h (…, d_out) and what the first b units make of x (…, d_in) or, for `"houlsby"`, of h."""
         active, gate, mask = self.active, None, None
         b, frozen, scale = active.of(self.name), active.frozen, 1.0
         compiling = torch.compiler.is_compiling()
@@ -85,14 +85,15 @@ class Bottleneck(DyLoRALinear):
         B: Tensor = self.lora_B
         if active.per_example is None:
             scale = self.scale(b)
-        else:
-            gate, mask = self._gate_and_mask(read, active.per_example, self.r if compiling else b, frozen)
+        else:  # x, and not h, tells where the examples are: h may be a copy in another order of memory
+            gate, mask = self._gate_and_mask(x, active.per_example, self.r if compiling else b, frozen)
             frozen = False  # the mask says more
         if through_operations():
             check_one_rank(gate)
         if compiling:  # compiled code leaves b open, and torch has no gradient of a slice of open size
             A, B = _first_units(A, b, frozen, dim=0), _first_units(B, b, frozen, dim=1)
             b, frozen = self.r, False
+        read = x if self.kind == "parallel" else h
         dtype = h.dtype if autocasts(read) else A.dtype
         read = F.dropout(read, self.lora_dropout, self.training)
         return low_rank_sum(h, read, None, None, dtype, A, B, b, frozen, scale, gate, mask, activation=F.gelu)

@@ -72,6 +72,8 @@ def extract(
     options = {"scaling": "alpha/r", "target_modules": target_modules, "modules_to_save": modules_to_save} | options
     adapters = attach_quietly(base, r=r, **options)
     try:
+        for layer in adapters.layers.values():
+            layer.check_product("extracting")
         if adapters.scaling != "alpha/r":
             raise ValueError("an extracted adapter has the scaling 'alpha/r': leave scaling out")
         left = _left_behind(adapters, weights, tuned_weights)

@@ -21,11 +21,16 @@ def timed(step: Callable[[], object], *, most: int | None = None) -> float:
     """
     step()
     seconds = {}
-    for threads in sorted({1, most or os.cpu_count() or 1}):
-        torch.set_num_threads(threads)
-        start = time.perf_counter()
-        step()
-        seconds[threads] = time.perf_counter() - start
+    before = torch.get_num_threads()
+    try:
+        for threads in sorted({1, most or os.cpu_count() or 1}):
+            torch.set_num_threads(threads)
+            start = time.perf_counter()
+            step()
+            seconds[threads] = time.perf_counter() - start
+    except BaseException:
+        torch.set_num_threads(before)
+        raise
     best = min(seconds, key=seconds.__getitem__)
     torch.set_num_threads(best)
     return seconds[best]

@@ -107,7 +107,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Does what the command line asks for. Raises `ValueError` for what does not fit together."""
-    out = arguments.out or data_folder()
+    _check_options(arguments)
+    out = (arguments.out or data_folder()).resolve()  # processes on other machines have another working directory
     if arguments.table == "report":
         print(report.write(out / "results" / "README.md"))
         return
@@ -133,7 +134,8 @@ def run(arguments: argparse.Namespace) -> None:
         if study is None:
             print("\n".join(overview.lines(out / "results")))
     elif arguments.choose:
-        _choose(arguments, real)
+        assert study is not None
+        _choose(arguments, study, real)
     else:
         assert study is not None
         with cluster(arguments.dask):
@@ -159,10 +161,27 @@ def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> St
     return generation.real_study(arguments.table, arguments.model, **sizes, seeds=seeds)
 
 
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raises `ValueError` for options that would be dropped."""
+    if arguments.n_jobs == 0 or arguments.n_jobs < -1:
+        raise ValueError(f"--n-jobs is a number of processes, or -1 for one on each core: got {arguments.n_jobs}")
+    if arguments.dask and arguments.n_jobs != 1:
+        raise ValueError("--dask trains on all workers of the cluster: leave out --n-jobs")
+    if arguments.choose and (arguments.dask or arguments.n_jobs != 1):
+        raise ValueError("--choose trains once for each rate, one after another: leave out --n-jobs and --dask")
+    real = ("model", "steps", "lr", "batch_size", "max_length")
+    given = [name for name in real if getattr(arguments, name) is not None]
+    if arguments.tier == "embedded" and given:
+        raise ValueError(f"--{given[0].replace('_', '-')} is for the tiers real and paper: pass --tier real")
+
+
 def _check_model(arguments: argparse.Namespace) -> None:
     """Raises `ValueError` for what does not fit the tiers real and paper; puts in the paper's model where none is."""
     if arguments.tier == "paper" and not arguments.model:
-        arguments.model = GPT2_MODEL if arguments.table in generation.TABLES else ROBERTA_MODEL
+        writes = arguments.table in generation.TABLES or arguments.tasks == [nested_texts.TASK]
+        arguments.model = GPT2_MODEL if writes else ROBERTA_MODEL
+    if arguments.model and Path(arguments.model).is_dir():
+        arguments.model = str(Path(arguments.model).resolve())
     if arguments.table not in ("table2", "nested", "epochs", *generation.TABLES) or not arguments.model:
         raise ValueError(
             f"--tier {arguments.tier} is for table2, nested, epochs, table6, table6-r8 and table9"
@@ -198,16 +217,29 @@ def _real_text(arguments: argparse.Namespace) -> real_text.RealText:
 
 @contextmanager
 def cluster(address: str | None) -> Iterator[None]:
-    """A block whose jobs go to the workers of a Dask cluster, if there is an address."""
+    """A block whose jobs go to the workers of a Dask cluster, if there is an address.
+
+    Raises `ValueError` for workers with more than one thread, which would draw from one random state, and for a single
+    worker, beside which joblib would train in this process.
+    """
     if address is None:
         yield
         return
     try:
-        from dask.distributed import Client
+        from dask.distributed import Client, KilledWorker
     except ImportError as error:
         raise ValueError("--dask needs Dask: pip install 'dylora_kit[cluster]'") from error
-    with Client(address, timeout=10), parallel_config("dask", n_jobs=-1):
-        yield
+    with Client(address, timeout=10) as client:
+        threads = client.nthreads()
+        if set(threads.values()) != {1}:
+            raise ValueError("each worker needs one thread of its own: start them with dask worker --nthreads 1")
+        if len(threads) < 2:
+            raise ValueError("the cluster has one worker: start another one, or run the command on that machine")
+        try:
+            with parallel_config("dask", n_jobs=-1):
+                yield
+        except KilledWorker as error:
+            raise ChildProcessError("a worker of the cluster was killed, perhaps for want of memory") from error
 
 
 def _check(arguments: argparse.Namespace, study: Study) -> None:
@@ -234,9 +266,9 @@ def _list(name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | 
         print(f"{name}, {task}: {len(jobs) - len(missing)} of {len(jobs)} measurements are done in {path.name}{rest}")
 
 
-def _choose(arguments: argparse.Namespace, real: real_text.RealText | None) -> None:
+def _choose(arguments: argparse.Namespace, study: Study, real: real_text.RealText | None) -> None:
     """Prints how good each candidate learning rate is on the validation part of each task."""
-    for task in arguments.tasks or every_rank.STUDY.default:
+    for task in arguments.tasks or study.default:
         if real is not None:
             settings = {key: value for key, value in real.settings_of(task).items() if key != "lr"}
             by_method = {DYLORA: real_text.choose(partial(real.build, task), real.load(task), **settings)}

@@ -106,17 +106,16 @@ def table(folder: Path) -> Rows:
     """Every method at the ranks 1, 2, 4 and 8, a column for each mark; at rank 8 all cuts are the LoRA itself."""
     rows: Rows = []
     for path in [folder / f"epochs-{task}.csv" for task in WORDS] + sorted(folder.glob("epochs-glue-*.csv")):
-        frame = read_results(path)
-        if frame.empty:
-            continue
-        frame = frame[frame["metric"] == frame["metric"].iloc[0]]  # the task's own comes first
-        seeds = frame["seed"].nunique()
-        for method in (LORA, SVD, HELD, DYLORA, AUTHORS):
-            for rank in POWERS if method not in (SVD, HELD) else POWERS[:-1]:
-                of = frame[(frame["method"] == method) & (frame["rank"] == rank)]
-                cells = {_epochs(mark): cell(of[of["epochs"] == mark]["value"], seeds=seeds) for mark in MARKS}
-                if len(of):
-                    rows.append({"task": _title(frame, seeds), "method": method, "rank b": str(rank)} | cells)
+        results = read_results(path)
+        for _, frame in results.groupby("task", sort=False) if len(results) else ():
+            frame = frame[frame["metric"] == frame["metric"].iloc[0]]  # the task's own comes first
+            seeds = frame["seed"].nunique()
+            for method in (LORA, SVD, HELD, DYLORA, AUTHORS):
+                for rank in POWERS if method not in (SVD, HELD) else POWERS[:-1]:
+                    of = frame[(frame["method"] == method) & (frame["rank"] == rank)]
+                    cells = {_epochs(mark): cell(of[of["epochs"] == mark]["value"], seeds=seeds) for mark in MARKS}
+                    if len(of):
+                        rows.append({"task": _title(frame, seeds), "method": method, "rank b": str(rank)} | cells)
     return rows
 
 

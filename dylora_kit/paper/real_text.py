@@ -139,7 +139,8 @@ class RealText:
     def recorded(self, task: str) -> dict[str, Any]:
         """What all results of a task have in common."""
         examples = len(self.load(task).train)
-        return {"model": self.name, **self.settings_of(task), "max_length": self.max_length, "examples": examples}
+        settings = {"weight_decay": 0.0} | self.settings_of(task)
+        return {"model": self.name, **settings, "max_length": self.max_length, "examples": examples}
 
     def study(self, tasks: Sequence[str], seeds: int = 3) -> Study:
         """The study of these tasks; all of them go into one results file."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,35 +94,75 @@ def collect(path: Path, jobs: Sequence[Job], *, n_jobs: int | None = 1) -> "pd.D
 
     Arguments:
         n_jobs: how many jobs run at a time, each in a process of its own with one thread; -1 for one on each core.
-            joblib spreads them, so that another backend of joblib's can take them to other machines: `with
-            joblib.parallel_config("dask", n_jobs=-1)`, and `n_jobs=None` here. Those machines share the folder.
+            joblib spreads them, so that another backend of joblib's can take them to other machines, which share the
+            folder: see `cluster` of the command, whose block takes None here.
 
-    The rows come in the order of the jobs, and are the same however many run at a time.
+    The rows are the same however many run at a time, and those of one call stand in the order of its jobs.
 
     Raises `ValueError`, before anything is run, if the file holds results of a part with other settings, or of another
-    method on the same task with another budget, backbone or data, and while another process writes the same file.
+    method on the same task with another budget, backbone or data, and while another process writes the same file. What
+    a job raises ends the others; `ChildProcessError` if its process was killed. The file keeps what was done.
     """
-    import pandas as pd
-    from joblib import Parallel, delayed
-
     results, missing = _checked(path, jobs)
     if not missing:
         return results
     with _alone_with(path):
-        results, missing = _checked(path, jobs)  # another run may just have ended
-        one_by_one = (job.run() for job in missing)
-        at_once = Parallel(n_jobs, return_as="generator", pre_dispatch="n_jobs")
-        found = one_by_one if n_jobs == 1 else at_once(delayed(_with_one_thread)(job) for job in missing)
-        for job, new in zip(missing, found, strict=True):
-            results = results.drop(_matching(results, job.part | {"seed": job.seed}).index)
-            new = new.round({"value": 6})
-            lacking = {key: value for key, value in job.part.items() if key not in new}
-            new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
-            results = _without(results, new, [*job.part, "seed", "method", "rank", "metric"])
-            results = new if results.empty else pd.concat([results, new], ignore_index=True)
+        start, missing = _checked(path, jobs)  # another run may just have ended
+        done: dict[int, pd.DataFrame] = {}
+        for number, new in _run(missing, n_jobs):
+            done[number] = new
+            results = start
+            for at in sorted(done):
+                results = _with_rows(results, missing[at], done[at])
             write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
+            job = missing[number]
             print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
     return results
+
+
+def _run(jobs: Sequence[Job], n_jobs: int | None) -> "Iterator[tuple[int, pd.DataFrame]]":
+    """The number of each job and its rows, as they come."""
+    from joblib import Parallel, delayed
+
+    if n_jobs == 1:
+        yield from ((number, job.run()) for number, job in enumerate(jobs))
+        return
+    at_once = Parallel(n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs")
+    try:
+        for number, found in at_once(delayed(_attempt)(number, job) for number, job in enumerate(jobs)):
+            if isinstance(found, Exception):
+                raise found
+            makes = jobs[number].makes
+            if makes is not None and not makes.is_dir():
+                raise FileNotFoundError(
+                    f"there is no {makes} after its training: all machines have to share that folder"
+                )
+            yield number, found
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "a training's process was killed, perhaps for want of memory: let fewer run at a time"
+        ) from error
+
+
+def _attempt(number: int, job: Job) -> "tuple[int, pd.DataFrame | Exception]":
+    """A job in a process of its own. What it raises is returned, so that rows that came before it are not lost."""
+    torch.set_num_threads(1)
+    try:
+        return number, job.run()
+    except Exception as error:
+        return number, error
+
+
+def _with_rows(results: "pd.DataFrame", job: Job, new: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows of a file, those of a job among them; what it gave before is replaced."""
+    import pandas as pd
+
+    results = results.drop(_matching(results, job.part | {"seed": job.seed}).index)
+    new = new.round({"value": 6})
+    lacking = {key: value for key, value in job.part.items() if key not in new}
+    new = new.assign(**lacking, seed=job.seed, **job.settings, torch=torch.__version__)
+    results = _without(results, new, [*job.part, "seed", "method", "rank", "metric"])
+    return new if results.empty else pd.concat([results, new], ignore_index=True)
 
 
 def _checked(path: Path, jobs: Sequence[Job]) -> "tuple[pd.DataFrame, list[Job]]":
@@ -160,7 +201,8 @@ def expected_seconds(job: Job, measured: Sequence["pd.DataFrame"]) -> float:
     for results in measured:
         rows = _matching(results, job.part)
         if len(rows) and "cpu_seconds" in rows and rows["cpu_seconds"].max() > 0:
-            return float(rows["cpu_seconds"].mean())
+            trainings = rows.groupby(["seed", "method"])["cpu_seconds"].max()  # one is measured in several rows
+            return float(trainings.groupby("seed").sum().mean())
     return job.seconds
 
 
@@ -220,6 +262,8 @@ def _check_columns(results: "pd.DataFrame", columns: list[str], path: Path) -> N
 def _check_settings(results: "pd.DataFrame", job: Job, path: Path) -> None:
     rows, task = _matching(results, job.part), {key: value for key, value in job.part.items() if key == "task"}
     for key, value in job.settings.items():
+        if key == "weight_decay":  # files that do not tell it had none
+            rows = rows.assign(weight_decay=rows[key].fillna(0.0) if key in rows else 0.0)
         others = {"not told"} if len(rows) and key not in rows else set(rows.get(key, ())) - {value}
         _raise_if(others, job.part, key, value, path)
         if key in COMMON and task and key in results:

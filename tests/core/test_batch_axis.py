@@ -186,10 +186,13 @@ class Turned(nn.Module):
         return self.layer(turned.contiguous() if self.contiguous else turned).transpose(0, 1)
 
 
+@pytest.mark.parametrize("bottleneck", [None, "parallel", "houlsby"])
 @pytest.mark.parametrize(("n", "length", "contiguous"), [(3, 5, True), (3, 5, False), (5, 5, False)])
-def test_a_layer_of_another_order_is_named_and_not_computed_wrongly(n: int, length: int, contiguous: bool) -> None:
+def test_a_layer_of_another_order_is_named_and_not_computed_wrongly(
+    n: int, length: int, contiguous: bool, bottleneck: str | None
+) -> None:
     model = Turned(contiguous)
-    adapters = dk.attach(model, r=2, target_modules=["layer"])
+    adapters = dk.attach(model, r=2, target_modules=["layer"], bottleneck=bottleneck)
     adapters.rank = torch.ones(n, dtype=torch.long)
     with pytest.raises(ValueError, match=r"layer 'layer' has inputs of shape .* cannot be told apart"):
         model(torch.randn(n, length, 6))

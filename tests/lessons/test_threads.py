@@ -36,6 +36,17 @@ def test_one_thread_at_most_is_not_tried_twice() -> None:
     assert seen[1:] == [1] and torch.get_num_threads() == 1
 
 
+def test_a_step_that_fails_leaves_the_number_of_threads() -> None:
+    def step() -> None:
+        if torch.get_num_threads() == 3:
+            raise RuntimeError("no memory")
+
+    torch.set_num_threads(2)
+    with pytest.raises(RuntimeError, match="no memory"):
+        timed(step, most=3)
+    assert torch.get_num_threads() == 2
+
+
 def test_all_cores_are_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     monkeypatch.setattr(os, "cpu_count", lambda: 3)

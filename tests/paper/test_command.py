@@ -110,6 +110,11 @@ def test_the_real_tier_has_one_file_for_a_model(monkeypatch: pytest.MonkeyPatch,
         (["table6", "--tier", "real"], "--tier real is for table2, nested, .* and needs --model"),
         (["table6", "--tier", "real", "--model", "x", "--steps", "0"], "--steps must be positive: got 0"),
         (["table4", "--tier", "real", "--model", "x"], "--tier real is for table2, nested"),
+        (["table4", "--n-jobs", "0"], "--n-jobs is a number of processes, or -1 for one on each core: got 0"),
+        (["table4", "--n-jobs", "2", "--dask", "tcp://x"], "--dask trains on all workers of the cluster: leave out"),
+        (["table2", "--choose", "--n-jobs", "2"], "--choose trains once for each rate, one after another: leave out"),
+        (["epochs", "--steps", "5"], "--steps is for the tiers real and paper: pass --tier real"),
+        (["table2", "--model", "x", "--list"], "--model is for the tiers real and paper: pass --tier real"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(words: list[str], message: str) -> None:

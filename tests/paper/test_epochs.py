@@ -119,3 +119,16 @@ def test_settings_that_are_table_8s_cannot_be_passed(option: str, value: str) ->
     words = ["epochs", "--tier", "real", "--model", "mine", option, value]
     with pytest.raises(ValueError, match=f"^epochs has the settings of Table 8: leave out {option}$"):
         command.run(command.parser().parse_args(words))
+
+
+def test_the_table_has_a_column_for_each_mark_and_keeps_a_part_and_the_whole_task_apart(tmp_path: Path) -> None:
+    rows = [(task, method, b, mark, value + mark / 100)
+            for task, value in (("glue-sst2 (subset)", 0.5), ("glue-sst2", 0.9))
+            for method in (LORA, SVD, HELD) for b in (1, 2, 4, 8) for mark in epochs.MARKS]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["task", "method", "rank", "epochs", "value"])
+    frame.assign(metric="accuracy", seed=10, model="m").to_csv(tmp_path / "epochs-glue-m-sst2.csv", index=False)
+    table = epochs.table(tmp_path)
+    assert len(table) == 2 * (4 + 3 + 3)  # at rank 8 all cuts are one
+    assert table[0] == {"task": "SST2 (SUBSET), m (accuracy, 1 seed)", "method": LORA, "rank b": "1",
+                        "1 epoch": "51.0", "3 epochs": "53.0", "10 epochs": "60.0", "30 epochs": "80.0"}  # fmt: skip
+    assert table[-1]["task"] == "SST2, m (accuracy, 1 seed)" and table[-1]["1 epoch"] == "91.0"

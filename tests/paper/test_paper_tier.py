@@ -112,6 +112,26 @@ def test_the_paper_s_models_and_seeds_are_the_default(monkeypatch: pytest.Monkey
     assert len(printed["GPT-2 medium", "seeds"].split(",")) == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [(["nested", "--tasks", "e2e"], "openai-community/gpt2-medium"), (["nested"], "FacebookAI/roberta-base"),
+     (["table9"], "openai-community/gpt2-medium"), (["epochs"], "FacebookAI/roberta-base")],
+)  # fmt: skip
+def test_the_model_fits_the_table(words: list[str], model: str) -> None:
+    arguments = command.parser().parse_args([*words, "--tier", "paper"])
+    command._check_model(arguments)
+    assert arguments.model == model
+
+
+def test_rates_are_chosen_on_the_tasks_of_the_tier(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(real_text, "choose", lambda build, task, **settings: {1e-3: 0.5})
+    run("table2", "--tier", "paper", "--model", tiny / "roberta", "--choose")
+    chosen = [line.partition(",")[0] for line in capsys.readouterr().out.splitlines() if "on validation" in line]
+    assert chosen == list(glue.PAPER)
+
+
 def test_accelerate_launches_the_same_command(tiny: Path, tmp_path: Path, data: Path) -> None:
     words = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu", "-m",
              "dylora_kit.paper", "table9", "--tier", "paper", "--model", str(tiny / "gpt2"), "--tasks", "webnlg",

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +64,53 @@ def test_a_cluster_of_two_workers_does_the_jobs(tmp_path: Path) -> None:
     alone = collect(tmp_path / "alone.csv", of_seeds())
     pd.testing.assert_frame_equal(spread.drop(columns="who"), alone.drop(columns="who"), check_exact=True)
     assert str(os.getpid()) not in " ".join(spread["who"])
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "message"),
+    [(1, 2, "each worker needs one thread of its own: start them with dask worker --nthreads 1"),
+     (1, 1, "the cluster has one worker: start another one, or run the command on that machine")],
+)  # fmt: skip
+def test_a_cluster_whose_results_would_be_others_is_refused(workers: int, threads: int, message: str) -> None:
+    here = LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=None, processes=False)
+    with here, pytest.raises(ValueError, match=message), command.cluster(here.scheduler_address):
+        pytest.fail("went on")
+
+
+def fails(seconds: float) -> pd.DataFrame:
+    time.sleep(seconds)
+    raise FloatingPointError("the loss is nan")
+
+
+def test_what_is_done_stays_when_another_job_fails(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    failing = Job({"task": "toy", "method": "a"}, 99, {"steps": 3}, partial(fails, 3.0), 1.0)
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        collect(path, [failing, *of_seeds(4)], n_jobs=2)  # the first one is the last to end
+    assert pd.read_csv(path)["seed"].tolist() == [0, 1, 2, 3]
+
+
+def test_rows_stand_in_the_order_of_the_jobs_whichever_ends_first(tmp_path: Path) -> None:
+    def slow() -> pd.DataFrame:
+        time.sleep(2.0)
+        return draws(7)
+
+    late = Job({"task": "toy", "method": "a"}, 7, {"steps": 3}, slow, 1.0)
+    assert collect(tmp_path / "mine.csv", [late, *of_seeds(3)], n_jobs=2)["seed"].tolist() == [7, 0, 1, 2]
+
+
+def test_a_killed_process_is_told_in_a_sentence(tmp_path: Path) -> None:
+    dies = Job({"task": "toy", "method": "b"}, 10, {"steps": 3}, lambda: os.kill(os.getpid(), 9), 1.0)
+    with pytest.raises(
+        ChildProcessError, match="process was killed, perhaps for want of memory: let fewer run at a time"
+    ):
+        collect(tmp_path / "mine.csv", [dies, dies], n_jobs=2)
+
+
+def test_adapters_that_another_machine_kept_for_itself_are_told(tmp_path: Path) -> None:
+    lost = Job({"task": "toy", "method": "a"}, 1, {"steps": 3}, partial(draws, 1), 1.0, makes=tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="elsewhere after its training: all machines have to share that folder"):
+        collect(tmp_path / "mine.csv", [lost, *of_seeds(1)], n_jobs=2)
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_a_sentence() -> None:
@@ -158,6 +206,24 @@ def test_what_a_job_takes_is_what_others_of_its_part_took_and_else_a_guess(tmp_p
     results = collect(tmp_path / "mine.csv", [job("a", 0.25)])
     assert expected_seconds(job("a", 0.5, seed=42), [pd.DataFrame(), results]) == 30.0
     assert expected_seconds(job("b", 0.5, seconds=7.0), [pd.DataFrame(), results]) == 7.0
+
+
+def test_what_is_measured_along_one_training_counts_once(tmp_path: Path) -> None:
+    def along(seed: int) -> pd.DataFrame:
+        marks = [(b, mark, mark * 10.0 * seed) for mark in (1, 3, 10) for b in (1, 2)]
+        return pd.DataFrame(marks, columns=["rank", "epochs", "cpu_seconds"]).assign(metric="accuracy", value=0.5)
+
+    jobs = [Job({"task": "toy", "method": "a"}, seed, {}, partial(along, seed), 9.0) for seed in (1, 3)]
+    results = collect(tmp_path / "mine.csv", jobs)
+    assert expected_seconds(jobs[0], [results]) == (100.0 + 300.0) / 2
+
+
+def test_a_file_that_tells_no_weight_decay_had_none(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    collect(path, [job("a", 0.25)])
+    assert len(collect(path, [job("a", 0.25, weight_decay=0.0), job("b", 0.5, weight_decay=0.0)])) == 4
+    with pytest.raises(ValueError, match=r"has toy, a with weight_decay = 0, now it is 0.1: pass --out"):
+        collect(path, [job("a", 0.25, weight_decay=0.1)])
 
 
 def test_a_table_has_methods_down_and_ranks_across() -> None:
