@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-_BESIDE_LESSONS = ("meteor", "class")  # extras that no lesson takes
+_BESIDE_LESSONS = ("meteor", "class", "cluster")  # extras that no lesson takes
 _NEVER_ADDED = ("torch", "numpy")  # too large, or too much rests on it
 
 

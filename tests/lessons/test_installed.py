@@ -62,6 +62,13 @@ def test_a_lesson_takes_one_thread_so_that_many_can_share_a_machine() -> None:
     assert {package.name for package in packages_taken()} >= {"torch", "transformers", "sacrebleu", "peft"}
 
 
+def test_a_lesson_is_given_no_package_that_none_takes() -> None:
+    taken = {package.name: package.for_lessons for package in packages_taken()}
+    assert {name for name, for_lessons in taken.items() if not for_lessons} == {
+        "pycocoevalcap", "fpdf2", "segno", "distributed"
+    }  # fmt: skip
+
+
 def test_an_old_transformers_is_named_with_its_version_and_what_to_do(colab: Machine) -> None:
     colab.versions |= {"sacrebleu": "2.4.0", "transformers": "5.8.1"}
     with pytest.raises(NotReadyError) as found:
