@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Advice:
     """A rank, why, how sure that is, and what each rank costs. It can be assigned wherever a rank can.
 
@@ -111,14 +111,14 @@ class Advice:
             return f"No rank below the largest is good enough, so a larger r may be better still. {alone}"
         return f"{alone} DyLoRA is worth it while you do not know the rank, or if you ship more than one."
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join([*self.sentences(), f"For PEFT: {self.peft_code()}"])
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences())
         frame = self.ranks.dropna(axis="columns", how="all")
         table = frame.to_html(index=False, na_rep="–", float_format="{:.4g}".format, border=0)
-        return f"<ul>{items}</ul>{table}<pre>{escape(self.peft_code())}</pre>"
+        return f"<ul>{items}</ul>{table}<p>For PEFT:</p><pre>{escape(self.peft_code())}</pre>"
 
 
 def _bytes(number: float) -> str:

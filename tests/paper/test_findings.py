@@ -358,11 +358,36 @@ def weight_decay(mean: pd.Series, spoken: pd.Series) -> list[str]:
     here = [kept(settings.SHORT[task]["steps"], settings.SHORT[task]["lr"]) for task in (TURNED, ACCEPTABILITY)]
     theirs = [kept(30 * glue.SPECS[task].train / 32, 4e-4) for task in ("mrpc", "sst2")]
     return [
-        f"With a weight decay of 0.1, as in Table 8, little changes: as a mean over the ranks none of the four moves by "
-        f"more than {moved:.1f} points.",
+        "With a weight decay of 0.1, as in Table 8, little changes: as a mean over the ranks none of the four moves "
+        f"by more than {moved:.1f} points.",
         f"By the decay alone, a row that is drawn in each step keeps {100 * here[0]:.0f} % of itself on turned digits "
         f"and {100 * here[1]:.0f} % on acceptability; with Table 8's settings {100 * theirs[0]:.0f} % on MRPC and "
         f"{100 * theirs[1]:.0f} % on SST-2.",
+    ]
+
+
+@finding
+def how_a_cut_fares_over_the_epochs() -> list[str]:
+    frame = read_results(RESULTS / "epochs-world-acceptability.csv")
+    assert frame["lr"].unique() == [4e-4] and frame["weight_decay"].unique() == [0.1]
+    assert len(frame) == frame["seed"].nunique() * 4 * 4 * 5  # marks, ranks, and ways to be cut or trained
+    at = 100 * frame.groupby(["method", "epochs", "rank"])["value"].mean()
+    whole = [f"{at[LORA, mark, 8]:.0f}" for mark in (1, 3, 10, 30)]
+    held, over_b = ([f"{at[cut, mark, 1]:.0f}" for mark in (1, 3, 10, 30)] for cut in (HELD, LORA))
+    assert at[HELD, 30, 1] < at[HELD, 10, 1] < at[HELD, 3, 1]
+    ends = 100 * frame[(frame["method"] == LORA) & (frame["epochs"] == 30) & (frame["rank"] == 1)]["value"]
+    closest = at[LORA, 30, 8] - at[SVD, 30, 1]
+    both = [at[method, 30, 1] for method in (DYLORA, f"{DYLORA}, as the authors")]
+    half = at[LORA, 30, 8] - at[HELD, 30, 4]
+    return [
+        f"Agrees: at the scale of rank 8 (α/r), a cut falls apart more as the LoRA learns: rank 1 has {held[0]}, "
+        f"{held[1]}, {held[2]} and {held[3]} after 1, 3, 10 and 30 epochs, while rank 8 has {', '.join(whole[:3])} and "
+        f"{whole[3]}.",
+        f"With half of the rows it loses {half:.0f} points.",
+        f"At α/b rank 1 has {over_b[0]}, {over_b[1]}, {over_b[2]} and {over_b[3]}, and at the end the seeds are "
+        f"{ends.max() - ends.min():.0f} points apart.",
+        f"Cut by SVD it has {at[SVD, 30, 1]:.0f} after 30 epochs, {closest:.1f} points less than rank 8.",
+        f"A DyLoRA has {both[0]:.0f} at rank 1 after 30 epochs, and {both[1]:.0f} with the authors' update.",
     ]
 
 
