@@ -376,7 +376,7 @@ def how_a_cut_fares_over_the_epochs() -> list[str]:
     held, over_b = ([f"{at[cut, mark, 1]:.0f}" for mark in (1, 3, 10, 30)] for cut in (HELD, LORA))
     assert at[HELD, 30, 1] < at[HELD, 10, 1] < at[HELD, 3, 1]
     ends = 100 * frame[(frame["method"] == LORA) & (frame["epochs"] == 30) & (frame["rank"] == 1)]["value"]
-    closest = at[LORA, 30, 8] - at[SVD, 30, 1]
+    assert abs(at[LORA, 30, 8] - at[SVD, 30, 1]) < 0.5
     both = [at[method, 30, 1] for method in (DYLORA, f"{DYLORA}, as the authors")]
     half = at[LORA, 30, 8] - at[HELD, 30, 4]
     return [
@@ -386,7 +386,7 @@ def how_a_cut_fares_over_the_epochs() -> list[str]:
         f"With half of the rows it loses {half:.0f} points.",
         f"At α/b rank 1 has {over_b[0]}, {over_b[1]}, {over_b[2]} and {over_b[3]}, and at the end the seeds are "
         f"{ends.max() - ends.min():.0f} points apart.",
-        f"Cut by SVD it has {at[SVD, 30, 1]:.0f} after 30 epochs, {closest:.1f} points less than rank 8.",
+        f"Cut by SVD it has {at[SVD, 30, 1]:.0f} after 30 epochs, as rank 8 has.",
         f"A DyLoRA has {both[0]:.0f} at rank 1 after 30 epochs, and {both[1]:.0f} with the authors' update.",
     ]
 
