@@ -202,6 +202,15 @@ def test_models_that_do_not_belong_together_are_refused_and_the_base_is_as_it_wa
     dk.attach(base, r=2, target_modules=TARGETS)
 
 
+@pytest.mark.parametrize("kind", ["parallel", "houlsby"])
+def test_a_bottleneck_has_no_difference_to_take(kind: str) -> None:
+    base, tuned = two()
+    before = state_of(base)
+    with pytest.raises(ValueError, match=r"the bottleneck of 'first' has no ΔW, .*: extracting is for a LoRA alone"):
+        dk.extract(base, tuned, R, target_modules=TARGETS, bottleneck=kind)
+    assert_same(state_of(base), before)
+
+
 def test_options_that_do_not_fit_are_refused() -> None:
     base, tuned = two()
     with pytest.raises(ValueError, match="others must be 'refuse' or 'leave'"):
