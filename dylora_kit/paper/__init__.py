@@ -5,6 +5,9 @@ In reading order:
 - `settings`: seeds, steps, batches and learning rates of every study
 - `compared_methods`: the methods, and how each is trained
 - `embedded`: the models and data of the embedded tier
+- `jobs`: what there is to measure, one job after another
+- `run_folders`: what a measurement leaves beside its rows: settings, versions, log
+- `short_timing`: how long a step takes on this machine
 - `runs`: keeps measurements in a results file, each done once, one after another or several at a time
 - `every_rank`: measures Table 2, every method at every rank
 - `real_text`: measures Table 2 with a model of your own on GLUE
@@ -31,5 +34,8 @@ In reading order:
 - `later_methods`: methods that came after the paper, by cost and quality
 - `side_by_side`: all of these, for `dk.PaperTables`
 - `overview`: what is measured of every table, and what is not
+- `options`: which options of the command fit together
+- `before_start`: what a study tells before it starts: time and disk
+- `cluster`: trainings on the workers of a Dask cluster
 - `report`: puts those tables on the page in data/results, and prints them
 """

@@ -13,16 +13,12 @@ python -m dylora_kit.paper report                              # the tables in d
 """
 
 import argparse
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from joblib import parallel_config
 
 from dylora_kit.paper import (
     arena,
@@ -40,9 +36,13 @@ from dylora_kit.paper import (
     row_ordering,
     training_choices,
 )
+from dylora_kit.paper.before_start import tell
+from dylora_kit.paper.cluster import cluster
 from dylora_kit.paper.compared_methods import DYLORA, FULL
-from dylora_kit.paper.runs import Study, collect, expected_seconds, read_results, rows_of, table
-from dylora_kit.paper.settings import GPT2_MODEL, ROBERTA, ROBERTA_MODEL, SEEDS
+from dylora_kit.paper.jobs import Study
+from dylora_kit.paper.options import check_model, check_options, check_study
+from dylora_kit.paper.runs import collect, table
+from dylora_kit.paper.settings import ROBERTA, SEEDS
 from dylora_kit.storage.files import data_folder
 from dylora_kit.tasks import glue
 
@@ -107,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Does what the command line asks for. Raises `ValueError` for what does not fit together."""
-    _check_options(arguments)
+    check_options(arguments)
     out = (arguments.out or data_folder()).resolve()  # processes on other machines have another working directory
     if arguments.table == "report":
         print(report.write(out / "results" / "README.md"))
@@ -123,14 +123,14 @@ def run(arguments: argparse.Namespace) -> None:
         return
     real = None
     if arguments.tier != "embedded":
-        _check_model(arguments)
+        check_model(arguments)
         real = None if arguments.table in generation.TABLES else _real_text(arguments)
     study = _study(arguments, real)
     if study is not None:
-        _check(arguments, study)
+        check_study(arguments, study)
     if arguments.list:
         for name, listed in STUDIES.items() if study is None else ((arguments.table, study),):
-            _list(name, listed, arguments.tasks or listed.default, arguments.seeds, out)
+            tell(name, listed, arguments.tasks or listed.default, arguments.seeds, out)
         if study is None:
             print("\n".join(overview.lines(out / "results")))
     elif arguments.choose:
@@ -161,48 +161,6 @@ def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> St
     return generation.real_study(arguments.table, arguments.model, **sizes, seeds=seeds)
 
 
-def _check_options(arguments: argparse.Namespace) -> None:
-    """Raises `ValueError` for options that would be dropped."""
-    if arguments.n_jobs == 0 or arguments.n_jobs < -1:
-        raise ValueError(f"--n-jobs is a number of processes, or -1 for one on each core: got {arguments.n_jobs}")
-    if arguments.dask and arguments.n_jobs != 1:
-        raise ValueError("--dask trains on all workers of the cluster: leave out --n-jobs")
-    if arguments.choose and (arguments.dask or arguments.n_jobs != 1):
-        raise ValueError("--choose trains once for each rate, one after another: leave out --n-jobs and --dask")
-    real = ("model", "steps", "lr", "batch_size", "max_length")
-    given = [name for name in real if getattr(arguments, name) is not None]
-    if arguments.tier == "embedded" and given:
-        raise ValueError(f"--{given[0].replace('_', '-')} is for the tiers real and paper: pass --tier real")
-
-
-def _check_model(arguments: argparse.Namespace) -> None:
-    """Raises `ValueError` for what does not fit the tiers real and paper; puts in the paper's model where none is."""
-    if arguments.tier == "paper" and not arguments.model:
-        writes = arguments.table in generation.TABLES or arguments.tasks == [nested_texts.TASK]
-        arguments.model = GPT2_MODEL if writes else ROBERTA_MODEL
-    if arguments.model and Path(arguments.model).is_dir():
-        arguments.model = str(Path(arguments.model).resolve())
-    if arguments.table not in ("table2", "nested", "epochs", *generation.TABLES) or not arguments.model:
-        raise ValueError(
-            f"--tier {arguments.tier} is for table2, nested, epochs, table6, table6-r8 and table9"
-            + ("" if arguments.model else ", and needs --model, a model of the hub or a local folder")
-        )
-    sizes = ("steps", "lr", "batch_size", "max_length", "limit", "beams")
-    for name in sizes:
-        value = getattr(arguments, name)
-        if value is not None and value < (0 if name == "limit" else 1e-12):
-            raise ValueError(f"--{name.replace('_', '-')} must be positive: got {value}")
-    chosen = [name for name in sizes[:3] if getattr(arguments, name) is not None]
-    if chosen and (arguments.tier == "paper" or arguments.table == "epochs"):
-        what = "--tier paper" if arguments.tier == "paper" else "epochs"
-        raise ValueError(f"{what} has the settings of Table 8: leave out --{chosen[0].replace('_', '-')}")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError(
-            "several processes would train the same: launch one (--num_processes 1); --n-jobs runs several trainings "
-            "at a time"
-        )
-
-
 def _real_text(arguments: argparse.Namespace) -> real_text.RealText:
     if arguments.tier == "paper" or arguments.table == "epochs":
         settings: dict[str, Any] = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size", "epochs")}
@@ -213,57 +171,6 @@ def _real_text(arguments: argparse.Namespace) -> real_text.RealText:
         "batch_size": arguments.batch_size or 32,
     }
     return real_text.RealText(arguments.model, max_length=arguments.max_length or 64, **sizes)
-
-
-@contextmanager
-def cluster(address: str | None) -> Iterator[None]:
-    """A block whose jobs go to the workers of a Dask cluster, if there is an address.
-
-    Raises `ValueError` for workers with more than one thread, which would draw from one random state, and for a single
-    worker, beside which joblib would train in this process.
-    """
-    if address is None:
-        yield
-        return
-    try:
-        from dask.distributed import Client, KilledWorker
-    except ImportError as error:
-        raise ValueError("--dask needs Dask: pip install 'dylora_kit[cluster]'") from error
-    with Client(address, timeout=10) as client:
-        threads = client.nthreads()
-        if set(threads.values()) != {1}:
-            raise ValueError("each worker needs one thread of its own: start them with dask worker --nthreads 1")
-        if len(threads) < 2:
-            raise ValueError("the cluster has one worker: start another one, or run the command on that machine")
-        try:
-            with parallel_config("dask", n_jobs=-1):
-                yield
-        except KilledWorker as error:
-            raise ChildProcessError("a worker of the cluster was killed, perhaps for want of memory") from error
-
-
-def _check(arguments: argparse.Namespace, study: Study) -> None:
-    unknown = [task for task in arguments.tasks or () if task not in study.tasks]
-    if unknown:
-        raise ValueError(f"{arguments.table} has no task {unknown[0]!r}: expected some of {', '.join(study.tasks)}")
-    for what in ("tasks", "seeds"):
-        values = getattr(arguments, what) or []
-        if len(set(values)) < len(values):
-            raise ValueError(f"--{what} names {max(values, key=values.count)} twice: name each once")
-    if arguments.choose and arguments.table != "table2":
-        raise ValueError("--choose is for table2, whose learning rates the others have")
-
-
-def _list(name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | None, out: Path) -> None:
-    """Prints, for each task, how many measurements are done and about how long the others take."""
-    for task in tasks:
-        path = study.path(task, out)
-        results, shipped = read_results(path), read_results(study.path(task, data_folder()))
-        jobs = study.jobs_of(task, seeds, out)
-        missing = [job for job in jobs if not len(rows_of(results, job))]
-        seconds = sum(expected_seconds(job, (results, shipped)) for job in missing)
-        rest = f", the others take about {max(round(seconds / 60), 1)} minutes of one core" if missing else ""
-        print(f"{name}, {task}: {len(jobs) - len(missing)} of {len(jobs)} measurements are done in {path.name}{rest}")
 
 
 def _choose(arguments: argparse.Namespace, study: Study, real: real_text.RealText | None) -> None:
@@ -283,7 +190,7 @@ def _measure(arguments: argparse.Namespace, study: Study, out: Path) -> None:
     """Measures what is missing, and prints the results and the table beside the paper's."""
     name, tasks, results = arguments.table, arguments.tasks or study.default, []
     for task in tasks:
-        _list(name, study, [task], arguments.seeds, out)
+        tell(name, study, [task], arguments.seeds, out)
         jobs, n_jobs = study.jobs_of(task, arguments.seeds, out), None if arguments.dask else arguments.n_jobs
         results.append(study.shown(collect(study.path(task, out), jobs, n_jobs=n_jobs)))
     if study.one_file:

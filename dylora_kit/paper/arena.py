@@ -16,9 +16,9 @@ from dylora_kit.evaluation.aurac import aurac
 from dylora_kit.paper.arena_candidates import ENTRIES, REFERENCES, WITH_P, Parts, Start
 from dylora_kit.paper.compared_methods import SVD
 from dylora_kit.paper.embedded import made_of, measure
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.nested_afterwards import Case, embedded
 from dylora_kit.paper.results_files import Rows, at_every_rank, results_of, with_metric
-from dylora_kit.paper.runs import Job, Study
 from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_STEP, SEEDS
 
 METHODS = (*ENTRIES, SVD, *WITH_P.values())

@@ -1,6 +1,7 @@
 """The methods that are compared, and how each is trained on a transformers model: same steps, batches and head."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from torch import nn
 from dylora_kit.core.adapters import Adapters, attach
 from dylora_kit.paper.settings import ALPHA, R
 from dylora_kit.tasks import Task
+from dylora_kit.training.checkpoint import FILE
 from dylora_kit.training.loop import train
 from dylora_kit.training.objectives import Objective, individual_loss
 from dylora_kit.training.optim import NestedAdamW
@@ -42,6 +44,8 @@ def trained(
     weight_decay: float = 0.0,
     max_grad_norm: float | None = 1.0,
     after_step: Callable[[int, nn.Module, Adapters], None] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 500,
 ) -> tuple[nn.Module, Adapters]:
     """A fresh model with adapters on query and value, whatever is outside its pretrained part trained along.
 
@@ -57,6 +61,7 @@ def trained(
             full fine-tuning and the head alone have none at all.
         lr_exponent: a row's learning rate is lr / frequency^lr_exponent, by the share of steps that update it.
         after_step: called with the number of finished steps, the model and its adapters.
+        checkpoint: a folder, from which a training that was stopped goes on.
     """
     model = built(build, seed)
     base = getattr(model, str(model.base_model_prefix))
@@ -88,8 +93,14 @@ def trained(
         spare_biases(optimizer)
     train(model, adapters, task.train, sampler=sampler, optimizer=optimizer, steps=steps, batch_size=batch_size,
           objective=objective, seed=seed, collate=task.collate, max_grad_norm=max_grad_norm, progress=False,
+          checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=begun(checkpoint),
           on_step=after_step and (lambda step: after_step(step, model, adapters)))  # fmt: skip
     return model, adapters
+
+
+def begun(checkpoint: Path | None) -> bool:
+    """Whether a training left a checkpoint in that folder."""
+    return checkpoint is not None and (checkpoint / FILE).is_file()
 
 
 def spare_biases(optimizer: torch.optim.Optimizer) -> None:

@@ -4,9 +4,11 @@ One training of 30 epochs for each method, measured along the way, so the learni
 longer training. A LoRA is cut in every way. Biases and norms have no weight decay, as with transformers' `Trainer`.
 """
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,16 @@ from torch import nn
 
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.core.adapters import Adapters
-from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, trained
+from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, begun, trained
 from dylora_kit.paper.embedded import made_of
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.nested_afterwards import POWERS, Case, embedded, real_case
 from dylora_kit.paper.real_text import RealText, steps_of
 from dylora_kit.paper.results_files import WRITTEN, Rows, cell, title
-from dylora_kit.paper.runs import Job, Study, read_results
+from dylora_kit.paper.run_folders import slug
+from dylora_kit.paper.runs import read_results
 from dylora_kit.paper.settings import ROBERTA, SECONDS_PER_STEP, SEEDS, TABLE2
+from dylora_kit.storage.files import write_files
 from dylora_kit.tasks import glue, world
 
 MARKS = (1, 3, 10, 30)
@@ -34,32 +39,56 @@ WAYS: dict[str, dict[str, Any]] = {
 WORDS = tuple(task for task in TABLE2 if task.startswith("world-") and task != "world-describe")
 
 
-def run(case: Callable[[], Case], way: str, seed: int, marks: Sequence[int] = MARKS) -> pd.DataFrame:
+def run(
+    case: Callable[[], Case], way: str, seed: int, marks: Sequence[int] = MARKS, *, checkpoint: Path | None = None
+) -> pd.DataFrame:
     """One training, and the test split at the ranks 1, 2, 4 and 8 after so many epochs; the last of them ends it.
 
-    `cpu_seconds` is the time until then, without the time to measure.
+    `cpu_seconds` is the time until then, without the time to measure; missing after a training was stopped.
+
+    Arguments:
+        checkpoint: a folder, from which a training that was stopped goes on.
     """
     here = case()
     here.build()  # so that what it imports counts for nobody
-    frames: list[pd.DataFrame] = []
+    kept = None if checkpoint is None else checkpoint / "measured.csv"
+    found = pd.DataFrame()
+    if kept is not None and begun(checkpoint) and kept.is_file():
+        found = pd.read_csv(kept, float_precision="round_trip")
     ends = {steps_of(len(here.task.train), ROBERTA["batch_size"], epochs): epochs for epochs in marks}
-    start, measuring = time.process_time(), 0.0
+    start, measuring = (math.nan if begun(checkpoint) else time.process_time()), 0.0
 
     def measure(step: int, model: nn.Module, adapters: Adapters) -> None:
-        nonlocal measuring
+        nonlocal measuring, found
         if step not in ends:
             return
         now = time.process_time()
-        seconds = round(now - start - measuring, 1)
+        frames = [found[found["epochs"] != ends[step]]] if len(found) else []  # what came after the checkpoint, again
         for method, frame in measured(here, way, model, adapters).items():
+            seconds = round(now - start - measuring, 1)
             frames.append(frame.assign(method=method, epochs=ends[step], cpu_seconds=seconds))
             values = ", ".join(f"{value:.3f}" for value in frame[frame["metric"] == here.task.metric]["value"])
             print(f"{here.task.name}, seed {seed}, epoch {ends[step]}, {method}: {values}", flush=True)
+        found = pd.concat(frames, ignore_index=True)
+        if kept is not None:
+            write_files(kept.parent, {kept.name: found.to_csv(index=False).encode()})
         measuring += time.process_time() - now
 
     chosen = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size", "max_grad_norm")}
-    trained(here.build, here.task, seed=seed, steps=max(ends), after_step=measure, **chosen, **WAYS[way])
-    return pd.concat(frames)
+    pair = trained(here.build, here.task, seed=seed, steps=max(ends), after_step=measure, checkpoint=checkpoint,
+                   checkpoint_every=_between(ends), **chosen, **WAYS[way])  # fmt: skip
+    if max(marks) not in set(found.get("epochs", ())):  # it was stopped between its last step and the measurement
+        measure(max(ends), *pair)
+    return found
+
+
+def _between(ends: Collection[int]) -> int:
+    """How many steps lie between checkpoints: none is written at a mark before the last, where a measurement follows.
+
+    >>> _between([250, 900, 4500])
+    201
+    """
+    return next(every for every in count(200) if all(end % every for end in ends))
 
 
 def measured(case: Case, way: str, model: nn.Module, adapters: Adapters) -> dict[str, pd.DataFrame]:
@@ -74,10 +103,23 @@ def measured(case: Case, way: str, model: nn.Module, adapters: Adapters) -> dict
     return found
 
 
-def jobs_of(case: Callable[[], Case], task: str, seed: int, settings: dict[str, Any], seconds: float) -> list[Job]:
-    """One training for each method."""
+def jobs_of(
+    case: Callable[[], Case], task: str, seed: int, settings: dict[str, Any], seconds: float,
+    checkpoints: Path | None = None, disk: int = 0,
+) -> list[Job]:  # fmt: skip
+    """One training for each method.
+
+    Arguments:
+        seconds: about how long a training takes.
+        checkpoints: a folder, from which trainings that were stopped go on; without it each begins anew.
+        disk: about how many bytes a checkpoint has.
+    """
     recorded = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size")} | settings
-    return [Job({"task": task, "method": way}, seed, recorded, partial(run, case, way, seed), seconds) for way in WAYS]
+    jobs = []
+    for way in WAYS:
+        run_it = partial(run, case, way, seed, checkpoint=checkpoints and checkpoints / slug(way))
+        jobs.append(Job({"task": task, "method": way}, seed, recorded, run_it, seconds, disk=disk))
+    return jobs
 
 
 def _embedded_jobs(task: str, seed: int) -> list[Job]:
@@ -89,13 +131,13 @@ def _embedded_jobs(task: str, seed: int) -> list[Job]:
 def real_study(real: RealText, tasks: Sequence[str]) -> Study:
     """The same on GLUE, a results file for each task."""
 
-    def jobs(task: str, seed: int) -> list[Job]:
-        return jobs_of(
-            partial(real_case, real, task), real.load(task).name, seed, real.recorded(task), real.seconds(task)
-        )
+    def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
+        seconds, disk = real.takes(task)
+        name, checkpoints = real.load(task).name, real.checkpoints(f"epochs-glue-{real.name}", task, seed, adapters)
+        return jobs_of(partial(real_case, real, task), name, seed, real.recorded(task), seconds, checkpoints, disk)
 
-    return Study(f"epochs-glue-{real.name}", tuple(glue.SPECS), tuple(tasks), lambda task: SEEDS[:3],
-                 lambda task, seed, _: jobs(task, seed), parts=("task", "metric", "epochs"))  # fmt: skip
+    return Study(f"epochs-glue-{real.name}", tuple(glue.SPECS), tuple(tasks), lambda task: SEEDS[:3], jobs,
+                 parts=("task", "metric", "epochs"))  # fmt: skip
 
 
 STUDY = Study("epochs", WORDS, ("world-acceptability",), lambda task: SEEDS[:2],

@@ -34,7 +34,8 @@ from dylora_kit.paper.compared_methods import (
     trained,
 )
 from dylora_kit.paper.embedded import backbone_of, load, made_of, measure
-from dylora_kit.paper.runs import Job, Study, keep
+from dylora_kit.paper.jobs import Job, Study
+from dylora_kit.paper.runs import keep
 from dylora_kit.paper.settings import CANDIDATES, FULL_LR, SECONDS_PER_STEP, SEEDS, SEEDS_OF, TABLE2, R
 from dylora_kit.tasks import world
 

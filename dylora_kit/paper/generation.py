@@ -5,8 +5,8 @@ with (α/r), and by singular values. At its full rank all three are the LoRA its
 training and its texts have reached is kept in the folder of the results, so that a run that was stopped goes on.
 """
 
-import re
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,8 +26,11 @@ from dylora_kit.evaluation.text_sweep import sweep_texts
 from dylora_kit.evaluation.writing import context_of
 from dylora_kit.paper.compared_methods import DYLORA, FROZEN, HELD, LORA, ONE, SVD
 from dylora_kit.paper.embedded import made_of
-from dylora_kit.paper.runs import Job, Study, keep
+from dylora_kit.paper.jobs import Job, Study
+from dylora_kit.paper.run_folders import slug
+from dylora_kit.paper.runs import keep
 from dylora_kit.paper.settings import DESCRIBE, GPT2, SEEDS
+from dylora_kit.paper.short_timing import timed
 from dylora_kit.synthetic.read import slot_errors as world_errors
 from dylora_kit.tasks import Task, dart, e2e, slots, webnlg, world
 from dylora_kit.training.checkpoint import FILE
@@ -39,10 +42,9 @@ VARIANTS = {"table6-r8": {"r": 8, "lora_alpha": 16}}  # beside the paper's prese
 OWN = (1, 2, 4)  # the ranks for which a LoRA of its own is trained
 NEW_TOKENS = 64  # of a text at most, as in LoRA's experiments
 BEAMS = {"num_beams": 10, "length_penalty": 0.8, "no_repeat_ngram_size": 4}
-SECONDS_PER_PARAMETER = 5e-11  # about so many CPU-seconds of a training for each parameter and token
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Setup:
     """One model on one task: how it is built, the rows it learns from, and the inputs that it is measured on.
 
@@ -176,9 +178,23 @@ def score_texts(
     return values
 
 
+@cache
+def timing(setup: Setup, batch_size: int, beams: int) -> tuple[float, float, int]:
+    """About how many seconds a step of a training takes here, and one text; and how many bytes a checkpoint has."""
+    per_step, disk = timed(setup.build, setup.task, batch_size)
+    model, few = setup.build(), setup.inputs[:4]
+    adapters = attach(model, r=1, target_modules="attention")
+    writing: dict[str, Any] = BEAMS | {"num_beams": beams}
+    start = time.perf_counter()
+    sweep_texts(model, adapters, few, setup.tokenizer, prompt=setup.prompt, metrics=lambda *_: {}, progress=False,
+                max_new_tokens=NEW_TOKENS, **writing)  # fmt: skip
+    return per_step, (time.perf_counter() - start) / len(few), disk
+
+
 def jobs(
     table: str, setup: Callable[[], Setup], settings: dict[str, Any], recorded: dict[str, Any], seconds: float,
-    command: str, task: str, seed: int, adapters: Path,
+    command: str, task: str, seed: int, adapters: Path, disk: int = 1_000_000,
+    per_rank: float = 0.0,
 ) -> list[Job]:  # fmt: skip
     """The trainings of a table on a task with a seed.
 
@@ -186,7 +202,9 @@ def jobs(
         setup: gives model and data when a job is run.
         settings: of `run`.
         recorded: what results depend on besides.
-        seconds: about how much CPU time a training takes.
+        seconds: about how long a training takes.
+        disk: about how many bytes of checkpoint it has.
+        per_rank: about how long the texts of one rank take, scale and way to cut.
     """
     r, result = settings["r"], list[Job]()
     for method, rank in ((DYLORA, r), (FROZEN, r), (LORA, r), *((ONE, own) for own in OWN if own < r)):
@@ -196,9 +214,10 @@ def jobs(
         what = f"{method.split(',')[0] if method == LORA else method}, r = {rank}, trained on {task}"
         card = (what, command, Path(f"{table}-{task}.csv"))
         run_it = partial(run, setup, method, seed, *folders, adapters=kept, card=card, **settings | {"r": rank})
+        written = 1 if method == ONE else 3 * r - 2 if method == LORA else r
         part = {"task": task, "method": method} | ({"rank": rank} if method == ONE else {})
         shared = {key: value for key, value in settings.items() if key != "r"} | recorded
-        result.append(Job(part, seed, shared | {"r_max": r}, run_it, seconds))
+        result.append(Job(part, seed, shared | {"r_max": r}, run_it, seconds + written * per_rank, disk=disk))
     return result
 
 
@@ -239,14 +258,14 @@ def real_study(
         settings = settings_of(table, lr=lr, batch_size=batch_size) | BEAMS | {"num_beams": beams}
         data = setup().task
         settings["steps"] = steps or GPT2["epochs"] * len(data.train) // settings["batch_size"]
-        lengths = [len(row["input_ids"]) for row in data.train[:: len(data.train) // 20 + 1]]
-        tokens = settings["steps"] * settings["batch_size"] * sum(lengths) / len(lengths)
-        seconds = SECONDS_PER_PARAMETER * tokens * sum(p.numel() for p in setup().build().parameters())
+        per_step, per_text, disk = timing(setup(), settings["batch_size"], beams)
+        seconds = settings["steps"] * per_step
         recorded = {"model": name, "limit": limit, "data": data.name}
         command = (
             f"python -m dylora_kit.paper {table} --tier real --model {name} --tasks {task} --steps {settings['steps']}"
         )
-        return jobs(f"{table}-{name}", setup, settings, recorded, seconds, command, task, seed, adapters)
+        return jobs(f"{table}-{name}", setup, settings, recorded, seconds, command, task, seed, adapters, disk,
+                    per_text * len(setup().inputs))  # fmt: skip
 
     return Study(f"{table}-{name}", TABLES[table], TABLES[table], lambda task: SEEDS[:seeds], of, shown=bleu)
 
@@ -254,15 +273,6 @@ def real_study(
 def bleu(results: pd.DataFrame) -> pd.DataFrame:
     """The rows of results that are BLEU."""
     return results[results["metric"] == "bleu"]
-
-
-def slug(method: str) -> str:
-    """A method's name in the name of a file.
-
-    >>> slug("LoRA, cut, scale α/r")
-    'lora-cut-scale-α-r'
-    """
-    return re.sub(r"\W+", "-", method.lower()).strip("-")
 
 
 @cache

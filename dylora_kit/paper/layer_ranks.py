@@ -18,7 +18,7 @@ from dylora_kit.core.rank import Rank
 from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
 from dylora_kit.paper.compared_methods import DYLORA, trained
 from dylora_kit.paper.embedded import load, made_of
-from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.settings import MEASURED, SECONDS_PER_STEP, SEEDS, SHORT, R
 from dylora_kit.training.objectives import Objective
 from dylora_kit.training.sampling import RankSampler

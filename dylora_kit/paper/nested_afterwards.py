@@ -20,9 +20,9 @@ from dylora_kit.core.adapters import Adapters
 from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper.compared_methods import DYLORA, LORA, NEW_HEAD, ONE, SVD, Build, trained
 from dylora_kit.paper.embedded import load, made_of, measure
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.real_text import RealText
 from dylora_kit.paper.results_files import MISSING, Rows, at_every_rank, mean_with_interval, results_of, with_metric
-from dylora_kit.paper.runs import Job, Study
 from dylora_kit.paper.settings import CANDIDATES, SECONDS_PER_STEP, SEEDS, TABLE2, R
 from dylora_kit.tasks import Task, glue
 from dylora_kit.training.loop import train
@@ -171,7 +171,7 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
         recorded, settings = {**real.recorded(task), "steps_after": AFTER}, real.settings_of(task)
         run_it = partial(run, partial(real_case, real, task), seed, POWERS[:-1], **settings)
         passes = 4 + (3 * (2 * 4 * AFTER + 2 * 2 * SAME_TIME) + 12 * AFTER) / settings["steps"]
-        return [Job({"task": real.load(task).name}, seed, recorded, run_it, passes * real.seconds(task))]
+        return [Job({"task": real.load(task).name}, seed, recorded, run_it, passes * real.takes(task)[0])]
 
     return Study(stem=f"nested-glue-{real.name}", tasks=tuple(glue.SPECS), default=tuple(tasks),
                  seeds=lambda task: SEEDS[:3], jobs=real_jobs, one_file=True)  # fmt: skip

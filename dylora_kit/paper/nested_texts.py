@@ -15,9 +15,11 @@ from dylora_kit.evaluation.text_sweep import sweep_texts
 from dylora_kit.paper import generation
 from dylora_kit.paper.compared_methods import LORA, SVD
 from dylora_kit.paper.generation import BEAMS, Setup
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.nested_afterwards import NESTED
 from dylora_kit.paper.results_files import MISSING, WRITTEN, Rows, cell
-from dylora_kit.paper.runs import Job, Study, read_results
+from dylora_kit.paper.run_folders import slug
+from dylora_kit.paper.runs import read_results
 from dylora_kit.paper.settings import GPT2, SEEDS
 from dylora_kit.training.self_distillation import nest
 
@@ -46,7 +48,7 @@ def run(setup: Callable[[], Setup], lora: Path, texts: Path, seed: int, *, batch
     frames = list[pd.DataFrame]()
 
     def add(method: str, handle: Adapters) -> None:
-        out = texts / f"{generation.slug(method)}.jsonl"
+        out = texts / f"{slug(method)}.jsonl"
         frames.append(
             sweep_texts(
                 model, handle, here.inputs, here.tokenizer, ranks=range(1, handle.r + 1), metrics=here.score, out=out,
@@ -80,7 +82,7 @@ def study(model: str, *, batch_size: int | None, limit: int, beams: int) -> Stud
 
     def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         setup = partial(generation.real, model, task, limit)
-        lora = adapters / f"table6-{name}-{task}-{generation.slug(LORA)}"
+        lora = adapters / f"table6-{name}-{task}-{slug(LORA)}"
         texts = adapters.parent / "results" / f"nested-{name}" / f"{task}-seed-{seed}"
         recorded = {"model": name, "limit": limit, "data": setup().task.name, "batch_size": size, "num_beams": beams,
                     "steps_after": STEPS}  # fmt: skip

@@ -37,7 +37,7 @@ from dylora_kit.paper.compared_methods import (
     trained,
 )
 from dylora_kit.paper.embedded import load, made_of
-from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.settings import MEASURED, SEARCH_LR, SECONDS_PER_STEP, SEEDS, SHORT, R
 from dylora_kit.tasks import Task
 from dylora_kit.training.loop import train

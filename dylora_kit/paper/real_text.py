@@ -18,45 +18,55 @@ from torch import nn
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.evaluation.sweep import sweep
-from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, ONE, SVD, Build, trained
-from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, ONE, SVD, Build, begun, trained
+from dylora_kit.paper.jobs import Job, Study
+from dylora_kit.paper.run_folders import slug
 from dylora_kit.paper.settings import SEEDS
+from dylora_kit.paper.short_timing import Timing, timed
 from dylora_kit.tasks import Task, glue
 
 OWN = (1, 4)  # the ranks for which a LoRA of its own is trained
 CANDIDATES = (3e-4, 1e-3, 3e-3)
-SECONDS_PER_PARAMETER = 5e-11  # about so many CPU-seconds of a training for each parameter and token
 
 
-def run(build: Build, task: Task, seed: int, *, keep: Path | None = None, **settings: Any) -> pd.DataFrame:
+def run(
+    build: Build, task: Task, seed: int, *, keep: Path | None = None, checkpoints: Path | None = None, **settings: Any
+) -> pd.DataFrame:
     """Every method on one task with one seed, the task's metrics on its dev split.
 
-    `cpu_seconds` is the time of the training, all threads together; 0 where nothing more is trained. The DyLoRA is
-    saved to `keep`, where that is given.
+    `cpu_seconds` is the time of the training, all threads together; 0 where nothing more is trained, and missing for a
+    training that was stopped on its way. The DyLoRA is saved to `keep`, where that is given.
+
+    Arguments:
+        checkpoints: a folder, from which trainings that were stopped go on.
     """
     frames = []
     by_length = sorted(range(len(task.test)), key=lambda index: len(task.test[index]["input_ids"]))
     test = torch.utils.data.Subset(task.test, by_length)  # batches with little padding
 
+    def learn(method: str, **own: Any) -> tuple[tuple[nn.Module, Adapters], float]:
+        checkpoint = checkpoints and checkpoints / slug("-".join(map(str, (method, *own.values()))))
+        stopped, start = begun(checkpoint), time.process_time()
+        pair = trained(build, task, method, seed, checkpoint=checkpoint, **own, **settings)
+        return pair, math.nan if stopped else round(time.process_time() - start)
+
     def measure(method: str, pair: tuple[nn.Module, Adapters], seconds: float, ranks: list[int] | None = None) -> None:
         frame = sweep(*pair, test, metric=(task.metric, *task.also), ranks=ranks, method=method, seed=seed,
                       collate=task.collate, batch_size=64, progress=False)  # fmt: skip
-        frames.append(frame.assign(cpu_seconds=round(seconds)))
+        frames.append(frame.assign(cpu_seconds=seconds))
 
     build()  # so that what it imports counts for nobody
     for method in (DYLORA, LORA):
-        start = time.process_time()
-        pair = trained(build, task, method, seed, **settings)
-        measure(method, pair, time.process_time() - start)
+        pair, seconds = learn(method)
+        measure(method, pair, seconds)
         if method == DYLORA and keep is not None:
             pair[1].save(keep)
     measure(SVD, svd_cut(pair[1]), 0)
     pair[1].scaling = "alpha/r"
     measure(HELD, pair, 0)
     for r in OWN:
-        start = time.process_time()
-        pair = trained(build, task, LORA, seed, r=r, **settings)
-        measure(ONE, pair, time.process_time() - start, [r])
+        pair, seconds = learn(LORA, r=r)
+        measure(ONE, pair, seconds, [r])
     return pd.concat(frames)
 
 
@@ -105,6 +115,7 @@ class RealText:
         self.epochs, self.settings = epochs, settings
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self._tasks: dict[str, Task] = {}
+        self._timings: dict[str, Timing] = {}
 
     def build(self, task: str) -> nn.Module:
         """A fresh model for a task."""
@@ -126,9 +137,15 @@ class RealText:
         data = self.load(task)
         part = task + ("-subset" if "subset" in data.name else "")
         keep = adapters / f"glue-{self.name}-{part}" if seed == SEEDS[0] else None
-        run_it = partial(run, partial(self.build, task), data, seed, keep=keep, **self.settings_of(task))
-        seconds = (2 + len(OWN)) * self.seconds(task)
-        return [Job({"task": data.name}, seed, self.recorded(task), run_it, seconds)]
+        checkpoints = self.checkpoints(f"table2-glue-{self.name}", part, seed, adapters)
+        run_it = partial(run, partial(self.build, task), data, seed, keep=keep, checkpoints=checkpoints,
+                         **self.settings_of(task))  # fmt: skip
+        (seconds, disk), trainings = self.takes(task), 2 + len(OWN)
+        return [Job({"task": data.name}, seed, self.recorded(task), run_it, trainings * seconds, disk=trainings * disk)]
+
+    def checkpoints(self, study: str, part: str, seed: int, adapters: Path) -> Path:
+        """Where trainings of a study go on that were stopped, beside the folder for adapters."""
+        return adapters.parent / "checkpoints" / study / f"{part}-seed-{seed}"
 
     def settings_of(self, task: str) -> dict[str, Any]:
         """What every training of a task has in common, its number of steps among it."""
@@ -153,13 +170,10 @@ class RealText:
             one_file=True,
         )
 
-    def seconds(self, task: str) -> float:
-        """About how much CPU time one training takes."""
-        data = self.load(task)
-        parameters = sum(parameter.numel() for parameter in self.build(task).parameters())
-        lengths = [
-            len(data.train[index]["input_ids"]) for index in range(0, len(data.train), len(data.train) // 20 + 1)
-        ]
+    def takes(self, task: str) -> tuple[float, int]:
+        """About how many seconds one training takes on this machine, and how many bytes its checkpoint has."""
         settings = self.settings_of(task)
-        tokens = settings["steps"] * settings["batch_size"] * sum(lengths) / len(lengths)
-        return tokens * parameters * SECONDS_PER_PARAMETER
+        if task not in self._timings:
+            self._timings[task] = timed(partial(self.build, task), self.load(task), settings["batch_size"])
+        per_step, disk = self._timings[task]
+        return settings["steps"] * per_step, disk

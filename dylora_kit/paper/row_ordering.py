@@ -12,7 +12,7 @@ import pandas as pd
 from dylora_kit.evaluation.ordering import ordering
 from dylora_kit.paper.compared_methods import DYLORA, DYLORA_HELD, LORA
 from dylora_kit.paper.every_rank import on_digits
-from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.settings import SECONDS_PER_STEP, SEEDS, TABLE2
 
 

@@ -1,15 +1,16 @@
 """Measurements that are kept: jobs of a results file, each done once, one after another or several at a time."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dylora_kit.paper.jobs import Job
+from dylora_kit.paper.run_folders import folder_of, run_in
 from dylora_kit.paper.settings import SEEDS
 from dylora_kit.storage.files import write_files
 
@@ -19,60 +20,6 @@ if TYPE_CHECKING:
     from dylora_kit.core.adapters import Adapters
 
 COMMON = ("steps", "batch_size", "backbone", "data")  # settings that all methods on a task have in common
-
-
-@dataclass(frozen=True)
-class Job:
-    """One measurement with one seed, for a results file.
-
-    Attributes:
-        part: what tells it, beside the seed, from others in the file: columns and their values.
-        seed: the seed.
-        settings: what all its results of a part must have in common.
-        run: gives the rows, as `sweep` does; those of other methods that the same training gives may be among them.
-        seconds: about how much CPU time it takes.
-        makes: a folder that `run` writes beside the rows; without it the job is not done.
-    """
-
-    part: dict[str, Any]
-    seed: int
-    settings: dict[str, Any]
-    run: Callable[[], "pd.DataFrame"]
-    seconds: float
-    makes: Path | None = None
-
-
-@dataclass(frozen=True)
-class Study:
-    """A kind of comparison: on which tasks, with which seeds, and the measurements it consists of.
-
-    Attributes:
-        stem: how its results files begin; a task's is `{stem}-{task}.csv`.
-        tasks: the tasks it can be run on.
-        default: those it is run on if none are named.
-        seeds: the seeds of a task, `task → seeds`.
-        jobs: its measurements on a task with a seed, `(task, seed, folder) → jobs`; the folder is for adapters.
-        parts: the columns that tell the rows of its table apart, beside method, rank and seed.
-        shown: what of the results its table shows.
-        one_file: whether all tasks go into one file, `{stem}.csv`.
-    """
-
-    stem: str
-    tasks: tuple[str, ...]
-    default: tuple[str, ...]
-    seeds: Callable[[str], Sequence[int]]
-    jobs: Callable[[str, int, Path], list[Job]]
-    parts: tuple[str, ...] = ("task", "metric")
-    shown: Callable[["pd.DataFrame"], "pd.DataFrame"] = lambda results: results
-    one_file: bool = False
-
-    def path(self, task: str, out: Path) -> Path:
-        """The results file of a task."""
-        return out / "results" / (f"{self.stem}.csv" if self.one_file else f"{self.stem}-{task}.csv")
-
-    def jobs_of(self, task: str, seeds: Sequence[int] | None, out: Path) -> list[Job]:
-        """All its measurements on a task, seed after seed."""
-        return [job for seed in seeds or self.seeds(task) for job in self.jobs(task, seed, out / "adapters")]
 
 
 def read_results(path: Path) -> "pd.DataFrame":
@@ -92,6 +39,8 @@ def rows_of(results: "pd.DataFrame", job: Job) -> "pd.DataFrame":
 def collect(path: Path, jobs: Sequence[Job], *, n_jobs: int | None = 1) -> "pd.DataFrame":
     """All rows of a results file, after every job that it did not hold yet; it is written after each.
 
+    Each leaves a folder beside the file, see `run_folders`.
+
     Arguments:
         n_jobs: how many jobs run at a time, each in a process of its own with one thread; -1 for one on each core.
             joblib spreads them, so that another backend of joblib's can take them to other machines, which share the
@@ -109,7 +58,7 @@ def collect(path: Path, jobs: Sequence[Job], *, n_jobs: int | None = 1) -> "pd.D
     with _alone_with(path):
         start, missing = _checked(path, jobs)  # another run may just have ended
         done: dict[int, pd.DataFrame] = {}
-        for number, new in _run(missing, n_jobs):
+        for number, new in _run(path, missing, n_jobs):
             done[number] = new
             results = start
             for at in sorted(done):
@@ -120,16 +69,18 @@ def collect(path: Path, jobs: Sequence[Job], *, n_jobs: int | None = 1) -> "pd.D
     return results
 
 
-def _run(jobs: Sequence[Job], n_jobs: int | None) -> "Iterator[tuple[int, pd.DataFrame]]":
+def _run(path: Path, jobs: Sequence[Job], n_jobs: int | None) -> "Iterator[tuple[int, pd.DataFrame]]":
     """The number of each job and its rows, as they come."""
     from joblib import Parallel, delayed
 
+    folders = [folder_of(path, job) for job in jobs]
     if n_jobs == 1:
-        yield from ((number, job.run()) for number, job in enumerate(jobs))
+        yield from enumerate(map(run_in, folders, jobs))
         return
     at_once = Parallel(n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs")
     try:
-        for number, found in at_once(delayed(_attempt)(number, job) for number, job in enumerate(jobs)):
+        calls = (delayed(_attempt)(number, folders[number], job) for number, job in enumerate(jobs))
+        for number, found in at_once(calls):
             if isinstance(found, Exception):
                 raise found
             makes = jobs[number].makes
@@ -144,11 +95,11 @@ def _run(jobs: Sequence[Job], n_jobs: int | None) -> "Iterator[tuple[int, pd.Dat
         ) from error
 
 
-def _attempt(number: int, job: Job) -> "tuple[int, pd.DataFrame | Exception]":
+def _attempt(number: int, folder: Path, job: Job) -> "tuple[int, pd.DataFrame | Exception]":
     """A job in a process of its own. What it raises is returned, so that rows that came before it are not lost."""
     torch.set_num_threads(1)
     try:
-        return number, job.run()
+        return number, run_in(folder, job)
     except Exception as error:
         return number, error
 
@@ -172,11 +123,6 @@ def _checked(path: Path, jobs: Sequence[Job]) -> "tuple[pd.DataFrame, list[Job]]
         _check_columns(results, [*job.part, "seed"], path)
         _check_settings(results, job, path)
     return results, [job for job in jobs if not len(rows_of(results, job))]
-
-
-def _with_one_thread(job: Job) -> "pd.DataFrame":
-    torch.set_num_threads(1)
-    return job.run()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from dylora_kit.core.adapters import Adapters
 from dylora_kit.core.rank import Rank
 from dylora_kit.paper.compared_methods import DYLORA, FROZEN, Build, trained
 from dylora_kit.paper.embedded import load, made_of, measure
-from dylora_kit.paper.runs import Job, Study
+from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.settings import MEASURED, SECONDS_PER_STEP, SEEDS, SHORT, R
 from dylora_kit.tasks import Task
 from dylora_kit.training.objectives import Objective, individual_loss, mixed_loss, summation_in_one, summation_loss

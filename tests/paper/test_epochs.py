@@ -16,10 +16,12 @@ import dylora_kit as dk
 from dylora_kit.paper import __main__ as command
 from dylora_kit.paper import epochs
 from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, trained
+from dylora_kit.paper.jobs import Study
 from dylora_kit.paper.nested_afterwards import Case
 from dylora_kit.paper.published import printed_table
-from dylora_kit.paper.runs import Study
+from dylora_kit.paper.real_text import steps_of
 from dylora_kit.paper.settings import ALPHA, ROBERTA, SEEDS, R
+from dylora_kit.storage.files import write_files
 from dylora_kit.tasks import glue
 
 MEASURE = partial(dk.sweep, eval_data=TEXTS.test, metric=("f1", "loss"), progress=False)
@@ -71,9 +73,17 @@ def test_measuring_along_the_way_does_not_disturb_the_training() -> None:
 
 def test_the_updates_differ_as_their_names_say(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(epochs, "trained", lambda _build, _task, **settings: asked.append(settings))
+
+    class Asked(Exception):
+        pass
+
+    def record(_build: Any, _task: Any, **settings: Any) -> None:
+        asked.append(settings)
+        raise Asked
+
+    monkeypatch.setattr(epochs, "trained", record)
     for way in epochs.WAYS:
-        with pytest.raises(ValueError, match="No objects to concatenate"):
+        with pytest.raises(Asked):
             epochs.run(lambda: CASE, way, 42)
     assert [(one["method"], one.get("update", "exact")) for one in asked] == [
         (LORA, "exact"),
@@ -101,7 +111,7 @@ def test_a_study_of_glue_has_table_8s_settings_and_a_file_for_each_task(
     monkeypatch.setattr(glue, "load", lambda *_, **how: TEXTS if how["max_length"] == 512 else None)
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: Namespace(pad_token_id=1))
     studies: list[Study] = []
-    monkeypatch.setattr(command, "_list", lambda _, study, *__: studies.append(study))
+    monkeypatch.setattr(command, "tell", lambda _, study, *__: studies.append(study))
     words = ["epochs", "--tier", "real", "--model", str(tmp_path / "base"), "--list"]
     command.run(command.parser().parse_args(words))
     (study,) = studies
@@ -132,3 +142,44 @@ def test_the_table_has_a_column_for_each_mark_and_keeps_a_part_and_the_whole_tas
     assert table[0] == {"task": "SST2 (SUBSET), m (accuracy, 1 seed)", "method": LORA, "rank b": "1",
                         "1 epoch": "51.0", "3 epochs": "53.0", "10 epochs": "60.0", "30 epochs": "80.0"}  # fmt: skip
     assert table[-1]["task"] == "SST2, m (accuracy, 1 seed)" and table[-1]["1 epoch"] == "91.0"
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing that runs sees it as an error of its own."""
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_bits(
+    when: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a checkpoint after each third step, and marks after 2, 4 and 6 steps; killed before a mark is kept."""
+    marks = (1, 2, 3)
+    whole = epochs.run(lambda: CASE, LORA, 10, marks)
+    monkeypatch.setattr(epochs, "_between", lambda ends: 3)
+    taken = 0
+
+    def write(folder: Path, contents: dict[str, bytes]) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == when:
+            raise Killed
+        write_files(folder, contents)
+
+    monkeypatch.setattr(epochs, "write_files", write)
+    with pytest.raises(Killed):
+        epochs.run(lambda: CASE, LORA, 10, marks, checkpoint=tmp_path)
+    again = epochs.run(lambda: CASE, LORA, 10, marks, checkpoint=tmp_path)
+    columns = ["epochs", "method", "rank", "metric", "value"]
+    pd.testing.assert_frame_equal(again[columns], whole[columns].reset_index(drop=True), check_exact=True)
+    resumed = again[again["epochs"] == 3]["cpu_seconds"]
+    assert resumed.isna().all() if when > 1 else resumed.notna().all()  # the time before the kill is not known
+    assert taken == 4  # the three measurements, and the one that was lost
+    once_more = epochs.run(lambda: CASE, LORA, 10, marks, checkpoint=tmp_path)
+    assert once_more[[*columns, "cpu_seconds"]].equals(again[[*columns, "cpu_seconds"]])
+    assert taken == 4  # nothing was left to do
+
+
+def test_no_checkpoint_falls_on_a_mark_before_its_measurement() -> None:
+    for examples in range(32, 20_000, 501):
+        ends = [steps_of(examples, 32, mark) for mark in epochs.MARKS]
+        assert all(end % epochs._between(ends) for end in ends)

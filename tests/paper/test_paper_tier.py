@@ -18,6 +18,7 @@ from glue_files import small_specs, tokenizer_in, write
 from dylora_kit import backbones
 from dylora_kit.paper import __main__ as command
 from dylora_kit.paper import generation, real_text
+from dylora_kit.paper.options import check_model
 from dylora_kit.paper.published import printed_table
 from dylora_kit.tasks import glue
 
@@ -119,7 +120,7 @@ def test_the_paper_s_models_and_seeds_are_the_default(monkeypatch: pytest.Monkey
 )  # fmt: skip
 def test_the_model_fits_the_table(words: list[str], model: str) -> None:
     arguments = command.parser().parse_args([*words, "--tier", "paper"])
-    command._check_model(arguments)
+    check_model(arguments)
     assert arguments.model == model
 
 

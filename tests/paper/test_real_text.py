@@ -100,3 +100,34 @@ def test_a_study_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(written["model"]) == {"base"}
     with pytest.raises(ValueError, match=r"has glue-toy with lr = 0.001, now it is 0.003: pass --out"):
         measured(3, 3e-3)
+
+
+def test_trainings_that_were_stopped_go_on_and_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    whole = real_text.run(roberta, TEXTS, 10, steps=4)
+    learned: list[str] = []
+
+    def dies(build: Any, task: Task, method: str, seed: int, **settings: Any) -> Any:
+        learned.append(method)
+        if len(learned) == 2:  # the LoRA, after its second step
+
+            def stop(step: int, *_: Any) -> None:
+                if step == 3:
+                    raise Killed
+
+            return trained(build, task, method, seed, after_step=stop, checkpoint_every=2, **settings)
+        return trained(build, task, method, seed, checkpoint_every=2, **settings)
+
+    monkeypatch.setattr(real_text, "trained", dies)
+    with pytest.raises(Killed):
+        real_text.run(roberta, TEXTS, 10, steps=4, checkpoints=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"dylora", "lora-cut-to-b"}
+    again = real_text.run(roberta, TEXTS, 10, steps=4, checkpoints=tmp_path)
+    same = [column for column in whole if column != "cpu_seconds"]
+    pd.testing.assert_frame_equal(again[same], whole[same], check_exact=True)
+    seconds = again.groupby("method")["cpu_seconds"].max()
+    assert seconds[["DyLoRA", "LoRA, cut to b"]].isna().all() and seconds["LoRA, one per rank"] >= 0

@@ -12,8 +12,9 @@ import pytest
 import torch
 from dask.distributed import LocalCluster
 
-from dylora_kit.paper import __main__ as command
-from dylora_kit.paper.runs import Job, collect, expected_seconds, rows_of, table
+from dylora_kit.paper.cluster import cluster
+from dylora_kit.paper.jobs import Job
+from dylora_kit.paper.runs import collect, expected_seconds, rows_of, table
 
 
 def job(method: str, value: float, *, seed: int = 10, seconds: float = 9.0, **settings: object) -> Job:
@@ -59,7 +60,7 @@ def test_the_rows_are_the_same_however_many_jobs_run_at_a_time(tmp_path: Path) -
 
 def test_a_cluster_of_two_workers_does_the_jobs(tmp_path: Path) -> None:
     two = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1")
-    with two, command.cluster(two.scheduler_address):
+    with two, cluster(two.scheduler_address):
         spread = collect(tmp_path / "spread.csv", of_seeds(), n_jobs=None)
     alone = collect(tmp_path / "alone.csv", of_seeds())
     pd.testing.assert_frame_equal(spread.drop(columns="who"), alone.drop(columns="who"), check_exact=True)
@@ -73,7 +74,7 @@ def test_a_cluster_of_two_workers_does_the_jobs(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_cluster_whose_results_would_be_others_is_refused(workers: int, threads: int, message: str) -> None:
     here = LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=None, processes=False)
-    with here, pytest.raises(ValueError, match=message), command.cluster(here.scheduler_address):
+    with here, pytest.raises(ValueError, match=message), cluster(here.scheduler_address):
         pytest.fail("went on")
 
 
@@ -114,7 +115,7 @@ def test_adapters_that_another_machine_kept_for_itself_are_told(tmp_path: Path) 
 
 
 def test_a_cluster_that_does_not_answer_is_told_in_a_sentence() -> None:
-    with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:9"), command.cluster("tcp://127.0.0.1:9"):
+    with pytest.raises(OSError, match=r"tcp://127\.0\.0\.1:9"), cluster("tcp://127.0.0.1:9"):
         pytest.fail("went on")
 
 
@@ -137,7 +138,8 @@ def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     words = f"""
 import os, pathlib, pandas as pd
-from dylora_kit.paper.runs import Job, collect
+from dylora_kit.paper.jobs import Job
+from dylora_kit.paper.runs import collect
 frame = pd.DataFrame({{"rank": [1], "value": [0.5]}})
 done = Job({{"task": "toy", "method": "a"}}, 10, {{"steps": 3}}, lambda: frame, 1.0)
 dies = Job({{"task": "toy", "method": "b"}}, 10, {{"steps": 3}}, lambda: os.kill(os.getpid(), 9), 1.0)

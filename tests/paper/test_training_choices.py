@@ -9,7 +9,8 @@ import torch
 
 from dylora_kit.paper import training_choices
 from dylora_kit.paper.embedded import load
-from dylora_kit.paper.runs import Study, collect, read_results, rows_of
+from dylora_kit.paper.jobs import Study
+from dylora_kit.paper.runs import collect, read_results, rows_of
 from dylora_kit.storage.files import data_folder
 
 SMALL = {"steps": 24, "batch_size": 8, "lr": 1e-2}
