@@ -80,9 +80,9 @@ def parser() -> argparse.ArgumentParser:
         "a rank); or report",
     )
     made.add_argument("--tier", choices=("embedded", "real", "paper"), default="embedded",
-                      help="real: table2, nested and epochs on GLUE, table6 on E2E, nested --tasks e2e on the LoRA of "
-                      "table6, table9 on DART and WebNLG; paper: the same with roberta-base and gpt2-medium, and the "
-                      "settings of Table 8")  # fmt: skip
+                      help="real: table2, nested, epochs and arena on GLUE, table6 on E2E, nested --tasks e2e on the "
+                      "LoRA of table6, table9 on DART and WebNLG; paper: the same with roberta-base and gpt2-medium, "
+                      "and the settings of Table 8")  # fmt: skip
     made.add_argument("--tasks", nargs="+", help="default: those of the results that come with the kit")
     made.add_argument("--seeds", nargs="+", type=int, help="default: the paper's, as many as were measured")
     made.add_argument("--out", type=Path, help="another folder than data/ to write results/ and adapters/ into")
@@ -148,6 +148,8 @@ def _study(arguments: argparse.Namespace, real: real_text.RealText | None) -> St
         return nested_texts.study(arguments.model, **sizes)
     if real is not None and arguments.table == "nested":
         return nested_afterwards.real_study(real, arguments.tasks or ("mrpc",))
+    if real is not None and arguments.table == "arena":
+        return arena.real_study(real, arguments.tasks or ("mrpc",))
     if real is not None and arguments.table == "epochs":
         return epochs.real_study(real, arguments.tasks or ("mrpc",))
     if real is not None and arguments.tier == "paper":

@@ -7,76 +7,112 @@ together. `REFERENCES` have more time, and say what could be reached.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from dylora_kit.evaluation.aurac import aurac
-from dylora_kit.paper.arena_candidates import ENTRIES, REFERENCES, WITH_P, Parts, Start
+from dylora_kit.paper.arena_candidates import (
+    BOTTLENECKS,
+    DISTILLED,
+    ENTRIES,
+    MATRYOSHKA,
+    REFERENCES,
+    WITH_P,
+    Budget,
+    Parts,
+    Start,
+    budget_of,
+)
 from dylora_kit.paper.compared_methods import SVD
-from dylora_kit.paper.embedded import made_of, measure
+from dylora_kit.paper.embedded import made_of
 from dylora_kit.paper.jobs import Job, Study
-from dylora_kit.paper.nested_afterwards import Case, embedded
-from dylora_kit.paper.results_files import Rows, at_every_rank, results_of, with_metric
-from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_STEP, SEEDS
+from dylora_kit.paper.nested_afterwards import Case, embedded, real_case
+from dylora_kit.paper.real_text import RealText
+from dylora_kit.paper.results_files import WRITTEN, Rows, at_every_rank, results_of, with_metric
+from dylora_kit.paper.runs import read_results
+from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_STEP, SEEDS, STEP_TIMES
+from dylora_kit.tasks import glue
 
+# what cannot take a part of a fused projection, as world-gpt2 has one, or does not distil at every token
+NOT_FOR_TEXTS = (*MATRYOSHKA.values(), *BOTTLENECKS.values(), DISTILLED)
 METHODS = (*ENTRIES, SVD, *WITH_P.values())
 
 
-def run(task: str, entry: str, seed: int) -> pd.DataFrame:
+def run(case: Callable[[], Case], budget: Budget, batch_size: int, entry: str, seed: int) -> pd.DataFrame:
     """A candidate's trainings at each learning rate, and the test split at every rank at the rate that was chosen.
 
     Ways that share a training choose for themselves. Raises `FloatingPointError` if the loss was finite at no rate.
     """
-    here, candidate = embedded(task), ENTRIES[entry]
+    here, candidate = case(), ENTRIES[entry]
     here.build()  # so that what it imports counts for nobody
     best: dict[str, tuple[float, float, Parts]] = {}
     spent = 0.0
     for lr in CANDIDATES:
         start = time.process_time()
         try:
-            found = candidate.train(Start(here, ARENA[task]["batch_size"], seed, lr), *candidate.steps(task))
+            found = candidate.train(Start(here, batch_size, seed, lr), *candidate.steps(budget))
         except FloatingPointError:
             found = {}
         spent += time.process_time() - start
         for method, parts in found.items():
-            frame = measured(task, here, parts, "validation")
+            frame = measured(here, parts, "validation")
             value = float(frame[frame["metric"] == here.task.metric]["value"].mean(skipna=False))
             if value > best.get(method, (float("-inf"),))[0]:
                 best[method] = value, lr, parts
     if not best:
-        raise FloatingPointError(f"{entry} on {task}: the loss was finite at none of the rates {CANDIDATES}")
+        name = here.task.name
+        raise FloatingPointError(f"{entry} on {name}: the loss was finite at none of the rates {CANDIDATES}")
     frames = [
-        measured(task, here, parts, "test").assign(method=method, chosen_lr=lr, validation=round(value, 6))
+        measured(here, parts, "test").assign(method=method, chosen_lr=lr, validation=round(value, 6))
         for method, (value, lr, parts) in best.items()
     ]
     return pd.concat(frames).assign(cpu_seconds=round(spent, 1))
 
 
-def measured(task: str, here: Case, parts: Parts, split: str) -> pd.DataFrame:
+def measured(here: Case, parts: Parts, split: str) -> pd.DataFrame:
     """The task's metric on a split, each part at the ranks that it is for."""
-    return pd.concat(
-        [measure(task, here.task, adapters.model, adapters, ranks, split=split) for adapters, ranks in parts]
-    )
+    return pd.concat([here.measure(adapters.model, adapters, ranks, split=split) for adapters, ranks in parts])
 
 
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
-    """The candidates on a task with a seed."""
-    per_step = SECONDS_PER_STEP[task.partition("-")[0]]
-    return [
-        Job(
-            {"task": task, "method": entry},
-            seed,
-            ARENA[task] | {"trained_for": candidate.described(task)} | made_of(task),
-            partial(run, task, entry, seed),
-            per_step * len(CANDIDATES) * candidate.cost(task),
-        )
-        for entry, candidate in ENTRIES.items()
-    ]
+    """The candidates on a task of the embedded tier with a seed; on `world-describe` those that can take it."""
+    per_step, settings = SECONDS_PER_STEP[task.partition("-")[0]], ARENA[task] | made_of(task)
+    made = _jobs(partial(embedded, task), task, budget_of(task), seed, settings, per_step)
+    return [job for job in made if task != "world-describe" or job.part["method"] not in NOT_FOR_TEXTS]
 
 
-STUDY = Study(stem="arena", tasks=tuple(ARENA), default=("digits-turned",), seeds=lambda task: SEEDS, jobs=jobs)
+def _jobs(
+    case: Callable[[], Case], task: str, budget: Budget, seed: int, settings: dict[str, Any], per_step: float
+) -> list[Job]:
+    made = []
+    for entry, candidate in ENTRIES.items():
+        run_it = partial(run, case, budget, settings["batch_size"], entry, seed)
+        seconds = per_step * len(CANDIDATES) * candidate.cost(budget)
+        recorded = settings | {"trained_for": candidate.described(budget)}
+        made.append(Job({"task": task, "method": entry}, seed, recorded, run_it, seconds))
+    return made
+
+
+def real_study(real: RealText, tasks: Sequence[str]) -> Study:
+    """The same on GLUE; all tasks go into one results file."""
+
+    def real_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
+        steps = real.settings_of(task)["steps"]
+        settings = {key: value for key, value in real.recorded(task).items() if key not in ("lr", "weight_decay")}
+        case, name, per_step = partial(real_case, real, task), real.load(task).name, real.takes(task)[0] / steps
+        return _jobs(case, name, Budget(steps, STEP_TIMES["world"]), seed, settings, per_step)
+
+    classes = tuple(task for task in glue.SPECS if glue.num_labels(task) > 1)  # distillation needs them
+    return Study(stem=f"arena-glue-{real.name}", tasks=classes, default=tuple(tasks),
+                 seeds=lambda task: SEEDS[:2], jobs=real_jobs, one_file=True)  # fmt: skip
+
+
+STUDY = Study(stem="arena", tasks=tuple(ARENA), default=("digits-turned", "world-acceptability"),
+              seeds=lambda task: SEEDS, jobs=jobs)  # fmt: skip
 
 
 def table(folder: Path) -> Rows:
@@ -84,16 +120,26 @@ def table(folder: Path) -> Rows:
     rows: Rows = []
     for task in ARENA:
         frame = results_of(folder, "arena", task)
-        if frame.empty:
-            continue
-        areas, over_log = (aurac(frame, log=log).set_index("method") for log in (False, True))
-        order = sorted(areas.index, key=lambda method: (method in REFERENCES, -areas["aurac"][method]))
-        for row in at_every_rank(frame, with_metric(task), order):
-            of = frame[frame["method"] == row["method"]]
-            rows.append(row | {"AURAC": _with_interval(areas.loc[row["method"]]),
-                               "AURAC over log₂ b": _with_interval(over_log.loc[row["method"]]),
-                               "CPU-seconds": f"{of['cpu_seconds'].mean() / len(CANDIDATES):.1f}",
-                               "steps": of["trained_for"].iloc[0]})  # fmt: skip
+        if len(frame):
+            rows += _of_a_task(frame, with_metric(task))
+    for path in sorted(folder.glob("arena-glue-*.csv")):
+        for task, frame in read_results(path).groupby("task", sort=False):
+            frame = frame[frame["metric"] == frame["metric"].iloc[0]]  # the task's own comes first
+            metric, model = WRITTEN.get(frame["metric"].iloc[0], frame["metric"].iloc[0]), frame["model"].iloc[0]
+            rows += _of_a_task(frame, f"{str(task).removeprefix('glue-').upper()}, {model} ({metric})")
+    return rows
+
+
+def _of_a_task(frame: pd.DataFrame, title: str) -> Rows:
+    areas, over_log = (aurac(frame, log=log).set_index("method") for log in (False, True))
+    order = sorted(areas.index, key=lambda method: (method in REFERENCES, -areas["aurac"][method]))
+    rows: Rows = []
+    for row in at_every_rank(frame, title, order):
+        of = frame[frame["method"] == row["method"]]
+        rows.append(row | {"AURAC": _with_interval(areas.loc[row["method"]]),
+                           "AURAC over log₂ b": _with_interval(over_log.loc[row["method"]]),
+                           "CPU-seconds": f"{of['cpu_seconds'].mean() / len(CANDIDATES):.1f}",
+                           "steps": of["trained_for"].iloc[0]})  # fmt: skip
     return rows
 
 

@@ -77,6 +77,19 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """The time that every candidate has: so many steps of the individual loss, and what steps of other kinds take."""
+
+    steps: int
+    times: dict[str, float]
+
+
+def budget_of(task: str) -> Budget:
+    """The budget of a task of the embedded tier."""
+    return Budget(ARENA[task]["steps"], STEP_TIMES[task.partition("-")[0]])
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One way to come to a model for every rank; ways that share a training are measured together.
 
@@ -92,20 +105,19 @@ class Candidate:
     ranks: int = 1
     as_many: bool = False
 
-    def steps(self, task: str) -> list[int]:
-        """The steps of each part that take its share of the time on a task."""
-        times, budget = STEP_TIMES[task.partition("-")[0]], ARENA[task]["steps"]
-        return [max(round(budget * share / (1 if self.as_many else times[kind])), 1) for kind, share in self.plan]
+    def steps(self, budget: Budget) -> list[int]:
+        """The steps of each part that take its share of the time."""
+        times = budget.times
+        return [max(round(budget.steps * share / (1 if self.as_many else times[kind])), 1) for kind, share in self.plan]
 
-    def described(self, task: str) -> str:
+    def described(self, budget: Budget) -> str:
         """The steps in words, to be kept with the results."""
-        parts = [f"{n} ({kind})" for n, (kind, _) in zip(self.steps(task), self.plan, strict=True)]
+        parts = [f"{n} ({kind})" for n, (kind, _) in zip(self.steps(budget), self.plan, strict=True)]
         return ", ".join(parts) + (f", {self.ranks} times" if self.ranks > 1 else "")
 
-    def cost(self, task: str) -> float:
+    def cost(self, budget: Budget) -> float:
         """The time that it takes, where one step of the individual loss takes 1."""
-        times = STEP_TIMES[task.partition("-")[0]]
-        costs = [n * times[kind] for n, (kind, _) in zip(self.steps(task), self.plan, strict=True)]
+        costs = [n * budget.times[kind] for n, (kind, _) in zip(self.steps(budget), self.plan, strict=True)]
         return sum(costs[:-1]) + costs[-1] * self.ranks
 
 

@@ -47,11 +47,15 @@ POWERS = (1, 2, 4, 8)  # the ranks that every method has
 
 @dataclass(frozen=True)
 class Case:
-    """A task, what builds a model for it, and how a model is measured on its test split, `(model, adapters, ranks)`."""
+    """A task, what builds a model for it, and how a model is measured.
+
+    Attributes:
+        measure: `(model, adapters, ranks)`, on the test split; with `split="validation"` on that.
+    """
 
     build: Build
     task: Task
-    measure: Callable[[nn.Module, Adapters, list[int] | None], pd.DataFrame]
+    measure: Callable[..., pd.DataFrame]
     max_grad_norm: float | None = 1.0
 
 
@@ -59,8 +63,8 @@ def embedded(task: str) -> Case:
     """A case of the embedded tier."""
     build, data = load(task)
 
-    def measured(model: nn.Module, adapters: Adapters, ranks: list[int] | None) -> pd.DataFrame:
-        return measure(task, data, model, adapters, ranks)
+    def measured(model: nn.Module, adapters: Adapters, ranks: list[int] | None, split: str = "test") -> pd.DataFrame:
+        return measure(task, data, model, adapters, ranks, split=split)
 
     return Case(build, data, measured, None if task.startswith("digits-") else 1.0)
 
@@ -157,9 +161,9 @@ def real_case(real: RealText, task: str) -> Case:
     """A case of GLUE, with a model of the hub or of a folder."""
     data = real.load(task)
 
-    def measured(model: nn.Module, adapters: Adapters, ranks: list[int] | None) -> pd.DataFrame:
-        return sweep(model, adapters, data.test, metric=(data.metric, *data.also), ranks=ranks, collate=data.collate,
-                     progress=False)  # fmt: skip
+    def measured(model: nn.Module, adapters: Adapters, ranks: list[int] | None, split: str = "test") -> pd.DataFrame:
+        return sweep(model, adapters, getattr(data, split), metric=(data.metric, *data.also), ranks=ranks,
+                     collate=data.collate, progress=False)  # fmt: skip
 
     return Case(partial(real.build, task), data, measured)
 

@@ -30,9 +30,9 @@ def check_model(arguments: argparse.Namespace) -> None:
         arguments.model = GPT2_MODEL if writes else ROBERTA_MODEL
     if arguments.model and Path(arguments.model).is_dir():
         arguments.model = str(Path(arguments.model).absolute())  # a link keeps its name, which results tell
-    if arguments.table not in ("table2", "nested", "epochs", *generation.TABLES) or not arguments.model:
+    if arguments.table not in ("table2", "nested", "epochs", "arena", *generation.TABLES) or not arguments.model:
         raise ValueError(
-            f"--tier {arguments.tier} is for table2, nested, epochs, table6, table6-r8 and table9"
+            f"--tier {arguments.tier} is for table2, nested, epochs, arena, table6, table6-r8 and table9"
             + ("" if arguments.model else ", and needs --model, a model of the hub or a local folder")
         )
     sizes = ("steps", "lr", "batch_size", "max_length", "limit", "beams")
@@ -40,6 +40,8 @@ def check_model(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and value < (0 if name == "limit" else 1e-12):
             raise ValueError(f"--{name.replace('_', '-')} must be positive: got {value}")
+    if arguments.table == "arena" and arguments.lr is not None:
+        raise ValueError("the arena chooses each method's rate on validation: leave out --lr")
     chosen = [name for name in sizes[:3] if getattr(arguments, name) is not None]
     if chosen and (arguments.tier == "paper" or arguments.table == "epochs"):
         what = "--tier paper" if arguments.tier == "paper" else "epochs"

@@ -45,9 +45,11 @@ ARENA: dict[str, dict[str, Any]] = {
     "world-sentiment": {"steps": 150, "batch_size": 32},
     "world-entailment": {"steps": 150, "batch_size": 32},
     "world-acceptability": {"steps": 150, "batch_size": 32},
+    "world-describe": {"steps": 150, "batch_size": 16},
 }
 # CPU time of a step of each kind, where one of the individual loss takes 1: medians over rounds in which the kinds took
-# turns, by tests/bench/arena.py on digits-turned and world-acceptability, on a machine that had other work beside it
+# turns, by tests/bench/arena.py on digits-turned and world-acceptability, on a machine that had other work beside it.
+# Those of the world also stand for world-describe and for models of your own
 STEP_TIMES: dict[str, dict[str, float]] = {
     "digits": {"individual": 1.0, "a rank for each example": 1.06, "summation": 5.1, "sandwich": 2.59,
                "sandwich, distilled": 2.75, "parallel bottlenecks": 1.1, "houlsby bottlenecks": 1.01,

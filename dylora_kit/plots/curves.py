@@ -66,9 +66,9 @@ def rank_curves(
         xticks=sorted(set(frame["rank"])),
     )
     means = frame.groupby(["method", "rank"])["value"].mean()
-    axes.legend(title=None, frameon=False, loc="best")
+    legend = axes.legend(title=None, frameon=False, loc="best")
     if len(names) > 4:  # more lines leave no free place
-        axes.get_legend().remove()
+        legend.remove()
         figure.legend(*axes.get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
     plain_frame(axes)
     ends = [f"{name} from {first_and_last(means[name], unit)}" for name in names]

@@ -1,5 +1,6 @@
 """The arena: every candidate has the same time and rates, validation chooses, and each trains as its name says."""
 
+from argparse import Namespace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from architectures import build
+from toys import TEXTS
 
+from dylora_kit import backbones
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.evaluation.aurac import area
 from dylora_kit.paper import __main__ as command
@@ -24,14 +28,17 @@ from dylora_kit.paper.arena_candidates import (
     REFERENCES,
     SUMMATION_LONG,
     WITH_P,
+    Budget,
     Candidate,
     Start,
+    budget_of,
 )
 from dylora_kit.paper.compared_methods import LORA, ONE, SVD
 from dylora_kit.paper.nested_afterwards import embedded
 from dylora_kit.paper.runs import collect, read_results
 from dylora_kit.paper.settings import ARENA, CANDIDATES, STEP_TIMES
 from dylora_kit.storage.files import data_folder
+from dylora_kit.tasks import describe, glue, world
 
 RESULTS = data_folder() / "results"
 TURNED = "digits-turned"
@@ -63,23 +70,24 @@ def values_of(adapters: Adapters) -> torch.Tensor:
 
 
 def test_every_candidate_has_the_time_of_the_individual_loss() -> None:
-    for task in ARENA:
-        budget = ARENA[task]["steps"]
+    for budget in map(budget_of, ARENA):
         for name in ENTRIES.keys() - set(REFERENCES):
-            whole = ENTRIES[name].steps(task)
-            coarse = max(STEP_TIMES[task.partition("-")[0]].values()) + ENTRIES[name].ranks / 2  # what a step rounds
-            assert abs(ENTRIES[name].cost(task) - budget) <= coarse, (name, whole)
-        assert ENTRIES[ORDERED_LONG].cost(task) == pytest.approx(1.3 * budget, abs=2)
-        assert ENTRIES[SUMMATION_LONG].steps(task) == [budget]
-        assert ENTRIES[ONE_LONG].cost(task) == pytest.approx(4 * budget, rel=0.02)
+            whole = ENTRIES[name].steps(budget)
+            coarse = max(budget.times.values()) + ENTRIES[name].ranks / 2  # what a step rounds
+            assert abs(ENTRIES[name].cost(budget) - budget.steps) <= coarse, (name, whole)
+        assert ENTRIES[ORDERED_LONG].cost(budget) == pytest.approx(1.3 * budget.steps, abs=2)
+        assert ENTRIES[SUMMATION_LONG].steps(budget) == [budget.steps]
+        assert ENTRIES[ONE_LONG].cost(budget) == pytest.approx(4 * budget.steps, rel=0.02)
 
 
 def test_a_plan_is_told_part_by_part() -> None:
     both = Candidate(lambda *_: {}, (("LoRA", 0.5), ("nest", 0.5)), ranks=3)
-    steps = both.steps(TURNED)
-    times = STEP_TIMES["digits"]
-    assert both.described(TURNED) == f"{steps[0]} (LoRA), {steps[1]} (nest), 3 times"
-    assert both.cost(TURNED) == pytest.approx(steps[0] * times["LoRA"] + 3 * steps[1] * times["nest"])
+    times = {"LoRA": 2.0, "nest": 4.0}
+    budget = Budget(40, times)
+    steps = both.steps(budget)
+    assert steps == [10, 5]
+    assert both.described(budget) == f"{steps[0]} (LoRA), {steps[1]} (nest), 3 times"
+    assert both.cost(budget) == pytest.approx(steps[0] * times["LoRA"] + 3 * steps[1] * times["nest"])
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -140,12 +148,12 @@ def test_validation_chooses_the_rate_and_test_is_measured_at_it(short: None, mon
     def train(start: Start, *steps: int) -> arena_candidates.Trained:
         return {INDIVIDUAL: [(start.lr, None)]}  # type: ignore[list-item]
 
-    def measured(task: str, here: object, parts: list, split: str) -> pd.DataFrame:
+    def measured(here: object, parts: list, split: str) -> pd.DataFrame:
         return pd.DataFrame({"rank": EVERY, "metric": "accuracy", "value": given[split, parts[0][0]]})
 
     monkeypatch.setitem(ENTRIES, INDIVIDUAL, Candidate(train, (("individual", 1.0),)))
     monkeypatch.setattr(arena, "measured", measured)
-    frame = arena.run(TURNED, INDIVIDUAL, 10)
+    frame = arena.run(few, budget_of(TURNED), 16, INDIVIDUAL, 10)
     assert set(frame["chosen_lr"]) == {3e-3} and set(frame["value"]) == {0.1} and set(frame["validation"]) == {0.7}
 
 
@@ -160,10 +168,10 @@ def test_a_rate_at_which_the_loss_is_not_finite_is_passed_over_and_none_is_an_er
     for rates in ((3e-3,), (3e-3, 1e-2)):
         monkeypatch.setitem(ENTRIES, INDIVIDUAL, Candidate(partial(train, rates), (("individual", 1.0),)))
         if len(rates) == 1:
-            assert set(arena.run(TURNED, INDIVIDUAL, 10)["chosen_lr"]) == {1e-2}
+            assert set(arena.run(few, budget_of(TURNED), 16, INDIVIDUAL, 10)["chosen_lr"]) == {1e-2}
         else:
             with pytest.raises(FloatingPointError, match="DyLoRA, individual on digits-turned: the loss was finite at"):
-                arena.run(TURNED, INDIVIDUAL, 10)
+                arena.run(few, budget_of(TURNED), 16, INDIVIDUAL, 10)
 
 
 def test_a_study_goes_on_where_it_stopped_and_a_seed_gives_the_same_again(
@@ -208,3 +216,49 @@ def test_the_table_has_the_area_the_time_of_one_training_and_references_last(tmp
 def test_every_method_of_the_files_is_one_of_the_arena() -> None:
     for path in RESULTS.glob("arena-*.csv"):
         assert set(read_results(path)["method"]) == set(arena.METHODS)
+
+
+ON_TEXTS = [job.part["method"] for job in arena.STUDY.jobs_of("world-describe", [10], Path())]
+
+
+def test_what_cannot_take_texts_is_left_out_there() -> None:
+    assert set(ENTRIES) - set(ON_TEXTS) == set(arena.NOT_FOR_TEXTS) and len(arena.NOT_FOR_TEXTS) == 5
+
+
+@pytest.mark.parametrize("entry", ON_TEXTS)
+def test_what_writes_texts_has_its_ranks_too(entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arena, "CANDIDATES", (1e-2,))
+    case = embedded("world-describe")
+    looked: list[str] = []
+
+    def measure(model: torch.nn.Module, adapters: Adapters, ranks: list[int] | None, split: str) -> pd.DataFrame:
+        looked.append(split)
+        texts, rank = world.texts("describe")[split][:3], (ranks or [2])[0]
+        with adapters.at(rank):
+            values = describe.scores(describe.write(model, backbones.tokenizer("world-gpt2"), texts), texts)
+        return pd.DataFrame([{"rank": rank, "metric": metric, "value": value} for metric, value in values.items()])
+
+    small = arena.Case(case.build, case.task, measure)
+    frame = arena.run(lambda: small, Budget(2, dict.fromkeys(STEP_TIMES["world"], 1.0)), 4, entry, 10)
+    assert set(frame["metric"]) == {"bleu", "slot error rate"} and {"validation", "test"} == set(looked)
+
+
+def test_on_real_text_it_has_a_file_for_all_tasks_and_no_rate_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build("roberta").save_pretrained(tmp_path / "base")
+    monkeypatch.setattr(glue, "load", lambda *_, **__: TEXTS)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: Namespace(pad_token_id=1))
+    monkeypatch.setattr(arena, "CANDIDATES", (1e-3, 1e-2))
+    monkeypatch.setattr(arena, "ENTRIES", {name: ENTRIES[name] for name in (INDIVIDUAL, LORA)})
+    words = ["arena", "--tier", "real", "--model", tmp_path / "base", "--steps", 4, "--seeds", 10, "--out", tmp_path]
+    command.run(command.parser().parse_args(list(map(str, words))))
+    written = read_results(tmp_path / "results" / "arena-glue-base.csv")
+    assert set(written["method"]) == {INDIVIDUAL, LORA, SVD} and set(written["task"]) == {"glue-toy"}
+    assert set(written["steps"]) == {4} and set(written["batch_size"]) == {32} and "lr" not in written
+    rows = arena.table(tmp_path / "results")
+    assert {row["task"] for row in rows} == {"TOY, base (F1, 1 seed)"} and all(row["AURAC"] for row in rows)
+    with pytest.raises(ValueError, match="arena has no task 'stsb'"):
+        command.run(command.parser().parse_args([*map(str, words), "--tasks", "stsb"]))
+    with pytest.raises(ValueError, match="the arena chooses each method's rate on validation: leave out --lr"):
+        command.run(command.parser().parse_args([*map(str, words), "--lr", "0.1"]))

@@ -107,7 +107,7 @@ def test_the_real_tier_has_one_file_for_a_model(monkeypatch: pytest.MonkeyPatch,
         (["table4", "--choose"], "--choose is for table2"),
         (
             ["table2", "--tier", "real"],
-            "--tier real is for table2, nested, epochs, table6, table6-r8 and table9, and needs --model",
+            "--tier real is for table2, nested, epochs, arena, table6, table6-r8 and table9, and needs --model",
         ),
         (["table6", "--tier", "real"], "--tier real is for table2, nested, .* and needs --model"),
         (["table6", "--tier", "real", "--model", "x", "--steps", "0"], "--steps must be positive: got 0"),

@@ -596,7 +596,7 @@ def every_way_in_the_same_time() -> list[str]:
     assert frame["seed"].nunique() == 5 and set(others[:2]) == {SVD, way.MIXED}
     budget, times = settings.ARENA[TURNED]["steps"], settings.STEP_TIMES["digits"]
     assert (frame["steps"] == budget).all() and len(settings.CANDIDATES) == 4
-    per_rank = way.ENTRIES[ONE].steps(TURNED)[0]
+    per_rank, summed = (way.ENTRIES[name].steps(way.budget_of(TURNED))[0] for name in (ONE, way.SUMMATION))
     published, kept = ([areas[of[s]] for s in ("alpha/sqrt(b)", "alpha/b")] for of in (way.MATRYOSHKA, way.WITH_P))
     long, goal = areas[way.SUMMATION_LONG], areas[way.ORDERED_LONG]
     assert areas[way.ORDERED] > long and round(times["summation"]) == 5
@@ -628,8 +628,7 @@ def every_way_in_the_same_time() -> list[str]:
         "Nested bottlenecks, in place of LoRA and with the individual loss, have "
         f"{areas[way.BOTTLENECKS['houlsby']]:.1f} (Houlsby's) and {areas[way.BOTTLENECKS['parallel']]:.1f} (parallel).",
         f"At rank 1 Houlsby's have {at_1[way.BOTTLENECKS['houlsby']]:.1f}, and a DyLoRA {at_1[way.INDIVIDUAL]:.1f}.",
-        f"The summation loss has {way.ENTRIES[way.SUMMATION].steps(TURNED)[0]} steps in this time, and a LoRA of its "
-        f"own for each rank {per_rank}.",
+        f"The summation loss has {summed} steps in this time, and a LoRA of its own for each rank {per_rank}.",
     ]
 
 
