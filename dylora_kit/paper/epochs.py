@@ -1,7 +1,8 @@
 """With Table 8's settings: how good is a LoRA that is cut, and a DyLoRA, after 1, 3, 10 and 30 epochs?
 
 One training of 30 epochs for each method, measured along the way, so the learning rate of an earlier epoch is that of a
-longer training. A LoRA is cut in every way. Biases and norms have no weight decay, as with transformers' `Trainer`.
+longer training. A LoRA is cut in every way, at the end also with a new head. Biases and norms have no weight decay, as
+with transformers' `Trainer`; full fine-tuning and the head alone have none at all.
 """
 
 import math
@@ -15,17 +16,17 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from dylora_kit.baselines.svd_cut import svd_cut
+from dylora_kit.baselines.svd_cut import refit_head, svd_cut
 from dylora_kit.core.adapters import Adapters
-from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, begun, trained
+from dylora_kit.paper.compared_methods import DYLORA, FULL, HEAD, HELD, LORA, NEW_HEAD, ONE, SVD, begun, trained
 from dylora_kit.paper.embedded import made_of
 from dylora_kit.paper.jobs import Job, Study
-from dylora_kit.paper.nested_afterwards import POWERS, Case, embedded, real_case
+from dylora_kit.paper.nested_afterwards import AFTER, POWERS, Case, embedded, real_case
 from dylora_kit.paper.real_text import RealText, steps_of
 from dylora_kit.paper.results_files import WRITTEN, Rows, cell, title
 from dylora_kit.paper.run_folders import slug
 from dylora_kit.paper.runs import read_results
-from dylora_kit.paper.settings import ROBERTA, SECONDS_PER_STEP, SEEDS, TABLE2
+from dylora_kit.paper.settings import FULL_LR_ON_TEXT, ROBERTA, SECONDS_PER_STEP, SEEDS, TABLE2, R
 from dylora_kit.storage.files import write_files
 from dylora_kit.tasks import glue, world
 
@@ -36,6 +37,12 @@ WAYS: dict[str, dict[str, Any]] = {
     DYLORA: {"method": DYLORA},
     AUTHORS: {"method": DYLORA, "update": "authors"},
 }
+ALSO: dict[str, dict[str, Any]] = {  # on real text
+    ONE: {"method": LORA, "r": 1},
+    HEAD: {"method": HEAD},
+    FULL: {"method": FULL, "lr": FULL_LR_ON_TEXT},
+}
+RANKS_OF = {ONE: (1,), HEAD: (R,), FULL: (R,)}  # others: POWERS; what has no adapters is the same at every rank
 WORDS = tuple(task for task in TABLE2 if task.startswith("world-") and task != "world-describe")
 
 
@@ -64,7 +71,7 @@ def run(
             return
         now = time.process_time()
         frames = [found[found["epochs"] != ends[step]]] if len(found) else []  # what came after the checkpoint, again
-        for method, frame in measured(here, way, model, adapters).items():
+        for method, frame in measured(here, way, model, adapters, seed if step == max(ends) else None).items():
             seconds = round(now - start - measuring, 1)
             frames.append(frame.assign(method=method, epochs=ends[step], cpu_seconds=seconds))
             values = ", ".join(f"{value:.3f}" for value in frame[frame["metric"] == here.task.metric]["value"])
@@ -74,9 +81,9 @@ def run(
             write_files(kept.parent, {kept.name: found.to_csv(index=False).encode()})
         measuring += time.process_time() - now
 
-    chosen = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size", "max_grad_norm")}
+    chosen = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size", "max_grad_norm")} | (WAYS | ALSO)[way]
     pair = trained(here.build, here.task, seed=seed, steps=max(ends), after_step=measure, checkpoint=checkpoint,
-                   checkpoint_every=_between(ends), **chosen, **WAYS[way])  # fmt: skip
+                   checkpoint_every=_between(ends), **chosen)  # fmt: skip
     if max(marks) not in set(found.get("epochs", ())):  # it was stopped between its last step and the measurement
         measure(max(ends), *pair)
     return found
@@ -91,21 +98,35 @@ def _between(ends: Collection[int]) -> int:
     return next(every for every in count(200) if all(end % every for end in ends))
 
 
-def measured(case: Case, way: str, model: nn.Module, adapters: Adapters) -> dict[str, pd.DataFrame]:
-    """The test split at the ranks 1, 2, 4 and 8, by method: a LoRA in every way to cut it."""
-    ranks = list(POWERS)
+def measured(
+    case: Case, way: str, model: nn.Module, adapters: Adapters, head_seed: int | None = None
+) -> dict[str, pd.DataFrame]:
+    """The test split at the ranks 1, 2, 4 and 8, by method: a LoRA in every way to cut it.
+
+    Arguments:
+        head_seed: with it, the SVD cut also gets a new head for each rank below the last.
+    """
+    ranks = list(RANKS_OF.get(way, POWERS))
     found = {way: case.measure(model, adapters, ranks)}
     if way == LORA:
-        found[SVD] = case.measure(*svd_cut(adapters), ranks)
+        cut = svd_cut(adapters)
+        found[SVD] = case.measure(*cut, ranks)
         scaling, adapters.scaling = adapters.scaling, "alpha/r"
         found[HELD] = case.measure(model, adapters, ranks)
         adapters.scaling = scaling
+        if head_seed is not None:
+            found[NEW_HEAD] = pd.concat([_with_new_head(case, cut[1], b, head_seed) for b in POWERS[:-1]])
     return found
+
+
+def _with_new_head(case: Case, cut: Adapters, b: int, seed: int) -> pd.DataFrame:
+    settings: dict[str, Any] = {"steps": AFTER, "batch_size": ROBERTA["batch_size"], "collate": case.task.collate}
+    return case.measure(*refit_head(cut, case.task.train, rank=b, seed=seed, **settings), [b])
 
 
 def jobs_of(
     case: Callable[[], Case], task: str, seed: int, settings: dict[str, Any], seconds: float,
-    checkpoints: Path | None = None, disk: int = 0,
+    checkpoints: Path | None = None, disk: int = 0, ways: Collection[str] = WAYS,
 ) -> list[Job]:  # fmt: skip
     """One training for each method.
 
@@ -113,12 +134,15 @@ def jobs_of(
         seconds: about how long a training takes.
         checkpoints: a folder, from which trainings that were stopped go on; without it each begins anew.
         disk: about how many bytes a checkpoint has.
+        ways: the methods.
     """
     recorded = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size")} | settings
     jobs = []
-    for way in WAYS:
+    for way in ways:
         run_it = partial(run, case, way, seed, checkpoint=checkpoints and checkpoints / slug(way))
-        jobs.append(Job({"task": task, "method": way}, seed, recorded, run_it, seconds, disk=disk))
+        own = {"weight_decay": 0.0} if way in (FULL, HEAD) else {}
+        own |= {"lr": FULL_LR_ON_TEXT} if way == FULL else {}
+        jobs.append(Job({"task": task, "method": way}, seed, recorded | own, run_it, seconds, disk=disk))
     return jobs
 
 
@@ -134,7 +158,8 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
     def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         seconds, disk = real.takes(task)
         name, checkpoints = real.load(task).name, real.checkpoints(f"epochs-glue-{real.name}", task, seed, adapters)
-        return jobs_of(partial(real_case, real, task), name, seed, real.recorded(task), seconds, checkpoints, disk)
+        return jobs_of(partial(real_case, real, task), name, seed, real.recorded(task), seconds, checkpoints, disk,
+                       (*WAYS, *ALSO))  # fmt: skip
 
     return Study(f"epochs-glue-{real.name}", tuple(glue.SPECS), tuple(tasks), lambda task: SEEDS[:3], jobs,
                  parts=("task", "metric", "epochs"))  # fmt: skip
@@ -152,7 +177,7 @@ def table(folder: Path) -> Rows:
         for _, frame in results.groupby("task", sort=False) if len(results) else ():
             frame = frame[frame["metric"] == frame["metric"].iloc[0]]  # the task's own comes first
             seeds = frame["seed"].nunique()
-            for method in (LORA, SVD, HELD, DYLORA, AUTHORS):
+            for method in (LORA, SVD, NEW_HEAD, HELD, DYLORA, AUTHORS, ONE, FULL, HEAD):
                 for rank in POWERS if method not in (SVD, HELD) else POWERS[:-1]:
                     of = frame[(frame["method"] == method) & (frame["rank"] == rank)]
                     cells = {_epochs(mark): cell(of[of["epochs"] == mark]["value"], seeds=seeds) for mark in MARKS}

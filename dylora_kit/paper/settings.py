@@ -30,6 +30,7 @@ TABLE2: dict[str, dict[str, Any]] = {
     "world-describe": {"steps": 400, "batch_size": 16, "lr": 1e-2},
 }
 FULL_LR = 1e-3  # full fine-tuning on the world's tasks
+FULL_LR_ON_TEXT = 2e-5  # and of a model of the hub: a usual one, Table 8 has none
 SEEDS_OF = {"world-paraphrase": 3, "world-acceptability": 3, "world-similarity": 3, "world-describe": 3}  # others: all
 
 # Tables 1, 3, 4, 5 and 7, updates and layers

@@ -15,7 +15,7 @@ from toys import TEXTS
 import dylora_kit as dk
 from dylora_kit.paper import __main__ as command
 from dylora_kit.paper import epochs
-from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, SVD, trained
+from dylora_kit.paper.compared_methods import DYLORA, FULL, HEAD, HELD, LORA, NEW_HEAD, ONE, SVD, trained
 from dylora_kit.paper.jobs import Study
 from dylora_kit.paper.nested_afterwards import Case
 from dylora_kit.paper.published import printed_table
@@ -39,7 +39,7 @@ def test_the_settings_are_those_of_table_8_to_the_letter() -> None:
     assert set(map(int, printed["seeds"].split(","))) <= set(SEEDS)
 
 
-@pytest.mark.parametrize("way", epochs.WAYS)
+@pytest.mark.parametrize("way", [*epochs.WAYS, *epochs.ALSO])
 def test_it_is_measured_after_each_mark_at_four_ranks(
     way: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,11 +47,13 @@ def test_it_is_measured_after_each_mark_at_four_ranks(
     monkeypatch.setattr(epochs.time, "process_time", lambda: float(next(clock)))
     frame = epochs.run(lambda: CASE, way, 10, marks=(1, 2))
     methods = [LORA, SVD, HELD] if way == LORA else [way]
-    expected = [(mark, method, rank) for mark in (1, 2) for method in methods for rank in (1, 2, 4, 8)]
+    ranks = {ONE: (1,), HEAD: (8,), FULL: (8,)}.get(way, (1, 2, 4, 8))
+    expected = [(mark, method, rank) for mark in (1, 2) for method in methods for rank in ranks]
+    expected += [(2, NEW_HEAD, rank) for rank in (1, 2, 4) if way == LORA]  # at the end
     of_f1 = frame[frame["metric"] == "f1"]
     assert list(of_f1[["epochs", "method", "rank"]].itertuples(index=False, name=None)) == expected
     assert frame.groupby("epochs")["cpu_seconds"].unique().map(list).to_dict() == {1: [1.0], 2: [2.0]}
-    first = ", ".join(f"{value:.3f}" for value in of_f1["value"][:4])
+    first = ", ".join(f"{value:.3f}" for value in of_f1["value"][: len(ranks)])
     assert f"glue-toy, seed 10, epoch 1, {methods[0]}: {first}\n" in capsys.readouterr().out
 
 
@@ -59,13 +61,13 @@ def test_at_its_own_rank_every_cut_is_the_lora_itself_and_below_they_differ() ->
     frame = epochs.run(lambda: CASE, LORA, 10, marks=(2,))
     loss = frame[frame["metric"] == "loss"].set_index(["method", "rank"])["value"]
     assert loss[SVD, 8] == pytest.approx(loss[LORA, 8], abs=1e-5) and loss[HELD, 8] == loss[LORA, 8]
-    assert len({round(loss[method, 1], 5) for method in (LORA, SVD, HELD)}) == 3
+    assert len({round(loss[method, 1], 5) for method in (LORA, SVD, NEW_HEAD, HELD)}) == 4
 
 
 def test_measuring_along_the_way_does_not_disturb_the_training() -> None:
     alone = epochs.run(lambda: CASE, LORA, 10, marks=(2,))
     along = epochs.run(lambda: CASE, LORA, 10, marks=(1, 2))
-    columns = ["method", "rank", "metric", "value"]
+    columns = ["method", "rank", "metric", "value"]  # a new head is among them
     at_the_end = along[along["epochs"] == 2][columns].reset_index(drop=True)
     pd.testing.assert_frame_equal(at_the_end, alone[columns].reset_index(drop=True), check_exact=True)
     assert not at_the_end.equals(along[along["epochs"] == 1][columns].reset_index(drop=True))
@@ -82,15 +84,18 @@ def test_the_updates_differ_as_their_names_say(monkeypatch: pytest.MonkeyPatch) 
         raise Asked
 
     monkeypatch.setattr(epochs, "trained", record)
-    for way in epochs.WAYS:
+    for way in (*epochs.WAYS, *epochs.ALSO):
         with pytest.raises(Asked):
             epochs.run(lambda: CASE, way, 42)
-    assert [(one["method"], one.get("update", "exact")) for one in asked] == [
-        (LORA, "exact"),
-        (DYLORA, "exact"),
-        (DYLORA, "authors"),
+    assert [(one["method"], one.get("update", "exact"), one.get("r", 8), one["lr"]) for one in asked] == [
+        (LORA, "exact", 8, 4e-4),
+        (DYLORA, "exact", 8, 4e-4),
+        (DYLORA, "authors", 8, 4e-4),
+        (LORA, "exact", 1, 4e-4),
+        (HEAD, "exact", 8, 4e-4),
+        (FULL, "exact", 8, 2e-5),
     ]
-    assert {(one["steps"], one["weight_decay"], one["lr"], one["seed"]) for one in asked} == {(60, 0.1, 4e-4, 42)}
+    assert {(one["steps"], one["weight_decay"], one["seed"]) for one in asked} == {(60, 0.1, 42)}
 
 
 def test_weights_decay_and_biases_do_not() -> None:
@@ -118,10 +123,12 @@ def test_a_study_of_glue_has_table_8s_settings_and_a_file_for_each_task(
     jobs = study.jobs_of("mrpc", None, tmp_path)
     assert study.path("mrpc", tmp_path).name == "epochs-glue-base-mrpc.csv"
     assert [(job.part["method"], job.seed) for job in jobs] == [
-        (way, seed) for seed in SEEDS[:3] for way in epochs.WAYS
+        (way, seed) for seed in SEEDS[:3] for way in (*epochs.WAYS, *epochs.ALSO)
     ]
     assert jobs[0].settings == {"model": "base", "lr": 4e-4, "batch_size": 32, "weight_decay": 0.1, "max_length": 512,
                                 "examples": 64, "steps": 60}  # fmt: skip
+    decay = {job.part["method"]: (job.settings["lr"], job.settings["weight_decay"]) for job in jobs}
+    assert decay[FULL] == (2e-5, 0.0) and decay[HEAD] == (4e-4, 0.0) and decay[ONE] == (4e-4, 0.1)
 
 
 @pytest.mark.parametrize(("option", "value"), [("--steps", "5"), ("--lr", "0.1"), ("--batch-size", "4")])
@@ -146,6 +153,15 @@ def test_the_table_has_a_column_for_each_mark_and_keeps_a_part_and_the_whole_tas
 
 class Killed(BaseException):
     """Stands for a kill: nothing that runs sees it as an error of its own."""
+
+
+@pytest.mark.parametrize("way", [ONE, HEAD, FULL])
+def test_whatever_was_trained_is_in_the_checkpoint(way: str, tmp_path: Path) -> None:
+    whole = epochs.run(lambda: CASE, way, 10, (1, 2), checkpoint=tmp_path)
+    (tmp_path / "measured.csv").unlink()
+    again = epochs.run(lambda: CASE, way, 10, (1, 2), checkpoint=tmp_path)  # measures what the checkpoint holds
+    at_the_end = whole[whole["epochs"] == 2].reset_index(drop=True)
+    assert again["value"].tolist() == at_the_end["value"].tolist() and set(again["epochs"]) == {2}
 
 
 @pytest.mark.parametrize("when", [1, 2, 3])
