@@ -13,6 +13,7 @@ python -m dylora_kit.paper report                              # the tables in d
 """
 
 import argparse
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from dylora_kit.paper import (
     row_ordering,
     training_choices,
 )
-from dylora_kit.paper.before_start import tell
+from dylora_kit.paper.before_start import check_room, tell
 from dylora_kit.paper.cluster import cluster
 from dylora_kit.paper.compared_methods import DYLORA, FULL
 from dylora_kit.paper.jobs import Study
@@ -97,11 +98,15 @@ def parser() -> argparse.ArgumentParser:
     real = made.add_argument_group("the tiers real and paper")
     real.add_argument("--model", help="a model of the hub, or a local folder; paper: default is the paper's")
     real.add_argument("--steps", type=int, help="of each training; default: 500, and for tables 6 and 9 five epochs")
-    real.add_argument("--lr", type=float, help="default: 1e-3, and for tables 6 and 9 the paper's")
+    real.add_argument(
+        "--lr", type=float, help="default: 1e-3, for tables 6 and 9 the paper's; the arena chooses by itself"
+    )
     real.add_argument("--batch-size", type=int, help="default: 32, and for tables 6 and 9 the paper's")
-    real.add_argument("--max-length", type=int, help="of a text of GLUE, in tokens; default: 64, and Table 8's is 512")
-    real.add_argument("--limit", type=int, default=0, help="tables 6 and 9: only so many test inputs")
-    real.add_argument("--beams", type=int, default=10, help="tables 6 and 9: 1 is faster, 10 is LoRA's authors' number")
+    real.add_argument(
+        "--max-length", type=int, help="of a text of GLUE, in tokens; default: 64, with Table 8's settings 512"
+    )
+    real.add_argument("--limit", type=int, help="tables 6 and 9: only so many test inputs")
+    real.add_argument("--beams", type=int, help="tables 6 and 9: 1 is faster, default is 10, as LoRA's authors")
     return made
 
 
@@ -191,8 +196,8 @@ def _choose(arguments: argparse.Namespace, study: Study, real: real_text.RealTex
 def _measure(arguments: argparse.Namespace, study: Study, out: Path) -> None:
     """Measures what is missing, and prints the results and the table beside the paper's."""
     name, tasks, results = arguments.table, arguments.tasks or study.default, []
+    check_room(tell(name, study, tasks, arguments.seeds, out), out)
     for task in tasks:
-        tell(name, study, [task], arguments.seeds, out)
         jobs, n_jobs = study.jobs_of(task, arguments.seeds, out), None if arguments.dask else arguments.n_jobs
         results.append(study.shown(collect(study.path(task, out), jobs, n_jobs=n_jobs)))
     if study.one_file:
@@ -206,11 +211,14 @@ def _measure(arguments: argparse.Namespace, study: Study, out: Path) -> None:
 if __name__ == "__main__":
     # one thread is the fastest for small matrices, and gives the same sums on every machine
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its helpers end with it
     command_line = parser()
     try:
         run(command_line.parse_args())
     except (ValueError, OSError, FloatingPointError) as error:
         command_line.exit(1, f"{error}\n")
+    except KeyboardInterrupt:
+        command_line.exit(130, "stopped: the same command goes on where it was\n")
     except torch.OutOfMemoryError:
         command_line.exit(
             1, "the GPU ran out of memory: lower --max-length or --batch-size, or take a smaller --model\n"

@@ -26,6 +26,7 @@ from dylora_kit.paper.arena_candidates import (
     Parts,
     Start,
     budget_of,
+    cannot_take,
 )
 from dylora_kit.paper.compared_methods import SVD
 from dylora_kit.paper.embedded import made_of
@@ -34,8 +35,8 @@ from dylora_kit.paper.nested_afterwards import Case, embedded, real_case
 from dylora_kit.paper.real_text import RealText
 from dylora_kit.paper.results_files import WRITTEN, Rows, at_every_rank, results_of, with_metric
 from dylora_kit.paper.runs import read_results
-from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_STEP, SEEDS, STEP_TIMES
-from dylora_kit.tasks import glue
+from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_STEP, SECONDS_PER_TEXT, SEEDS, STEP_TIMES, R
+from dylora_kit.tasks import glue, world
 
 # what cannot take a part of a fused projection, as world-gpt2 has one, or does not distil at every token
 NOT_FOR_TEXTS = (*MATRYOSHKA.values(), *BOTTLENECKS.values(), DISTILLED)
@@ -81,17 +82,22 @@ def measured(here: Case, parts: Parts, split: str) -> pd.DataFrame:
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
     """The candidates on a task of the embedded tier with a seed; on `world-describe` those that can take it."""
     per_step, settings = SECONDS_PER_STEP[task.partition("-")[0]], ARENA[task] | made_of(task)
-    made = _jobs(partial(embedded, task), task, budget_of(task), seed, settings, per_step)
+    measuring = 0.0
+    if task == "world-describe":
+        inputs = {split: len(world.texts("describe")[split]) for split in ("validation", "test")}
+        measuring = SECONDS_PER_TEXT * R * (len(CANDIDATES) * inputs["validation"] + inputs["test"])
+    made = _jobs(partial(embedded, task), task, budget_of(task), seed, settings, per_step, measuring)
     return [job for job in made if task != "world-describe" or job.part["method"] not in NOT_FOR_TEXTS]
 
 
 def _jobs(
-    case: Callable[[], Case], task: str, budget: Budget, seed: int, settings: dict[str, Any], per_step: float
-) -> list[Job]:
+    case: Callable[[], Case], task: str, budget: Budget, seed: int, settings: dict[str, Any], per_step: float,
+    measuring: float = 0.0,
+) -> list[Job]:  # fmt: skip
     made = []
     for entry, candidate in ENTRIES.items():
         run_it = partial(run, case, budget, settings["batch_size"], entry, seed)
-        seconds = per_step * len(CANDIDATES) * candidate.cost(budget)
+        seconds = per_step * len(CANDIDATES) * candidate.cost(budget) + measuring
         recorded = settings | {"trained_for": candidate.described(budget)}
         made.append(Job({"task": task, "method": entry}, seed, recorded, run_it, seconds))
     return made
@@ -103,8 +109,13 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
     def real_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         steps = real.settings_of(task)["steps"]
         settings = {key: value for key, value in real.recorded(task).items() if key not in ("lr", "weight_decay")}
-        case, name, per_step = partial(real_case, real, task), real.load(task).name, real.takes(task)[0] / steps
-        return _jobs(case, name, Budget(steps, STEP_TIMES["world"]), seed, settings, per_step)
+        case, data = partial(real_case, real, task), real.load(task)
+        seconds, per_rank, _ = real.takes(task)
+        of_a_rate = R * per_rank * len(data.validation) / len(data.test)
+        measuring = len(CANDIDATES) * of_a_rate + R * per_rank
+        made = _jobs(case, data.name, Budget(steps, STEP_TIMES["world"]), seed, settings, seconds / steps, measuring)
+        left_out = cannot_take(partial(real.build, task))
+        return [job for job in made if job.part["method"] not in left_out]
 
     classes = tuple(task for task in glue.SPECS if glue.num_labels(task) > 1)  # distillation needs them
     return Study(stem=f"arena-glue-{real.name}", tasks=classes, default=tuple(tasks),

@@ -9,7 +9,7 @@ from dylora_kit.baselines.in_place_distillation import InPlaceDistillation, sand
 from dylora_kit.baselines.matryoshka import all_ranks_summed, keep_diagonal, start_as_published
 from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.core.adapters import Adapters, attach
-from dylora_kit.paper.compared_methods import LORA, ONE, SVD, built, head_of
+from dylora_kit.paper.compared_methods import LORA, ONE, SVD, Build, built, head_of
 from dylora_kit.paper.nested_afterwards import POWERS, Case
 from dylora_kit.paper.settings import ALPHA, ARENA, STEP_TIMES, R
 from dylora_kit.training.loop import Loss, train
@@ -34,7 +34,7 @@ ORDERED, UNORDERED = "LoRA, ordered, then DyLoRA", "LoRA, then DyLoRA, not order
 ORDERED_LONG = "LoRA, ordered, then DyLoRA, in 1.3 of the time"
 SUMMATION_LONG, ONE_LONG = "DyLoRA, summation, as many steps", "LoRA, one per rank, all the time for each"
 BOTTLENECKS = {"parallel": "Nested bottlenecks, parallel", "houlsby": "Nested bottlenecks, Houlsby's"}
-AFTER_SUBLAYERS = r".*\.(o_proj|fc2|output\.dense)"  # in each block two, as "attention" means
+AFTER_SUBLAYERS = r".*\.(o_proj|fc2|output\.dense|down_proj)"  # in each block two, as "attention" means
 REFERENCES = (ORDERED_LONG, SUMMATION_LONG, ONE_LONG)  # what has more time than the others
 FIRST = 0.3  # the share of the time in which ORDERED trains at rank r alone; 0.5 was worse on validation, two seeds
 
@@ -87,6 +87,32 @@ class Budget:
 def budget_of(task: str) -> Budget:
     """The budget of a task of the embedded tier."""
     return Budget(ARENA[task]["steps"], STEP_TIMES[task.partition("-")[0]])
+
+
+def cannot_take(build: Build) -> set[str]:
+    """The entries that a model cannot take: its query and value are fused or no plain layers, or its blocks have others
+    than two layers of the known names that end their parts."""
+    out: set[str] = set()
+    plain = _attached(build)
+    try:
+        with all_ranks_summed(plain, POWERS):
+            pass
+    except ValueError:
+        out |= set(MATRYOSHKA.values())
+    for kind, name in BOTTLENECKS.items():
+        try:
+            layers = len(_attached(build, kind).layers)
+        except ValueError:
+            layers = 0
+        if layers != len(plain.layers):
+            out.add(name)
+    return out
+
+
+def _attached(build: Build, bottleneck: str | None = None) -> Adapters:
+    model = build()
+    targets = AFTER_SUBLAYERS if bottleneck == "houlsby" else "attention"
+    return attach(model, r=R, target_modules=targets, modules_to_save=head_of(model), bottleneck=bottleneck)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from dylora_kit.paper.short_timing import TIMED, slowness
 from dylora_kit.storage.files import data_folder
 
 
-def tell(name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | None, out: Path) -> None:
+def tell(name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | None, out: Path) -> int:
     """Prints, for each task, how many measurements are done, and about what the others take.
 
-    Raises `ValueError` if they would not fit on the disk.
+    Returns the bytes that they take on the disk.
     """
+    total = 0
     for task in tasks:
         path = study.path(task, out)
         results, shipped = read_results(path), read_results(study.path(task, data_folder()))
@@ -30,19 +31,27 @@ def tell(name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | N
             continue
         measured_here = results if out != data_folder() else pd.DataFrame()
         minutes = sum(seconds_here(job, task, measured_here, shipped) for job in missing) / 60
-        needed, free = sum(job.disk for job in missing), _free(out)
+        needed = sum(job.disk for job in missing)
+        total += needed
         core = "the GPU" if torch.cuda.is_available() else "one core"
         print(f"{done}, the others take about {max(round(minutes), 1)} minutes of {core} and {_size(needed)} of disk")
-        if needed > free:
-            raise ValueError(f"{out} has {_size(free)} free, and {name} on {task} writes about {_size(needed)}: make "
-                             "room, or pass --out")  # fmt: skip
+    return total
+
+
+def check_room(needed: int, out: Path) -> None:
+    """Raises `ValueError` if so many bytes do not fit on the disk."""
+    free = _free(out)
+    if needed > free:
+        raise ValueError(
+            f"{out} has {_size(free)} free, and about {_size(needed)} are needed: make room, or pass --out"
+        )
 
 
 def seconds_here(job: Job, task: str, measured: pd.DataFrame, shipped: pd.DataFrame) -> float:
     """About how long a measurement takes on this machine.
 
     What others of its part took here, where there are any. Else, on the embedded tier, what they took where the shipped
-    results come from, by how much slower a step is here; on other tiers the job itself was timed.
+    results come from, by how much slower a step is here; on other tiers the job itself was timed, or its time guessed.
     """
     kind = task.partition("-")[0]
     if kind in TIMED:

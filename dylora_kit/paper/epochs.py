@@ -6,6 +6,7 @@ with transformers' `Trainer`; full fine-tuning and the head alone have none at a
 """
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
@@ -86,6 +87,9 @@ def run(
                    checkpoint_every=_between(ends), **chosen)  # fmt: skip
     if max(marks) not in set(found.get("epochs", ())):  # it was stopped between its last step and the measurement
         measure(max(ends), *pair)
+    if checkpoint is not None and not set(marks) <= set(found["epochs"]):  # somebody deleted what was measured
+        shutil.rmtree(checkpoint)
+        return run(case, way, seed, marks, checkpoint=checkpoint)
     return found
 
 
@@ -139,10 +143,13 @@ def jobs_of(
     recorded = {key: ROBERTA[key] for key in ("lr", "weight_decay", "batch_size")} | settings
     jobs = []
     for way in ways:
-        run_it = partial(run, case, way, seed, checkpoint=checkpoints and checkpoints / slug(way))
+        checkpoint = checkpoints and checkpoints / slug(way)
+        run_it = partial(run, case, way, seed, checkpoint=checkpoint)
         own = {"weight_decay": 0.0} if way in (FULL, HEAD) else {}
         own |= {"lr": FULL_LR_ON_TEXT} if way == FULL else {}
-        jobs.append(Job({"task": task, "method": way}, seed, recorded | own, run_it, seconds, disk=disk))
+        jobs.append(
+            Job({"task": task, "method": way}, seed, recorded | own, run_it, seconds, disk=disk, scratch=checkpoint)
+        )
     return jobs
 
 
@@ -156,9 +163,11 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
     """The same on GLUE, a results file for each task."""
 
     def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
-        seconds, disk = real.takes(task)
-        name, checkpoints = real.load(task).name, real.checkpoints(f"epochs-glue-{real.name}", task, seed, adapters)
-        return jobs_of(partial(real_case, real, task), name, seed, real.recorded(task), seconds, checkpoints, disk,
+        seconds, per_rank, disk = real.takes(task)
+        name, recorded = real.load(task).name, real.recorded(task)
+        checkpoints = real.checkpoints(f"epochs-glue-{real.name}", name, seed, adapters, recorded)
+        seconds += len(MARKS) * len(POWERS) * per_rank
+        return jobs_of(partial(real_case, real, task), name, seed, recorded, seconds, checkpoints, disk,
                        (*WAYS, *ALSO))  # fmt: skip
 
     return Study(f"epochs-glue-{real.name}", tuple(glue.SPECS), tuple(tasks), lambda task: SEEDS[:3], jobs,

@@ -181,7 +181,7 @@ def score_texts(
 @cache
 def timing(setup: Setup, batch_size: int, beams: int) -> tuple[float, float, int]:
     """About how many seconds a step of a training takes here, and one text; and how many bytes a checkpoint has."""
-    per_step, disk = timed(setup.build, setup.task, batch_size)
+    per_step, _, disk = timed(setup.build, setup.task, batch_size)
     model, few = setup.build(), setup.inputs[:4]
     adapters = attach(model, r=1, target_modules="attention")
     writing: dict[str, Any] = BEAMS | {"num_beams": beams}

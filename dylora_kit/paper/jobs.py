@@ -21,6 +21,7 @@ class Job:
         seconds: about how much CPU time it takes.
         makes: a folder that `run` writes beside the rows; without it the job is not done.
         disk: about how many bytes it writes beside the rows.
+        scratch: a folder of checkpoints, which goes once the rows are in the file.
     """
 
     part: dict[str, Any]
@@ -30,6 +31,7 @@ class Job:
     seconds: float
     makes: Path | None = None
     disk: int = 100_000
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ def check_options(arguments: argparse.Namespace) -> None:
         raise ValueError("--dask trains on all workers of the cluster: leave out --n-jobs")
     if arguments.choose and (arguments.dask or arguments.n_jobs != 1):
         raise ValueError("--choose trains once for each rate, one after another: leave out --n-jobs and --dask")
-    real = ("model", "steps", "lr", "batch_size", "max_length")
+    real = ("model", "steps", "lr", "batch_size", "max_length", "limit", "beams")
     given = [name for name in real if getattr(arguments, name) is not None]
     if arguments.tier == "embedded" and given:
         raise ValueError(f"--{given[0].replace('_', '-')} is for the tiers real and paper: pass --tier real")
+    if arguments.out is not None and arguments.out.exists() and not arguments.out.is_dir():
+        raise ValueError(f"--out names a folder, and {arguments.out} is a file")
 
 
 def check_model(arguments: argparse.Namespace) -> None:
@@ -46,6 +48,13 @@ def check_model(arguments: argparse.Namespace) -> None:
     if chosen and (arguments.tier == "paper" or arguments.table == "epochs"):
         what = "--tier paper" if arguments.tier == "paper" else "epochs"
         raise ValueError(f"{what} has the settings of Table 8: leave out --{chosen[0].replace('_', '-')}")
+    nested, writes = (arguments.table == "nested", arguments.tasks == [nested_texts.TASK])
+    writes = arguments.table in generation.TABLES or (nested and writes)
+    dropped = ("max_length", *(("steps", "lr") if nested else ())) if writes else ("limit", "beams")
+    if others := [name for name in dropped if getattr(arguments, name) is not None]:
+        what = "what writes texts has no" if writes else "only what writes texts has a"
+        raise ValueError(f"{what} --{others[0].replace('_', '-')}: leave it out")
+    arguments.limit, arguments.beams = arguments.limit or 0, arguments.beams or 10
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
             "several processes would train the same: launch one (--num_processes 1); --n-jobs runs several trainings "

@@ -4,6 +4,8 @@ Every method has the same steps, batches, learning rate and head. The dev split 
 rate with `--choose`, which trains one DyLoRA for each candidate and looks at the validation part of train.
 """
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -21,8 +23,9 @@ from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper.compared_methods import DYLORA, HELD, LORA, ONE, SVD, Build, begun, trained
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.run_folders import slug
-from dylora_kit.paper.settings import SEEDS
+from dylora_kit.paper.settings import SEEDS, R
 from dylora_kit.paper.short_timing import Timing, timed
+from dylora_kit.storage.files import tensors_as_bytes
 from dylora_kit.tasks import Task, glue
 
 OWN = (1, 4)  # the ranks for which a LoRA of its own is trained
@@ -116,6 +119,7 @@ class RealText:
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self._tasks: dict[str, Task] = {}
         self._timings: dict[str, Timing] = {}
+        self._fingerprint: str | None = None
 
     def build(self, task: str) -> nn.Module:
         """A fresh model for a task."""
@@ -137,15 +141,18 @@ class RealText:
         data = self.load(task)
         part = task + ("-subset" if "subset" in data.name else "")
         keep = adapters / f"glue-{self.name}-{part}" if seed == SEEDS[0] else None
-        checkpoints = self.checkpoints(f"table2-glue-{self.name}", part, seed, adapters)
+        recorded = self.recorded(task)
+        checkpoints = self.checkpoints(f"table2-glue-{self.name}", part, seed, adapters, recorded)
         run_it = partial(run, partial(self.build, task), data, seed, keep=keep, checkpoints=checkpoints,
                          **self.settings_of(task))  # fmt: skip
-        (seconds, disk), trainings = self.takes(task), 2 + len(OWN)
-        return [Job({"task": data.name}, seed, self.recorded(task), run_it, trainings * seconds, disk=trainings * disk)]
+        (seconds, per_rank, disk), trainings = self.takes(task), 2 + len(OWN)
+        seconds = trainings * seconds + (4 * R + len(OWN)) * per_rank
+        return [Job({"task": data.name}, seed, recorded, run_it, seconds, disk=trainings * disk, scratch=checkpoints)]
 
-    def checkpoints(self, study: str, part: str, seed: int, adapters: Path) -> Path:
-        """Where trainings of a study go on that were stopped, beside the folder for adapters."""
-        return adapters.parent / "checkpoints" / study / f"{part}-seed-{seed}"
+    def checkpoints(self, study: str, part: str, seed: int, adapters: Path, settings: dict[str, Any]) -> Path:
+        """Where trainings of a study with these settings go on that were stopped, beside the folder for adapters."""
+        own = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+        return adapters.parent / "checkpoints" / study / f"{slug(part)}-seed-{seed}-{own}"
 
     def settings_of(self, task: str) -> dict[str, Any]:
         """What every training of a task has in common, its number of steps among it."""
@@ -157,7 +164,16 @@ class RealText:
         """What all results of a task have in common."""
         examples = len(self.load(task).train)
         settings = {"weight_decay": 0.0} | self.settings_of(task)
-        return {"model": self.name, **settings, "max_length": self.max_length, "examples": examples}
+        told = {"model": self.name, "backbone": self.fingerprint(task)}
+        return {**told, **settings, "max_length": self.max_length, "examples": examples}
+
+    def fingerprint(self, task: str) -> str:
+        """The start of a checksum of the pretrained weights, which tells models of one name apart."""
+        if self._fingerprint is None:
+            model = self.build(task)
+            base = getattr(model, str(model.base_model_prefix)).state_dict()
+            self._fingerprint = hashlib.sha256(tensors_as_bytes(dict(sorted(base.items())))).hexdigest()[:12]
+        return self._fingerprint
 
     def study(self, tasks: Sequence[str], seeds: int = 3) -> Study:
         """The study of these tasks; all of them go into one results file."""
@@ -170,10 +186,10 @@ class RealText:
             one_file=True,
         )
 
-    def takes(self, task: str) -> tuple[float, int]:
-        """About how many seconds one training takes on this machine, and how many bytes its checkpoint has."""
+    def takes(self, task: str) -> tuple[float, float, int]:
+        """About how long a training takes on this machine, and the dev split at a rank; the bytes of a checkpoint."""
         settings = self.settings_of(task)
         if task not in self._timings:
             self._timings[task] = timed(partial(self.build, task), self.load(task), settings["batch_size"])
-        per_step, disk = self._timings[task]
-        return settings["steps"] * per_step, disk
+        per_step, per_example, disk = self._timings[task]
+        return settings["steps"] * per_step, len(self.load(task).test) * per_example, disk

@@ -2,12 +2,13 @@
 
 results/runs/table4-digits-turned/digits-turned-uniform-3a46-seed-10/
     run.json       part, seed and settings; versions of the packages, the kit's commit, device and threads
-    log.txt        what was printed, with the time at which it started, ended or stopped
+    log.txt        what it printed and warned, and of each start when, with which commit and torch, and how it ended
     metrics.csv    its rows at every rank, once it is done
 """
 
 import hashlib
 import json
+import os
 import platform
 import re
 import subprocess
@@ -44,12 +45,17 @@ def run_in(folder: Path, job: "Job") -> "pd.DataFrame":
 
     What it raises goes on, and into the log.
     """
+    (folder / "metrics.csv").unlink(missing_ok=True)  # of an earlier run, perhaps with other settings
     config = {"part": job.part, "seed": job.seed, "settings": job.settings}
-    record = config | {"versions": versions(), **commit(), "device": device(), "threads": torch.get_num_threads()}
+    code, packages = commit(), versions()
+    record = config | {"versions": packages, **code, "device": device(), "threads": torch.get_num_threads()}
     write_files(folder, {"run.json": (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()})
-    with _logged(folder / "log.txt"):
+    with _logged(folder / "log.txt", f"commit {code['commit']}, torch {packages['torch']}"):
         rows = job.run()
-    write_files(folder, {"metrics.csv": rows.to_csv(index=False).encode()})
+    try:
+        write_files(folder, {"metrics.csv": rows.to_csv(index=False).encode()})
+    except OSError as error:  # the rows themselves must not be lost for it
+        print(f"{folder / 'metrics.csv'} could not be written: {error}", file=sys.stderr)
     return rows
 
 
@@ -77,9 +83,11 @@ def commit() -> dict[str, Any]:
     """The kit's commit, and whether its code is changed since; both None outside a clone."""
     code = Path(__file__).parents[1]
 
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", code, *words], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+    here = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*words: str) -> str:  # a clone may belong to another user, as in a container
+        command = ["git", "-c", "safe.directory=*", "-C", str(code), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=here).stdout.strip()
 
     try:
         if Path(git("rev-parse", "--show-toplevel")) != code.parent.resolve():
@@ -95,30 +103,29 @@ def device() -> str:
 
 
 class _Both:
-    """A stream that is also a log."""
+    """A stream that is also a log, as long as that is open: a library's logger may keep it."""
 
     def __init__(self, stream: TextIO, log: TextIO) -> None:
         self._stream, self._log = stream, log
 
     def write(self, text: str) -> int:
         """Writes to both. A progress bar, which draws over itself, is not logged."""
-        if "\r" not in text:
+        if not self._log.closed and not text.startswith("\r"):
             self._log.write(text)
         return self._stream.write(text)
 
     def flush(self) -> None:
         self._stream.flush()
-        self._log.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
 @contextmanager
-def _logged(path: Path) -> Iterator[None]:
+def _logged(path: Path, what: str) -> Iterator[None]:
     """A block whose output also goes to a log, with the times."""
-    with path.open("a", encoding="utf-8", buffering=1) as log:
-        log.write(f"{_now()}: started\n")
+    with path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
+        log.write(f"{_now()}: started, {what}\n")
         start = time.process_time()
         try:
             with redirect_stdout(_Both(sys.stdout, log)), redirect_stderr(_Both(sys.stderr, log)):

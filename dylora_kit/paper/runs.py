@@ -1,6 +1,11 @@
 """Measurements that are kept: jobs of a results file, each done once, one after another or several at a time."""
 
 import json
+import os
+import pickle
+import shutil
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -27,7 +32,10 @@ def read_results(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     checksums = {"backbone": str, "data": str}  # one of digits alone is no number
-    return pd.read_csv(path, dtype=checksums) if path.is_file() else pd.DataFrame()
+    try:
+        return pd.read_csv(path, dtype=checksums) if path.is_file() else pd.DataFrame()
+    except pd.errors.EmptyDataError as error:
+        raise ValueError(f"{path} is empty: delete it, or pass --out") from error
 
 
 def rows_of(results: "pd.DataFrame", job: Job) -> "pd.DataFrame":
@@ -65,6 +73,8 @@ def collect(path: Path, jobs: Sequence[Job], *, n_jobs: int | None = 1) -> "pd.D
                 results = _with_rows(results, missing[at], done[at])
             write_files(path.parent, {path.name: results.to_csv(index=False).encode()})
             job = missing[number]
+            if job.scratch is not None:
+                shutil.rmtree(job.scratch, ignore_errors=True)  # what is left costs disk alone
             print(f"{', '.join(map(str, job.part.values()))}, seed {job.seed}: done", flush=True)
     return results
 
@@ -78,8 +88,9 @@ def _run(path: Path, jobs: Sequence[Job], n_jobs: int | None) -> "Iterator[tuple
         yield from enumerate(map(run_in, folders, jobs))
         return
     at_once = Parallel(n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs")
+    parent = None if n_jobs is None else os.getpid()
     try:
-        calls = (delayed(_attempt)(number, folders[number], job) for number, job in enumerate(jobs))
+        calls = (delayed(_attempt)(number, folders[number], job, parent) for number, job in enumerate(jobs))
         for number, found in at_once(calls):
             if isinstance(found, Exception):
                 raise found
@@ -95,13 +106,26 @@ def _run(path: Path, jobs: Sequence[Job], n_jobs: int | None) -> "Iterator[tuple
         ) from error
 
 
-def _attempt(number: int, folder: Path, job: Job) -> "tuple[int, pd.DataFrame | Exception]":
+def _attempt(number: int, folder: Path, job: Job, parent: int | None) -> "tuple[int, pd.DataFrame | Exception]":
     """A job in a process of its own. What it raises is returned, so that rows that came before it are not lost."""
     torch.set_num_threads(1)
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
         return number, run_in(folder, job)
     except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # it would not arrive
+            return number, RuntimeError(f"{type(error).__name__}: {error}")
         return number, error
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the command is gone, killed perhaps, which would begin the same training once more."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _with_rows(results: "pd.DataFrame", job: Job, new: "pd.DataFrame") -> "pd.DataFrame":
@@ -146,6 +170,8 @@ def expected_seconds(job: Job, measured: Sequence["pd.DataFrame"]) -> float:
     """About how much CPU time a job takes: what others of its part took, in the first of some results that has any."""
     for results in measured:
         rows = _matching(results, job.part)
+        if len(rows) and "cpu_seconds" in rows:  # of a seed that was stopped on its way it is not known
+            rows = rows.groupby("seed").filter(lambda of: of["cpu_seconds"].notna().all())
         if len(rows) and "cpu_seconds" in rows and rows["cpu_seconds"].max() > 0:
             trainings = rows.groupby(["seed", "method"])["cpu_seconds"].max()  # one is measured in several rows
             return float(trainings.groupby("seed").sum().mean())
@@ -210,6 +236,8 @@ def _check_settings(results: "pd.DataFrame", job: Job, path: Path) -> None:
     for key, value in job.settings.items():
         if key == "weight_decay":  # files that do not tell it had none
             rows = rows.assign(weight_decay=rows[key].fillna(0.0) if key in rows else 0.0)
+        if key == "backbone" and (key not in rows or rows[key].isna().all()):
+            continue  # older files of real text do not tell it
         others = {"not told"} if len(rows) and key not in rows else set(rows.get(key, ())) - {value}
         _raise_if(others, job.part, key, value, path)
         if key in COMMON and task and key in results:

@@ -17,6 +17,7 @@ from dylora_kit.evaluation.aurac import area
 from dylora_kit.paper import __main__ as command
 from dylora_kit.paper import arena, arena_candidates
 from dylora_kit.paper.arena_candidates import (
+    BOTTLENECKS,
     CONT,
     ENTRIES,
     INDIVIDUAL,
@@ -32,6 +33,7 @@ from dylora_kit.paper.arena_candidates import (
     Candidate,
     Start,
     budget_of,
+    cannot_take,
 )
 from dylora_kit.paper.compared_methods import LORA, ONE, SVD
 from dylora_kit.paper.nested_afterwards import embedded
@@ -241,6 +243,15 @@ def test_what_writes_texts_has_its_ranks_too(entry: str, monkeypatch: pytest.Mon
     small = arena.Case(case.build, case.task, measure)
     frame = arena.run(lambda: small, Budget(2, dict.fromkeys(STEP_TIMES["world"], 1.0)), 4, entry, 10)
     assert set(frame["metric"]) == {"bleu", "slot error rate"} and {"validation", "test"} == set(looked)
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [("roberta", set()), ("llama", set()), ("distilbert", {BOTTLENECKS["houlsby"]}),
+     ("gpt2-score", {*MATRYOSHKA.values(), *BOTTLENECKS.values()})],
+)  # fmt: skip
+def test_a_model_has_the_entries_that_it_can_take(name: str, left_out: set[str]) -> None:
+    assert cannot_take(lambda: build(name)) == left_out
 
 
 def test_on_real_text_it_has_a_file_for_all_tasks_and_no_rate_of_its_own(

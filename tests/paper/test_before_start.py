@@ -10,7 +10,7 @@ from architectures import build
 from toys import TEXTS
 
 from dylora_kit.paper import before_start
-from dylora_kit.paper.before_start import seconds_here, tell
+from dylora_kit.paper.before_start import check_room, seconds_here, tell
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.runs import collect
 from dylora_kit.paper.short_timing import slowness, timed
@@ -50,25 +50,26 @@ def test_time_and_disk_of_what_is_missing_are_told(tmp_path: Path, capsys: pytes
     assert second.endswith(f"toy-mrpc.csv, the others take about 4 minutes of {core} and 7 MB of disk")
 
 
-def test_a_disk_that_is_too_full_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_full_for_all_tasks_is_told_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked: list[Path] = []
-    monkeypatch.setattr(
-        before_start.shutil, "disk_usage", lambda at: looked.append(at) or SimpleNamespace(free=5_000_000)
-    )
-    with pytest.raises(
-        ValueError, match=r"new has 5 MB free, and toy on mrpc writes about 7 MB: make room, or pass --out"
-    ):
-        tell("toy", study(job()), ["mrpc"], None, tmp_path / "new")
+    full = SimpleNamespace(free=13_000_000)
+    monkeypatch.setattr(before_start.shutil, "disk_usage", lambda at: looked.append(at) or full)
+    needed = tell("toy", study(job()), ["mrpc", "rte"], None, tmp_path / "new")
+    assert needed == 14_000_000
+    with pytest.raises(ValueError, match=r"new has 13 MB free, and about 14 MB are needed: make room, or pass --out"):
+        check_room(needed, tmp_path / "new")
     assert looked == [tmp_path] and not (tmp_path / "new").exists()
-    tell("toy", study(job(disk=4_000_000)), ["mrpc"], None, tmp_path / "new")
+    check_room(12_000_000, tmp_path / "new")
 
 
 def test_a_short_timing_leaves_the_random_state_and_tells_the_size_of_a_checkpoint(tmp_path: Path) -> None:
     from dylora_kit.paper.compared_methods import LORA, trained
 
     before = torch.get_rng_state()
-    seconds, disk = timed(lambda: build("roberta"), TEXTS, 4)
-    assert torch.equal(torch.get_rng_state(), before) and 0 < seconds < 10
+    per_step, per_example, disk = timed(lambda: build("roberta"), TEXTS, 4)
+    assert torch.equal(torch.get_rng_state(), before) and 0 < per_example < per_step < 10
     trained(lambda: build("roberta"), TEXTS, LORA, 10, steps=1, checkpoint=tmp_path)
     written = (tmp_path / "training.safetensors").stat().st_size
     assert disk < written < disk + 40_000  # a header with names and settings comes on top

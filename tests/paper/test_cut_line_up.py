@@ -13,7 +13,7 @@ LINE_UP = kept(data_folder() / "results")
 
 
 def test_everything_is_a_share_of_the_same_training_at_the_full_rank() -> None:
-    full = LINE_UP["rank"] == LINE_UP["task"].map({"SST-2": 8, "describe": 8, "E2E": 4})
+    full = LINE_UP["rank"] == LINE_UP["task"].map({"SST-2": 8, "describe": 4, "E2E": 4})
     assert (LINE_UP[full]["value"] == 1).all() and set(LINE_UP[full]["task"]) == {"SST-2", "describe", "E2E"}
     results = pd.read_csv(data_folder() / "results" / "table2-glue-all-MiniLM-L6-v2.csv")
     one = results[(results.task == "glue-sst2") & (results.method == "LoRA, cut to b") & (results.seed == 42)]
@@ -22,10 +22,12 @@ def test_everything_is_a_share_of_the_same_training_at_the_full_rank() -> None:
     assert row["value"].item() == pytest.approx(values[1] / values[8])
 
 
-@pytest.mark.parametrize(("task", "ranks"), [("describe", [2, 4, 6, 8]), ("E2E", [1, 2, 3, 4])])
-def test_four_rows_of_the_paper_stand_beside_four_or_at_every_second_of_eight(task: str, ranks: list[int]) -> None:
+@pytest.mark.parametrize("task", ["describe", "E2E"])
+def test_four_rows_of_the_paper_stand_beside_four(task: str) -> None:
     paper = LINE_UP[(LINE_UP["method"] == PAPER) & (LINE_UP["task"] == task)].set_index("rank")["value"]
-    assert paper.index.tolist() == ranks and paper[ranks[0]] == pytest.approx(3.38 / 69.88)
+    assert paper.index.tolist() == [1, 2, 3, 4] and paper[1] == pytest.approx(3.38 / 69.88)
+    ours = LINE_UP[(LINE_UP["method"] == "α/b") & (LINE_UP["task"] == task)]
+    assert sorted(set(ours["rank"])) == [1, 2, 3, 4]
 
 
 def test_a_distance_is_the_mean_over_the_ranks_that_the_paper_prints_below_the_full_one() -> None:
@@ -35,13 +37,13 @@ def test_a_distance_is_the_mean_over_the_ranks_that_the_paper_prints_below_the_f
     assert distances(frame).loc["t"].to_dict() == pytest.approx({"SVD": 10.0, "α/b": 20.0})
 
 
-def test_where_the_task_is_the_paper_s_it_looks_like_α_r_and_the_svd_is_always_farthest() -> None:
+def test_where_the_task_is_the_paper_s_it_looks_like_α_r_and_the_svd_is_never_closest() -> None:
     gaps = distances(LINE_UP)
     assert gaps.idxmin(axis=1).to_dict() == {"SST-2": "α/r", "describe": "α/b", "E2E": "α/r"}
-    assert (gaps.idxmax(axis=1) == "SVD").all()
+    assert (gaps["SVD"] > gaps.drop(columns="SVD").min(axis=1) + 4).all()
 
 
 def test_without_a_real_model_there_is_no_e2e(tmp_path: Path) -> None:
-    for name in ("table2-glue-all-MiniLM-L6-v2.csv", "table2-world-describe.csv"):
+    for name in ("table2-glue-all-MiniLM-L6-v2.csv", "table6-world-describe.csv"):
         shutil.copy(data_folder() / "results" / name, tmp_path)
     assert set(kept(tmp_path)["task"]) == {"SST-2", "describe"}

@@ -104,7 +104,7 @@ def test_what_is_trained_on_is_a_copy(case: Case) -> None:
 def test_on_real_text_every_way_is_measured_by_the_metrics_of_the_task(short: None) -> None:
     real = SimpleNamespace(
         name="base", settings_of=lambda task: SMALL, build=lambda task: build("roberta"), load=lambda task: TEXTS,
-        recorded=lambda task: {"model": "base"}, takes=lambda task: (1.0, 10),
+        recorded=lambda task: {"model": "base"}, takes=lambda task: (1.0, 0.0, 10),
     )  # fmt: skip
     study = nested_afterwards.real_study(cast(RealText, real), ["mrpc"])
     (job,) = study.jobs_of("mrpc", [10], Path())

@@ -131,3 +131,14 @@ def test_trainings_that_were_stopped_go_on_and_give_the_same_bits(
     pd.testing.assert_frame_equal(again[same], whole[same], check_exact=True)
     seconds = again.groupby("method")["cpu_seconds"].max()
     assert seconds[["DyLoRA", "LoRA, cut to b"]].isna().all() and seconds["LoRA, one per rank"] >= 0
+
+
+def test_each_kind_of_settings_has_checkpoints_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roberta().save_pretrained(tmp_path / "base")
+    monkeypatch.setattr(glue, "load", lambda *_, **__: TEXTS)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *_: Namespace(pad_token_id=1))
+    folders = set()
+    for lr, length in ((1e-3, 64), (3e-3, 64), (1e-3, 128)):
+        real = real_text.RealText(str(tmp_path / "base"), max_length=length, steps=3, lr=lr, batch_size=4)
+        folders |= {job.scratch for seed in (10, 42) for job in real.jobs("rte", seed, tmp_path / "adapters")}
+    assert len(folders) == 6 and {folder.parent.parent for folder in folders} == {tmp_path / "checkpoints"}

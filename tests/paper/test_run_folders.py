@@ -1,5 +1,6 @@
 """Each measurement leaves a folder: what was run, with which versions, how it went, and its rows."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -41,7 +42,7 @@ def test_a_measurement_leaves_its_settings_versions_log_and_rows(tmp_path: Path,
     )
     assert told["threads"] >= 1 and (torch.cuda.is_available() or told["device"].startswith("CPU, "))
     first, *between, last = (folder / "log.txt").read_text().splitlines()
-    assert first.endswith(" UTC: started") and last.endswith(" s of CPU time")
+    assert " UTC: started, commit " in first and last.endswith(" s of CPU time")
     assert between == ["a line of seed 42", "and a warning"]
     assert pd.read_csv(folder / "metrics.csv")["value"].tolist() == [0.292, 0.5]
 
@@ -115,3 +116,38 @@ def test_outside_a_clone_of_the_kit_no_commit_is_told(tmp_path: Path, monkeypatc
     assert commit() == {"commit": None, "changed": None}
     monkeypatch.setenv("PATH", str(tmp_path))  # no git at all
     assert commit() == {"commit": None, "changed": None}
+
+
+def test_rows_are_not_lost_for_a_folder_that_cannot_be_written_and_old_ones_do_not_stay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.csv"
+    folder = folder_of(path, of(10))
+
+    def blocks(seed: int) -> pd.DataFrame:
+        assert not (folder / "metrics.csv").exists()  # that of an earlier run is gone
+        (folder / "metrics.csv").mkdir()
+        return says(seed)
+
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("of other settings")
+    assert len(collect(path, [of(10, blocks)])) == 2
+    assert "metrics.csv could not be written" in capsys.readouterr().err
+
+
+def test_what_a_library_keeps_of_the_stream_goes_on_after_the_log_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, errors = [], io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(errors, errors="backslashreplace", write_through=True))
+
+    def keeps(seed: int) -> pd.DataFrame:
+        kept.append(sys.stderr)
+        sys.stderr.write("not encodable: \udce9, and a line\r\n")
+        return says(seed)
+
+    collect(tmp_path / "mine.csv", [of(10, keeps)])
+    print("a warning afterwards", file=kept[0])
+    assert errors.getvalue().endswith(b"a warning afterwards\n")
+    log = (folder_of(tmp_path / "mine.csv", of(10)) / "log.txt").read_text()
+    assert "not encodable: \\udce9, and a line" in log and "afterwards" not in log

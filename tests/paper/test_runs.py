@@ -1,6 +1,7 @@
 """A results file: one measurement after another, each once, and nothing of other settings."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -236,3 +237,80 @@ def test_a_table_has_methods_down_and_ranks_across() -> None:
     assert list(found.columns) == [2, 10]
     assert found.loc[("a", "DyLoRA")].tolist() == ["60 ± 14", "60 ± 14"]
     assert found.loc[("a", "LoRA")].tolist() == ["25 ± 0", ""]
+
+
+def test_a_training_that_was_stopped_tells_nothing_of_how_long_one_takes() -> None:
+    rows = [(seed, epochs, seconds) for seed, times in ((10, (60.0, float("nan"))), (42, (60.0, 1800.0)))
+            for epochs, seconds in zip((1, 30), times, strict=True)]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["seed", "epochs", "cpu_seconds"]).assign(task="toy", method="a")
+    one = Job({"task": "toy", "method": "a"}, 7, {}, lambda: frame, 5.0)
+    assert expected_seconds(one, [frame]) == 1800.0
+    assert expected_seconds(one, [frame[frame["seed"] == 10]]) == 5.0
+
+
+def test_checkpoints_go_once_the_rows_are_in_the_file(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "a"
+    folder.mkdir(parents=True)
+    (folder / "training.safetensors").write_text("")
+
+    def run() -> pd.DataFrame:
+        assert folder.is_dir()
+        return pd.DataFrame({"rank": [1], "metric": "f1", "value": [0.5]})
+
+    collect(tmp_path / "mine.csv", [Job({"task": "toy"}, 10, {}, run, 1.0, scratch=folder)])
+    assert not folder.exists()
+
+
+class Odd(Exception):
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+def test_an_error_that_does_not_fit_through_a_pipe_arrives_as_its_words(tmp_path: Path) -> None:
+    def fails() -> pd.DataFrame:
+        raise Odd("the hub", "it is closed")
+
+    jobs = [Job({"task": "toy"}, seed, {}, fails, 1.0) for seed in (1, 2)]
+    with pytest.raises(RuntimeError, match=r"^Odd: the hub: it is closed$"):
+        collect(tmp_path / "mine.csv", jobs, n_jobs=2)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_helpers_end_with_the_command(sent: signal.Signals, tmp_path: Path) -> None:
+    words = f"""
+import os, pathlib, signal, time
+from dylora_kit.paper.runs import Job, collect
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+def run(seed):
+    while True:
+        (pathlib.Path({str(tmp_path)!r}) / f"alive-{{seed}}").write_text(str(os.getpid()))
+        time.sleep(0.1)
+collect(pathlib.Path({str(tmp_path / "mine.csv")!r}),
+        [Job({{"task": "toy"}}, seed, {{}}, lambda seed=seed: run(seed), 1.0) for seed in (1, 2)], n_jobs=2)
+"""
+    started = subprocess.Popen([sys.executable, "-c", words], stderr=subprocess.DEVNULL)
+    alive = [tmp_path / f"alive-{seed}" for seed in (1, 2)]
+    until = time.time() + 60
+    while not all(file.exists() for file in alive) and time.time() < until:
+        time.sleep(0.1)
+    started.send_signal(sent)
+    started.wait(30)
+    time.sleep(2)  # half a second is what a helper takes to see it
+    for file in alive:
+        file.unlink()
+    time.sleep(0.5)
+    assert not any(file.exists() for file in alive)
+
+
+def test_an_empty_file_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("")
+    with pytest.raises(ValueError, match=r"mine.csv is empty: delete it, or pass --out"):
+        collect(tmp_path / "mine.csv", [job("a", 0.5)])
+
+
+def test_models_of_one_name_are_told_apart_and_files_that_do_not_tell_go_on(tmp_path: Path) -> None:
+    collect(tmp_path / "mine.csv", [job("a", 0.25, model="base", backbone="0123")])
+    with pytest.raises(ValueError, match="has toy, a with backbone = 0123, now it is 4567: pass --out"):
+        collect(tmp_path / "mine.csv", [job("a", 0.5, seed=42, model="base", backbone="4567")])
+    collect(tmp_path / "old.csv", [job("a", 0.25, model="base")])
+    assert len(collect(tmp_path / "old.csv", [job("a", 0.5, seed=42, model="base", backbone="4567")])) == 4
