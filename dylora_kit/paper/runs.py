@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import shutil
 import threading
 import time
@@ -114,10 +113,8 @@ def _attempt(number: int, folder: Path, job: Job, parent: int | None) -> "tuple[
     try:
         return number, run_in(folder, job)
     except Exception as error:
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:  # it would not arrive
-            return number, RuntimeError(f"{type(error).__name__}: {error}")
+        if type(error).__module__ != "builtins" and not isinstance(error, torch.OutOfMemoryError):
+            return number, ChildProcessError(f"{type(error).__name__}: {error}")  # itself it may not fit through a pipe
         return number, error
 
 

@@ -392,6 +392,25 @@ def how_a_cut_fares_over_the_epochs() -> list[str]:
 
 
 @finding
+def how_a_cut_fares_on_real_text_after_thirty_epochs() -> list[str]:
+    frame = read_results(RESULTS / "epochs-glue-all-MiniLM-L6-v2-cola.csv")
+    assert frame["lr"].unique() == [4e-4] and frame["weight_decay"].unique() == [0.1] and frame["seed"].nunique() == 1
+    at = 100 * frame[frame["metric"] == "matthews"].set_index(["method", "epochs", "rank"])["value"]
+    whole = " and ".join(", ".join(f"{at[LORA, mark, 8]:.0f}" for mark in (1, 3, 10, 30)).rsplit(", ", 1))
+    printed = printed_table("table2").query("task == 'CoLA' and method == 'LoRA'").set_index("rank")["mean"]
+    kept = {name: [100 * at[name, 30, b] / at[LORA, 30, 8] for b in (1, 2, 4)] for name in (LORA, SVD, HELD)}
+    kept["paper"] = [100 * printed[b] / printed[8] for b in (1, 2, 4)]
+    words = {name: f"{one:.0f}, {two:.0f} and {four:.0f}" for name, (one, two, four) in kept.items()}
+    return [
+        f"Agrees: with MiniLM on CoLA, one seed, the whole LoRA has {whole} after 1, 3, 10 and 30 epochs, and a cut "
+        "falls as the paper's does.",
+        f"At ranks 1, 2 and 4 it keeps {words[LORA]} % of that at α/b and {words[SVD]} % by SVD, where the paper's "
+        f"LoRA keeps {words['paper']} % of its own.",
+        f"At α/r it keeps {words[HELD]} %.",
+    ]
+
+
+@finding
 def what_a_search_costs() -> list[str]:
     paper = printed_table("appendix_a")["seconds"].tolist()
     one, every, powers = [], [], []
@@ -608,8 +627,8 @@ def every_way_in_the_same_time() -> list[str]:
     at_1 = 100 * frame[frame["rank"] == 1].groupby("method")["value"].mean()
     assert (seeds[way.ORDERED] > seeds[way.UNORDERED]).all() and (seeds[way.ORDERED] > seeds[SVD]).all()
     return [
-        f"Of the {len(chosen)} pairs of a method and a seed, {(chosen == max(settings.CANDIDATES)).sum()} chose the "
-        "highest of the four rates.",
+        f"On digits, of the {len(chosen)} pairs of a method and a seed, {(chosen == max(settings.CANDIDATES)).sum()} "
+        "chose the highest of the four rates.",
         f"Each has the CPU time that {budget} steps of the individual loss take.",
         f"Best is a LoRA of rank 8 for {way.FIRST:.0%} of the time".replace("%", " %")
         + f", its rows ordered (`adapters.order()`), and then `dk.stratified_loss` on all ranks: "
@@ -629,6 +648,36 @@ def every_way_in_the_same_time() -> list[str]:
         f"{areas[way.BOTTLENECKS['houlsby']]:.1f} (Houlsby's) and {areas[way.BOTTLENECKS['parallel']]:.1f} (parallel).",
         f"At rank 1 Houlsby's have {at_1[way.BOTTLENECKS['houlsby']]:.1f}, and a DyLoRA {at_1[way.INDIVIDUAL]:.1f}.",
         f"The summation loss has {summed} steps in this time, and a LoRA of its own for each rank {per_rank}.",
+    ]
+
+
+@finding
+def every_way_in_the_same_time_on_acceptability() -> list[str]:
+    way, frame = arena_candidates, results_of(RESULTS, "arena", ACCEPTABILITY)
+    every = aurac(frame).set_index("method")
+    areas = 100 * every["aurac"]
+    same_time = areas.drop(list(way.REFERENCES)).sort_values(ascending=False)
+    assert (frame["steps"] == settings.ARENA[ACCEPTABILITY]["steps"]).all()
+    assert same_time.index[0] == SVD and same_time.index[1] == way.MIXED
+    low, high = 100 * every.loc[SVD, ["low", "high"]]
+    goal, long = areas[way.ORDERED_LONG], areas[way.SUMMATION_LONG]
+    assert abs(goal - long) < 1 and areas[way.UNORDERED] > areas[way.ORDERED]
+    published, kept = ([areas[of[s]] for s in ("alpha/sqrt(b)", "alpha/b")] for of in (way.MATRYOSHKA, way.WITH_P))
+    at_1 = 100 * frame[frame["rank"] == 1].groupby("method")["value"].mean()
+    return [
+        f"On acceptability, with {frame['seed'].nunique()} seeds, the SVD cut of a LoRA is best: {areas[SVD]:.1f}, "
+        f"with 95 of 100 draws of the seeds between {low:.1f} and {high:.1f}.",
+        f"A DyLoRA with a rank for each example has {areas[way.MIXED]:.1f}, one with the individual loss "
+        f"{areas[way.INDIVIDUAL]:.1f}, and a LoRA cut to its first rows at α/b {areas[LORA]:.1f}.",
+        f"The ordered LoRA has {areas[way.ORDERED]:.1f} here, less than the same without the ordering, "
+        f"{areas[way.UNORDERED]:.1f}.",
+        f"In 1.3 times the time it has {goal:.1f}, and the summation loss, with as many steps, {long:.1f} in "
+        f"{settings.STEP_TIMES['world']['summation']:.1f} times.",
+        f"MatryoshkaLoRA has {published[0]:.1f} and {published[1]:.1f} as it is published, and {kept[0]:.1f} and "
+        f"{kept[1]:.1f} with P.",
+        f"Nested bottlenecks have {areas[way.BOTTLENECKS['houlsby']]:.1f} (Houlsby's) and "
+        f"{areas[way.BOTTLENECKS['parallel']]:.1f} (parallel), at rank 1 {at_1[way.BOTTLENECKS['houlsby']]:.1f} and "
+        f"{at_1[way.BOTTLENECKS['parallel']]:.1f}.",
     ]
 
 

@@ -271,7 +271,7 @@ def test_an_error_that_does_not_fit_through_a_pipe_arrives_as_its_words(tmp_path
         raise Odd("the hub", "it is closed")
 
     jobs = [Job({"task": "toy"}, seed, {}, fails, 1.0) for seed in (1, 2)]
-    with pytest.raises(RuntimeError, match=r"^Odd: the hub: it is closed$"):
+    with pytest.raises(ChildProcessError, match=r"^Odd: the hub: it is closed$"):
         collect(tmp_path / "mine.csv", jobs, n_jobs=2)
 
 
