@@ -568,6 +568,7 @@ def test_a_finger_drags_the_slider_and_draws(opened: Opened) -> None:
         assert opened.page.evaluate(scroller) == before, "the page scrolled instead"
         expect(explorer.box.locator(".dk-said")).to_contain_text("DyLoRA answers")
         assert 6 <= inked.count() <= 24
+        opened.page.wait_for_timeout(1000)  # until the last stroke is answered, and the button stands still
         clear.click()
         expect(explorer.box.locator(".dk-said")).to_contain_text("Draw something first")
         expect(inked).to_have_count(0)
