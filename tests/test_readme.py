@@ -129,6 +129,11 @@ def test_that_no_real_text_shows_the_lead_that_digits_show_was_measured() -> Non
     means = on_text.groupby(["task", "lr", "method"])["value"].mean().unstack()
     assert set(on_text["task"]) == {"glue-sst2", "glue-mrpc", "glue-rte", "e2e"}
     assert (means["DyLoRA"] < means["LoRA, cut by SVD"]).all()
+    assert "after thirty epochs on CoLA (one seed) that cut keeps 59 % at rank 1." in README
+    long = pd.read_csv(RESULTS / "epochs-glue-all-MiniLM-L6-v2-cola.csv").query("epochs == 30 and seed == 10")
+    kept = long.set_index(["method", "rank"])["value"]
+    assert round(100 * kept["LoRA, cut by SVD", 1] / kept["LoRA, cut to b", 8]) == 59
+    assert set(long["seed"]) == {10}
 
 
 def test_what_a_lora_of_the_largest_rank_is_ahead_was_measured() -> None:
