@@ -271,6 +271,32 @@ def test_a_plane_refuses_what_it_cannot_draw() -> None:
         plots.cost_plane(pd.concat([costs(1).assign(method=str(n)) for n in range(7)]))
 
 
+def two_tasks() -> pd.DataFrame:
+    other = costs(2).assign(value=lambda frame: 1 - frame["value"])
+    return pd.concat([costs(2).assign(task="first"), other.assign(task="second")])
+
+
+def test_standings_have_a_row_for_each_method_and_a_marker_for_each_task() -> None:
+    image = plots.standings(two_tasks(), "Two tasks", of="AURAC")
+    assert image.alt == ("AURAC on first: dear 90.0 %; cheap 80.0 %. On second: dear 10.0 %; cheap 20.0 %.")
+    assert has(image, BLUE) and has(image, ORANGE)
+
+
+def test_standings_tell_who_had_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set", lambda axes, **how: names.extend(how.get("yticklabels", ())))
+    third = two_tasks().query("method == 'cheap'").assign(method="as cheap")
+    plots.standings(pd.concat([two_tasks(), third]))
+    assert set(names) == {"cheap", "as cheap", "dear (9 × the time)"}
+
+
+def test_standings_refuse_what_they_cannot_draw() -> None:
+    with pytest.raises(ValueError, match="the frame has no column 'task': it has method, seed, cost, value"):
+        plots.standings(costs(1))
+    with pytest.raises(ValueError, match="expected a frame with one metric: got no rows"):
+        plots.standings(two_tasks()[:0])
+
+
 def test_the_horizontal_axis_can_have_a_name_of_its_own() -> None:
     frame = pd.DataFrame([("LoRA", b, "accuracy", 0.5, 0) for b in (1, 2)],
                          columns=["method", "rank", "metric", "value", "seed"])  # fmt: skip

@@ -25,6 +25,7 @@ from dylora_kit.training.self_distillation import nest
 
 TASK = "e2e"
 STEPS, RATES = 40, (1e-4, 3e-4)
+PASSES = 3.5  # of a step, in steps of a training: the ranks 1, b and r, and the teacher's forward pass
 EXAMPLES = 1000  # inputs to learn from and to compare rates on: 40 steps of 8 see 320 of them
 DIVERGENCE = "divergence"  # from the answers at rank r, on inputs held out
 
@@ -87,7 +88,9 @@ def study(model: str, *, batch_size: int | None, limit: int, beams: int) -> Stud
         recorded = {"model": name, "limit": limit, "data": setup().task.name, "batch_size": size, "num_beams": beams,
                     "steps_after": STEPS}  # fmt: skip
         run_it = partial(run, setup, lora, texts, seed, batch_size=size, beams=beams)
-        return [Job({"task": task}, seed, recorded, run_it, 2400.0)]
+        per_step, per_text, _ = generation.timing(setup(), size, beams)
+        writing = 2 * int(GPT2["r"]) * len(setup().inputs) * per_text  # after each of the two ways, at every rank
+        return [Job({"task": task}, seed, recorded, run_it, len(RATES) * STEPS * PASSES * per_step + writing)]
 
     return Study(f"nested-{name}", (TASK,), (TASK,), lambda task: SEEDS[:1], jobs,
                  shown=lambda results: results[results["metric"] == "bleu"])  # fmt: skip

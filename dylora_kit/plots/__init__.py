@@ -8,7 +8,7 @@ In reading order:
 - `singular_values`: of ΔW, and the order of its rows
 """
 
-from dylora_kit.plots.curves import cost_plane, differences, rank_curves, trade_off
+from dylora_kit.plots.curves import cost_plane, differences, rank_curves, standings, trade_off
 from dylora_kit.plots.pictures import picture_rows, predictions_by_rank
 from dylora_kit.plots.singular_values import energy_curves, ordering_map, spectra
 
@@ -21,5 +21,6 @@ __all__ = [
     "predictions_by_rank",
     "rank_curves",
     "spectra",
+    "standings",
     "trade_off",
 ]

@@ -198,3 +198,41 @@ def cost_plane(frame: "pd.DataFrame", title: str = "", *, cost: str = "CPU-secon
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     plain_frame(axes)
     return image(figure, f"{of} by {cost}: {'; '.join(words)}.")
+
+
+def standings(frame: "pd.DataFrame", title: str = "", *, of: str = "quality") -> "Image":
+    """What methods achieve on several tasks: a row for each method, a marker for each task, one standard deviation.
+
+    The first task orders the rows. Behind a method's name stands how many times the others' cost it had, if that is
+    more than 1.5: the mean over the tasks of its cost by that of the method in the middle.
+
+    Arguments:
+        frame: one row for each method, task and seed, with columns method, task, seed, cost (above 0) and value, a
+            share of 1.
+        of: what the value is.
+
+    Raises `ValueError` for a frame without rows, one that lacks a column, and more tasks than there are colours.
+    """
+    from matplotlib.figure import Figure
+
+    lacking = [name for name in ("method", "task", "seed", "cost", "value") if name not in frame]
+    if lacking:
+        raise ValueError(f"the frame has no column {lacking[0]!r}: it has {', '.join(map(str, frame.columns))}")
+    tasks = looks(one_metric(frame.assign(metric=of, method=frame["task"])))
+    means = frame.pivot_table(index="method", columns="task", values="value").sort_values(next(iter(tasks)))
+    costs = frame.pivot_table(index="method", columns="task", values="cost")
+    times = (costs / costs.median()).mean(axis=1)
+    figure = Figure(figsize=(8.6, 1.6 + 0.42 * len(means)), layout="constrained")
+    axes, words = figure.subplots(), []
+    for place, (task, look) in enumerate(tasks.items()):
+        of_task = frame[frame["task"] == task].groupby("method")["value"]
+        value, spread = 100 * of_task.mean().reindex(means.index), 100 * of_task.std().reindex(means.index)
+        heights = [row + 0.14 * ((len(tasks) - 1) / 2 - place) for row in range(len(means))]
+        axes.errorbar(value, heights, xerr=spread.fillna(0), color=COLOURS[look], marker=MARKERS[look], markersize=8,
+                      capsize=3, linestyle="", label=task)  # fmt: skip
+        words.append(f"{task}: {'; '.join(f'{name} {value[name]:.1f} %' for name in value.dropna().index[::-1])}")
+    names = [f"{name} ({times[name]:.0f} × the time)" if times[name] > 1.5 else name for name in means.index]
+    axes.set(xlabel=f"{of}, %", title=title, yticks=range(len(names)), yticklabels=names)
+    plain_frame(axes)
+    figure.legend(frameon=False, loc="outside lower center", ncols=len(tasks))
+    return image(figure, f"{of} on {'. On '.join(words)}.")
