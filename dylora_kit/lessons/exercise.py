@@ -5,6 +5,7 @@ solution, and then with those of each typical mistake: the first mistake with th
 """
 
 import copy
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -84,6 +85,25 @@ class Stopped:
 
     kind: str
     message: str
+
+
+def in_the_kind_of_its_input(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """A right answer whose tensors the lesson can go on with: no NumPy array, and the precision of its input.
+
+    Of a function that is not given any tensor, what it returns stays as it is.
+    """
+
+    @functools.wraps(answer)
+    def converted(*arguments: Any, **named: Any) -> Any:
+        result = answer(*arguments, **named)
+        given = [one.dtype for one in arguments if isinstance(one, Tensor) and one.is_floating_point()]
+        if given and isinstance(result, np.ndarray):
+            result = torch.as_tensor(result)
+        if given and isinstance(result, Tensor) and result.is_floating_point():
+            return result.to(given[0])
+        return result
+
+    return converted
 
 
 def random(*shape: int, seed: int) -> Tensor:

@@ -87,7 +87,7 @@ CUT = Exercise(
         "there is a scale in it: return the product alone": lambda A, B, b: B[:, :b] @ A[:b] / b,
         "you computed it transposed: ΔW has the shape (d_out, d_in), like B @ A": lambda A, B, b: (B[:, :b] @ A[:b]).T,
     },
-    shapes="the shapes do not fit: cut both, b rows of A, A[:b], and b columns of B, B[:, :b]",
+    shapes="the shapes do not fit: B comes first, B[:, :b] @ A[:b], (d_out, b) · (b, d_in)",
 )
 
 

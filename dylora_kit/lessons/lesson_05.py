@@ -1,6 +1,8 @@
 """Exercises of lesson 05: choosing a rank without a search."""
 
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 from dylora_kit.lessons.exercise import Exercise
@@ -14,6 +16,8 @@ def _curves() -> list[tuple[Any, ...]]:
         ({1: 0.80, 2: 0.90, 3: 0.70}, 0.05),
         ({1: 0.50, 2: 0.75}, 0.25),
         ({1: 0.30, 2: 0.36, 3: 0.40}, 0.05),
+        ({1: 0.80, 2: 0.84, 3: 0.88, 4: 0.92}, 0.05),
+        ({1: 0.90, 2: 0.80, 3: 0.91}, 0.02),
     ]
 
 
@@ -42,6 +46,18 @@ def _unsorted(values: dict[int, float], tolerance: float) -> int:
     return next(rank for rank, value in values.items() if value >= max(values.values()) - tolerance)
 
 
+def _neighbours(values: dict[int, float], tolerance: float) -> int:
+    gains = ((rank, values[after] - values[rank]) for rank, after in pairwise(sorted(values)))
+    return next((rank for rank, gain in gains if gain <= tolerance), max(values))
+
+
+def _unbroken(values: dict[int, float], tolerance: float) -> int:
+    chosen = max(values, key=lambda rank: values[rank])
+    while values.get(chosen - 1, 0.0) >= max(values.values()) - tolerance:
+        chosen -= 1
+    return chosen
+
+
 SMALLEST = Exercise(
     cases=_curves,
     solution=smallest,
@@ -57,6 +73,8 @@ SMALLEST = Exercise(
         "you take the largest rank that is good enough": _largest,
         "you multiply: the tolerance is a difference, so subtract it from the best": _relative,
         "a rank that is exactly at the limit is good enough: use >= and not >": _strict,
+        "you compare neighbours: compare each rank with the best": _neighbours,
+        "you stop at the first rank that is not good enough: a smaller one may be": _unbroken,
         "the dictionary's order need not be that of the ranks: take the smallest of those that fit": _unsorted,
         "this is the smallest rank of all: it also has to be good enough": lambda values, tolerance: min(values),
     },
@@ -107,17 +125,17 @@ PARAMETERS = Exercise(
 
 
 def _steps() -> list[tuple[Any, ...]]:
-    """Ranks of three layers, the largest, and the loss of any ranks: each layer helps by another amount."""
+    """Ranks of three layers, the largest, and the loss of any ranks: each layer helps, or harms, by another amount."""
     gains = {"a": (0.0, 0.30, 0.35, 0.36), "b": (0.0, 0.05, 0.30, 0.55), "c": (0.0, 0.10, 0.18, 0.24)}
 
-    def loss(ranks: dict[str, int]) -> float:
+    def loss(ranks: dict[str, int], sign: float = -1.0) -> float:
         if min(ranks.values()) < 1:
             raise ValueError("a rank is at least 1")
-        return 2.0 - sum(gains[name][b - 1] for name, b in ranks.items())
+        return 2.0 + sign * sum(gains[name][b - 1] for name, b in ranks.items())
 
     starts: list[dict[str, int]] = [{"a": 1, "b": 1, "c": 1}, {"a": 2, "b": 1, "c": 2}, {"a": 4, "b": 3, "c": 4},
                                     {"a": 4, "b": 1, "c": 1}]  # fmt: skip
-    return [(ranks, 4, loss) for ranks in starts]
+    return [*((ranks, 4, loss) for ranks in starts), (starts[1], 4, partial(loss, sign=1.0))]
 
 
 def best_raise(ranks: dict[str, int], r: int, loss: Callable[[dict[str, int]], float]) -> str:
@@ -155,10 +173,28 @@ def _loss_itself(ranks: dict[str, int], r: int, loss: Callable[[dict[str, int]],
     return loss(ranks | {name: ranks[name] + 1})
 
 
+_CHANGED, _NO_NAME = [0.0], [-1.0]  # no name has such letters
+
+
 def _chosen(answer: Callable[..., Any], case: tuple[Any, ...]) -> Any:
     """A name as the numbers of its letters, since outcomes are compared as numbers."""
+    before = dict(case[0])
     name = answer(*case)
-    return [float(ord(letter)) for letter in name] if isinstance(name, str) else name
+    if case[0] != before:
+        return _CHANGED
+    if name is None:
+        return None
+    return [float(ord(letter)) for letter in name] if isinstance(name, str) else _NO_NAME
+
+
+def _about_names(outcomes: list[Any]) -> str:
+    if any(outcome is None for outcome in outcomes):
+        return "return a name in every case: if every raise makes the loss worse, the least bad one"
+    if _CHANGED in outcomes:
+        return "your function changes ranks: try each raise on a copy, ranks | {name: …}"
+    if _NO_NAME in outcomes:
+        return "return the layer's name, such as 'a'"
+    return "another layer's next rank gives a lower loss"
 
 
 GREEDY = Exercise(
@@ -168,10 +204,11 @@ GREEDY = Exercise(
         "you take the layer with the highest loss: the lowest is the best": _worst,
         "a layer at rank r cannot rise: leave it out": _beyond,
         "you raise each layer to r: the question is what one more rank brings": _to_the_top,
-        "the ranks stay raised when you try the next layer: try each on a copy, ranks | {name: …}": _spoiling,
+        "your function changes ranks: try each raise on a copy, ranks | {name: …}": _spoiling,
         "you lower the rank: the question is which layer should rise": _lower,
-        "return the layer's name, not its loss": _loss_itself,
+        "return the layer's name, such as 'a', and nothing else": _loss_itself,
     },
     shapes="ranks is a dict of numbers, and there are no shapes in it",
     watch=_chosen,
+    diagnose=_about_names,
 )

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from dylora_kit.storage.files import write_files
 
+CLEAR = "Clear all outputs (menu *Edit*): guess before you see. Then run the check below."
 NOTE = (
-    "Run the next cell first. On Colab it fetches the kit and the small packages that are missing. No package that is "
-    "there changes, neither torch nor numpy."
+    f"{CLEAR} On Colab it fetches the kit and the small packages that are missing. No package that is there changes, "
+    "neither torch nor numpy."
 )
 SETUP = """\
 import importlib.util, subprocess, sys
@@ -28,7 +29,6 @@ if fetch:
     sys.path.insert(0, "kit")
 from dylora_kit.lessons.installed import ready
 ready(add=fetch)"""
-NOTE_WITHOUT = "Run the next cell first. It checks that the kit, and what it needs, is installed."
 SETUP_WITHOUT = """\
 import importlib.util
 if importlib.util.find_spec("dylora_kit") is None:
@@ -134,7 +134,7 @@ def in_notebook(text: str, name: str, address: str | None) -> str:
     rest = [part for part in rest if not part.startswith(BADGE)]
     badge = [] if address is None else [_badge(address, name, badge_image(address))]
     cells[0]["source"] = "\n\n".join([title, *badge, *rest]).splitlines(keepends=True)
-    cells[setup - 1]["source"] = [NOTE_WITHOUT if address is None else NOTE]
+    cells[setup - 1]["source"] = [CLEAR if address is None else NOTE]
     code = SETUP_WITHOUT if address is None else SETUP.replace("ADDRESS", address)
     cells[setup]["source"] = code.splitlines(keepends=True)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"

@@ -1,7 +1,8 @@
 """A metric by rank or by size: curves, differences between curves, and what quality costs."""
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dylora_kit.plots.drawing import COLOURS, DASHES, MARKERS, first_and_last, image, looks, one_metric, plain_frame
 
@@ -153,19 +154,37 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
     for method, look in looks(methods).items():
         groups = frame[frame["method"] == method].groupby("rank")
         size, value, spread = groups[sizes].mean(), 100 * groups["value"].mean(), 100 * groups["value"].std().fillna(0)
-        axes.errorbar(size, value, yerr=spread, color=COLOURS[look], marker=MARKERS[look], linewidth=2, markersize=7,
-                      capsize=3, linestyle="-" if len(size) > 1 else "", label=method)  # fmt: skip
+        line: dict[str, Any] = {"linestyle": "-", "markersize": 7}
+        point: dict[str, Any] = {
+            "linestyle": "",
+            "markersize": 10,
+            "markeredgecolor": "white",
+            "zorder": 3,
+        }  # above lines
+        axes.errorbar(size, value, yerr=spread, color=COLOURS[look], marker=MARKERS[look], linewidth=2, capsize=3,
+                      label=method, **line if len(size) > 1 else point)  # fmt: skip
         if value.isna().all():
             raise ValueError(f"{method!r} has no value that is a number: look at how it was measured")
         best = value.idxmax()
         highest.append(f"{method} up to {value[best]:.0f} % with {size[best]:,.0f}")
     metric = frame["metric"].iloc[0]
     axes.set(xscale="log", xlabel=f"{sizes} parameters", ylabel=f"{metric}, %", title=title)
+    axes.set_xticks(_round_sizes(frame[sizes].min(), frame[sizes].max()), minor=False)
+    axes.set_xticks([], minor=True)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.legend(frameon=False)
     plain_frame(axes)
     return image(figure, f"{metric.capitalize()} by {sizes} parameters: {'; '.join(highest)}.")
+
+
+def _round_sizes(low: float, high: float) -> list[int]:
+    """Round numbers between two sizes, for a log scale.
+
+    >>> _round_sizes(1418, 152_202)
+    [2000, 5000, 10000, 20000, 50000, 100000]
+    """
+    tens = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [round(digit * 10**ten) for ten in tens for digit in (1, 2, 5) if low <= digit * 10**ten <= high]
 
 
 def cost_plane(frame: "pd.DataFrame", title: str = "", *, cost: str = "CPU-seconds", of: str = "quality") -> "Image":

@@ -55,7 +55,8 @@ def picture_rows(rows: Mapping[str, Any], title: str = "", *, signed: bool = Fal
 
     Arguments:
         rows: by name, each of shape (n, height, width): from −1 to 1, or of any size where `signed`.
-        signed: draw numbers below zero in orange, zero white and those above in blue, each picture to its own size.
+        signed: draw numbers below zero in orange, zero white and those above in blue, each picture to its own size,
+            and number the columns.
     """
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
@@ -69,7 +70,9 @@ def picture_rows(rows: Mapping[str, Any], title: str = "", *, signed: bool = Fal
         for place, picture in zip(line, pictures, strict=False):
             most = (float(np.abs(picture).max()) or 1.0) if signed else 1.0
             place.imshow(picture, cmap=both if signed else "gray", vmin=-most, vmax=most)
-        for place in line:
+        for number, place in enumerate(line, 1):
+            if signed and name == next(iter(rows)):
+                place.set_title(f"{number}", fontsize=9, pad=3)
             place.set_xticks([])
             place.set_yticks([])
             place.spines[:].set_visible(signed)

@@ -74,4 +74,4 @@ class Dial(LiveView):
     def in_saved_notebook(self) -> dict[str, str]:
         """A picture of the dial."""
         slider = (self.slider.description, rounded(self.slider.value), self.slider.min, self.slider.max)
-        return {"image/svg+xml": svg_cards.still(self._view.cards, self._view.finding, *slider)}
+        return {"image/svg+xml": svg_cards.still(self._view.cards, self._view.finding, *slider, of=False)}

@@ -40,12 +40,12 @@ class Guess(ipywidgets.HBox):
     'the answer waits for your guess'
     >>> guess.number.value = 30
     >>> guess.said
-    'you said 30 %, it is 85 %'
+    'you said 30 %, the answer is 85 %'
     >>> which = Guess("Which end rises first?", choices=["rank 1", "rank 8"])
     >>> which.number.value = "rank 1"
     >>> which.reveal("rank 8")
     >>> which.said
-    'you said rank 1, it is rank 8'
+    'you said rank 1, the answer is rank 8'
     """
 
     _ipython_display_ = None  # by it ipywidgets 7 would cut the text
@@ -57,7 +57,7 @@ class Guess(ipywidgets.HBox):
         *,
         rank: int | None = None,
         of: str = "",
-        value: int = 0,
+        value: float = 0,
         unit: str = "%",
         most: int = 100,
         choices: Sequence[str] = (),
@@ -75,7 +75,7 @@ class Guess(ipywidgets.HBox):
             self.number = ipywidgets.ToggleButtons(options=self.choices, value=None, **looks)
         else:
             looks["style"] = PLAIN
-            self.number = ipywidgets.IntText(value=value, **looks)
+            self.number = ipywidgets.FloatText(value=value, **looks)
         self.number.add_class("dk-guess")
         self.number.observe(self._make, "value")
         self.button.on_click(self._make)
@@ -116,11 +116,12 @@ class Guess(ipywidgets.HBox):
             return f"a guess is from 0 to {self._in_words(self.most)}"
         if not self.made:
             return "no guess yet" if self._truth is None else "the answer waits for your guess"
-        told = f"you said {self._in_words(self.number.value)}"
+        said = self.number.value
+        told = f"you said {said if self.choices else f'{said:g} {self.unit}'.strip()}"
         if self._truth is None:
             return told
         truth = 100 * self._truth if self.unit == "%" and isinstance(self._truth, int | float) else self._truth
-        return f"{told}, it is {self._in_words(truth)}"
+        return f"{told}, the answer is {self._in_words(truth)}"
 
     def _in_words(self, value: float | str) -> str:
         """A number with its unit, or an answer as it is."""

@@ -1,5 +1,6 @@
 """The exercises: solutions in the notebooks pass, typical wrong answers get their hint, and nothing ever raises."""
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_yours_runs_once_it_is_right_and_the_kit_s_own_until_then(
     number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     right = solution_in_notebook(number)
-    assert lessons.yours(number, right) is right
+    assert inspect.unwrap(lessons.yours(number, right)) is right
     assert capsys.readouterr().out == f"{number}: yours runs here\n"
     for wrong in (None, lambda *_: None, next(iter(EXERCISES[number].mistakes.values()))):
         assert lessons.yours(number, wrong) is EXERCISES[number].solution
@@ -77,6 +78,19 @@ def test_yours_runs_once_it_is_right_and_the_kit_s_own_until_then(
 def test_an_exercise_that_there_is_not_cannot_run() -> None:
     with pytest.raises(ValueError, match=r"there is no exercise '9\.9'"):
         lessons.yours("9.9", None)
+
+
+def test_the_lesson_goes_on_with_tensors_like_its_own() -> None:
+    def best_cut(delta: Any, b: int) -> Any:
+        U, S, Vh = np.linalg.svd(np.asarray(delta, dtype=np.float64), full_matrices=False)
+        return U[:, :b] * S[:b] @ Vh[:b]
+
+    delta = torch.eye(5, 6)
+    cut = lessons.yours("02.3", best_cut)(delta, 2)
+    assert isinstance(cut, torch.Tensor) and cut.dtype == torch.float32
+    assert torch.allclose(cut, lessons.yours("02.3", None)(delta, 2))
+    halves = lessons.yours("01.1", lambda code, b: code[:, :b].half())(delta, 2)
+    assert halves.dtype == torch.float32
 
 
 def test_every_exercise_has_a_level_and_minutes(number: str) -> None:
@@ -266,6 +280,9 @@ WRONG = {
         "def f(v, t): return min(r for r in v if v[r] > max(v.values()) - t)": "use >= and not >",
         "def f(v, t): return max(v, key=v.get)": "best rank",
         "def f(v, t): return min(r for r in v if v[r] >= v[max(v)] - t)": "largest rank: it need not be the best",
+        "def f(v, t):\n b = 1\n while b + 1 in v and v[b + 1] - v[b] > t: b += 1\n return b": "neighbours",
+        "def f(v, t):\n b = max(v, key=v.get)\n"
+        " while b > 1 and v[b - 1] >= max(v.values()) - t: b -= 1\n return b": "stop at the first",
     },
     "05.2": {
         "def f(s, r): return sum(r[n] * a + b for n, (a, b) in s.items())": "brackets",
@@ -277,6 +294,13 @@ WRONG = {
         "def f(k, r, loss): return min((n for n in k if k[n] < r), key=lambda n: loss(k | {n: k[n] - 1}))": "",
         "def f(k, r, loss):\n best = {}\n for n in k:\n  if k[n] < r:\n   k[n] += 1\n   best[n] = loss(k)\n"
         " return min(best, key=best.get)": "on a copy",
+        "def f(k, r, loss):\n n = min((n for n in k if k[n] < r), key=lambda n: loss(k | {n: k[n] + 1}))\n"
+        " k[n] += 1\n return n": "changes ranks",
+        "def f(k, r, loss):\n now = loss(k)\n best = {n: loss(k | {n: k[n] + 1}) for n in k if k[n] < r}\n"
+        " n = min(best, key=best.get)\n return n if best[n] < now else None": "in every case",
+        "def f(k, r, loss): return sorted(k)[0]": "another layer",
+        "def f(k, r, loss): return k": "the layer's name",
+        "def f(k, r, loss): return 0": "the layer's name",
     },
     "08.1": {
         "def f(a, b):\n d = torch.tensor([b[s] - a[s] for s in a if s in b])\n"

@@ -27,7 +27,7 @@ def test_a_number_that_cannot_be_is_no_guess_and_the_box_says_so(typed: int) -> 
     assert not guess.made and guess.share is None
     assert "a guess is from 0 to 100 %" in guess.answer.value and "50" not in guess.answer.value
     guess.number.value = 60
-    assert guess.said == "you said 60 %, it is 50 %"
+    assert guess.said == "you said 60 %, the answer is 50 %"
 
 
 def test_the_truth_waits_for_a_guess_also_where_all_cells_were_run() -> None:
@@ -35,9 +35,9 @@ def test_the_truth_waits_for_a_guess_also_where_all_cells_were_run() -> None:
     guess.reveal(0.126)
     assert "13" not in guess.answer.value and "waits" in guess.answer.value
     guess.number.value = 50
-    assert "you said 50 %, it is 13 %" in guess.answer.value
+    assert "you said 50 %, the answer is 13 %" in guess.answer.value
     guess.number.value = 20
-    assert "you said 20 %, it is 13 %" in guess.answer.value
+    assert "you said 20 %, the answer is 13 %" in guess.answer.value
 
 
 def test_a_guess_made_before_is_told_when_the_truth_is_known() -> None:
@@ -45,7 +45,7 @@ def test_a_guess_made_before_is_told_when_the_truth_is_known() -> None:
     guess.number.value = 12
     assert "you said 12 %" in guess.answer.value
     guess.reveal(1.0)
-    assert "it is 100 %" in guess.answer.value
+    assert "the answer is 100 %" in guess.answer.value
 
 
 def test_a_saved_notebook_asks_the_question_and_does_not_tell_the_answer() -> None:
@@ -61,7 +61,7 @@ def test_an_answer_is_chosen_from_a_few() -> None:
     guess.reveal("rank 8")
     assert "waits" in guess.answer.value and "rank 8" not in guess.answer.value
     guess.number.value = "rank 1"
-    assert guess.said == "you said rank 1, it is rank 8"
+    assert guess.said == "you said rank 1, the answer is rank 8"
     assert guess.share is None, "an answer cannot be drawn on a curve"
 
 
@@ -69,12 +69,22 @@ def test_a_number_of_something_else_is_no_share() -> None:
     guess = Guess("As large at rank:", unit="", most=64)
     guess.number.value = 32
     guess.reveal(31.6)
-    assert guess.said == "you said 32, it is 31.6"
+    assert guess.said == "you said 32, the answer is 31.6"
     times = Guess("It takes", unit="times as much")
     times.number.value = 8
     times.reveal(8.619)
-    assert times.said == "you said 8 times as much, it is 8.62 times as much"
+    assert times.said == "you said 8 times as much, the answer is 8.62 times as much"
     assert guess.share is times.share is None
+
+
+def test_a_guess_may_have_decimals() -> None:
+    times = Guess("It takes", unit="times as much")
+    times.number.value = 8.5
+    assert times.said == "you said 8.5 times as much"
+    share = box()
+    share.number.value = 12.5
+    share.reveal(0.3)
+    assert share.said == "you said 12.5 %, the answer is 30 %" and share.share == 0.125
 
 
 def test_answers_that_cannot_be_chosen_are_refused() -> None:

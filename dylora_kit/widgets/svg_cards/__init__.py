@@ -113,7 +113,8 @@ def page(cards: Sequence[tuple[str, int]], finding: str, **data: str) -> str:
 
 
 def still(
-    cards: Sequence[tuple[str, int]], finding: str, label: str, value: float, low: float, high: float, note: str = ""
+    cards: Sequence[tuple[str, int]], finding: str, label: str, value: float, low: float, high: float, note: str = "",
+    *, of: bool = True,
 ) -> str:  # fmt: skip
     """The cards as one SVG that needs no page around it, below a drawing of the slider: for a notebook that is saved.
 
@@ -121,8 +122,9 @@ def still(
         cards, finding: as for `page`.
         label, value, low, high: of the slider; where it has one value alone, only its label is drawn.
         note: words below the cards.
+        of: whether the highest value stands behind that of the slider, as in "rank 3 of 8".
     """
-    drawn, top = _slider(label, value, low, high), 52
+    drawn, top = _slider(label, value, low, high, of), 52
     faced = _faced(cards)
     for index, (inside, height) in enumerate(faced):
         x = (index % 2) * (CARD_WIDTH + GAP)
@@ -142,7 +144,7 @@ def still(
     return _NOT_IN_XML.sub("", whole)
 
 
-def _slider(label: str, value: float, low: float, high: float) -> list[str]:
+def _slider(label: str, value: float, low: float, high: float, of: bool) -> list[str]:
     """A drawing of a slider, with a mark for each of a few whole numbers; its label alone where it has one value."""
     left, length, y = 26 + 8 * len(label), 330, 24
     drawn = [text(8, y + 5, label)]
@@ -155,7 +157,8 @@ def _slider(label: str, value: float, low: float, high: float) -> list[str]:
     knob = f'<circle cx="{left + step * (value - low):.1f}" cy="{y}" r="8" style="fill:var(--dk-0)"/>'
     few = range(round(high - low) + 1) if high - low < 16 and float(high - low).is_integer() else ()
     marks = [text(left + step * number, y + 21, f"{low + number:g}", "tiny soft mid") for number in few]
-    return [*drawn, knob, *marks, text(left + length + 24, y + 5, f"{value:g} of {high:g}", "b")]
+    number = f"{value:g} of {high:g}" if of else f"{value:g}"
+    return [*drawn, knob, *marks, text(left + length + 24, y + 5, number, "b")]
 
 
 def _faced(cards: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
