@@ -54,7 +54,7 @@ def planted(file: str, code: str, fault: str, tests: Sequence[str]) -> str | Non
     """The first test that fails with a fault in the library, or None."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for part in ("dylora_kit", "tests", "data"):
+        for part in ("dylora_kit", "tests", "data", "notebooks"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         for part in ("pyproject.toml", "README.md"):
             shutil.copy(ROOT / part, copy)

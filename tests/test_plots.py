@@ -297,6 +297,19 @@ def test_standings_refuse_what_they_cannot_draw() -> None:
         plots.standings(two_tasks()[:0])
 
 
+def test_the_vertical_axis_can_end_below_100_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set", lambda axes, **how: told.append(how))
+    frame = pd.DataFrame([("LoRA", b, "Matthews", 0.2, 0) for b in (1, 2)],
+                         columns=["method", "rank", "metric", "value", "seed"])  # fmt: skip
+    plots.rank_curves(frame, top=0.3)
+    plots.rank_curves(frame.assign(value=0.9), top=0.3)
+    plots.rank_curves(frame)
+    labels, limits = ([how[name] for how in told if name in how] for name in ("ylabel", "ylim"))
+    assert labels == ["Matthews, % (not up to 100)"] * 2 + ["Matthews, %"]
+    assert [round(high, 1) for _, high in limits] == [30.6, 91.8, 102]
+
+
 def test_the_horizontal_axis_can_have_a_name_of_its_own() -> None:
     frame = pd.DataFrame([("LoRA", b, "accuracy", 0.5, 0) for b in (1, 2)],
                          columns=["method", "rank", "metric", "value", "seed"])  # fmt: skip

@@ -156,4 +156,5 @@ UNEQUAL = Exercise(
     },
     shapes="runs is a list of dicts, and there are no shapes in it",
     watch=_names,
+    diagnose=lambda outcomes: "other methods have another budget than the first run",
 )

@@ -174,7 +174,7 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
                  parts=("task", "metric", "epochs"))  # fmt: skip
 
 
-STUDY = Study("epochs", WORDS, ("world-acceptability",), lambda task: SEEDS[:2],
+STUDY = Study("epochs", WORDS, ("world-acceptability",), lambda task: SEEDS[:3],
               lambda task, seed, _: _embedded_jobs(task, seed), parts=("task", "metric", "epochs"))  # fmt: skip
 
 

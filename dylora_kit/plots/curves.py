@@ -18,6 +18,7 @@ def rank_curves(
     methods: Sequence[str] | None = None,
     unit: str = "rank",
     bottom: float = 0.0,
+    top: float = 1.0,
     across: str = "",
 ) -> "Image":
     """A metric by rank, one line per method; with several seeds, their mean and a band of one standard deviation.
@@ -27,6 +28,7 @@ def rank_curves(
         methods: which to draw, in this order; default is all.
         unit: what b counts.
         bottom: where the vertical axis starts, as a value of the metric; if not at 0, the axis says so.
+        top: where it ends, if no value is above; if not at 1, the axis says so.
         across: what the horizontal axis is called; default is the unit and b.
 
     Raises `ValueError` for a frame without rows or with several metrics, for a method that is not in it, and for more
@@ -61,8 +63,8 @@ def rank_curves(
     )
     axes.set(
         xlabel=across or f"{unit} b",
-        ylabel=f"{metric}, %" + (f" (from {100 * bottom:.0f} up)" if bottom else ""),
-        ylim=(100 * bottom, max(102 - 2 * bottom, 102 * frame["value"].max())),
+        ylabel=f"{metric}, %" + (f" (from {100 * bottom:.0f} up)" if bottom else "") + " (not up to 100)" * (top < 1),
+        ylim=(100 * bottom, max(102 * top - 2 * bottom, 102 * frame["value"].max())),
         title=title,
         xticks=sorted(set(frame["rank"])),
     )

@@ -370,13 +370,14 @@ def weight_decay(mean: pd.Series, spoken: pd.Series) -> list[str]:
 def how_a_cut_fares_over_the_epochs() -> list[str]:
     frame = read_results(RESULTS / "epochs-world-acceptability.csv")
     assert frame["lr"].unique() == [4e-4] and frame["weight_decay"].unique() == [0.1]
-    assert len(frame) == frame["seed"].nunique() * 4 * 4 * 5  # marks, ranks, and ways to be cut or trained
+    ways, heads = 4 * 4 * 5, 3  # marks, ranks, and ways to be cut or trained; new heads below the last rank
+    assert len(frame) == frame["seed"].nunique() * (ways + heads)
     at = 100 * frame.groupby(["method", "epochs", "rank"])["value"].mean()
     whole = [f"{at[LORA, mark, 8]:.0f}" for mark in (1, 3, 10, 30)]
     held, over_b = ([f"{at[cut, mark, 1]:.0f}" for mark in (1, 3, 10, 30)] for cut in (HELD, LORA))
     assert at[HELD, 30, 1] < at[HELD, 10, 1] < at[HELD, 3, 1]
     ends = 100 * frame[(frame["method"] == LORA) & (frame["epochs"] == 30) & (frame["rank"] == 1)]["value"]
-    assert abs(at[LORA, 30, 8] - at[SVD, 30, 1]) < 0.5
+    assert 0 < at[LORA, 30, 8] - at[SVD, 30, 1] < 1
     both = [at[method, 30, 1] for method in (DYLORA, f"{DYLORA}, as the authors")]
     half = at[LORA, 30, 8] - at[HELD, 30, 4]
     return [
@@ -386,7 +387,8 @@ def how_a_cut_fares_over_the_epochs() -> list[str]:
         f"With half of the rows it loses {half:.0f} points.",
         f"At α/b rank 1 has {over_b[0]}, {over_b[1]}, {over_b[2]} and {over_b[3]}, and at the end the seeds are "
         f"{ends.max() - ends.min():.0f} points apart.",
-        f"Cut by SVD it has {at[SVD, 30, 1]:.0f} after 30 epochs, as rank 8 has.",
+        f"Cut by SVD it has {at[SVD, 30, 1]:.0f} after 30 epochs, with a new head {at[NEW_HEAD, 30, 1]:.0f}, and rank "
+        f"8 {at[LORA, 30, 8]:.0f}.",
         f"A DyLoRA has {both[0]:.0f} at rank 1 after 30 epochs, and {both[1]:.0f} with the authors' update.",
     ]
 
@@ -401,12 +403,19 @@ def how_a_cut_fares_on_real_text_after_thirty_epochs() -> list[str]:
     kept = {name: [100 * at[name, 30, b] / at[LORA, 30, 8] for b in (1, 2, 4)] for name in (LORA, SVD, HELD)}
     kept["paper"] = [100 * printed[b] / printed[8] for b in (1, 2, 4)]
     words = {name: f"{one:.0f}, {two:.0f} and {four:.0f}" for name, (one, two, four) in kept.items()}
+    nested = {b: at[DYLORA, 30, b] for b in (1, 2, 4, 8)}
+    ahead = {b: nested[b] - at[SVD, 30, b] for b in nested}
+    assert min(ahead[b] for b in (1, 2, 4)) > 2 and ahead[8] < -2
     return [
         f"Agrees: with MiniLM on CoLA, one seed, the whole LoRA has {whole} after 1, 3, 10 and 30 epochs, and a cut "
         "falls as the paper's does.",
         f"At ranks 1, 2 and 4 it keeps {words[LORA]} % of that at α/b and {words[SVD]} % by SVD, where the paper's "
         f"LoRA keeps {words['paper']} % of its own.",
         f"At α/r it keeps {words[HELD]} %.",
+        f"Agrees, too: a DyLoRA has {nested[1]:.0f}, {nested[2]:.0f}, {nested[4]:.0f} and {nested[8]:.0f} there at "
+        "ranks 1, 2, 4 and 8.",
+        f"It is {ahead[1]:.1f}, {ahead[2]:.1f} and {ahead[4]:.1f} points ahead of the SVD cut at ranks 1, 2 and 4, and "
+        f"{-ahead[8]:.1f} behind the LoRA at 8.",
     ]
 
 
@@ -572,12 +581,12 @@ def a_lora_that_is_there_already() -> list[str]:
 @finding
 def a_lora_for_entailment_that_is_there_already() -> list[str]:
     frame, ways = results_of(RESULTS, "nested", "world-entailment"), nested_afterwards
-    assert frame["seed"].nunique() == 1
+    assert frame["seed"].nunique() == 2
     at = 100 * frame.groupby(["method", "rank"])["value"].mean()
     mean = {name: at[name][list(ways.POWERS)].mean() for name in (SVD, ways.NESTED, ways.SQUEEZED)}
     assert at[SVD].max() - mean[SVD] < 2
     return [
-        "On entailment, with one seed so far, there is little to gain: over the ranks 1, 2, 4 and 8 the SVD cut has "
+        "On entailment, with two seeds so far, there is little to gain: over the ranks 1, 2, 4 and 8 the SVD cut has "
         f"{mean[SVD]:.1f}, and nested {mean[ways.NESTED]:.1f}.",
         f"Labels and a training for each rank come to {mean[ways.SQUEEZED]:.1f}.",
     ]
@@ -658,7 +667,7 @@ def every_way_in_the_same_time_on_acceptability() -> list[str]:
     areas = 100 * every["aurac"]
     same_time = areas.drop(list(way.REFERENCES)).sort_values(ascending=False)
     assert (frame["steps"] == settings.ARENA[ACCEPTABILITY]["steps"]).all()
-    assert same_time.index[0] == SVD and same_time.index[1] == way.MIXED
+    assert same_time.index[0] == SVD
     low, high = 100 * every.loc[SVD, ["low", "high"]]
     goal, long = areas[way.ORDERED_LONG], areas[way.SUMMATION_LONG]
     assert abs(goal - long) < 1 and areas[way.UNORDERED] > areas[way.ORDERED]

@@ -5,7 +5,7 @@ from textwrap import wrap
 from dylora_kit.widgets.svg_cards.scene import Scene
 from dylora_kit.widgets.svg_cards.shapes import head, text
 
-LETTERS, LINES, HEIGHT, STEP = 45, 3, 282, 16  # of a line, lines of a text; the card and a line in pixels
+LETTERS, LINES, HEIGHT, STEP = 42, 3, 282, 16  # of a line, lines of a text; the card and a line in pixels
 
 
 def texts_card(scene: Scene) -> str:
