@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.axes import Axes
 from models import make
 
 import dylora_kit as dk
@@ -134,6 +135,16 @@ def test_signed_pictures_show_below_zero_in_orange_and_above_in_blue_whatever_th
     assert not has(plots.picture_rows({"a": below}, signed=True), BLUE)
     assert has(plots.picture_rows({"a": above}, signed=True), BLUE)
     assert not has(plots.picture_rows({"a": above}, signed=True), ORANGE)
+
+
+def test_the_columns_of_signed_pictures_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda axes, label, **how: told.append(label))
+    rows = {"a": np.ones((3, 2, 2)), "b": np.ones((3, 2, 2))}
+    plots.picture_rows(rows, signed=True)
+    assert told == ["1", "2", "3"]
+    plots.picture_rows(rows)
+    assert told == ["1", "2", "3"]
 
 
 def test_a_signed_picture_of_zeros_is_white() -> None:
@@ -269,6 +280,22 @@ def test_a_plane_refuses_what_it_cannot_draw() -> None:
         plots.cost_plane(costs(1).drop(columns="cost"))
     with pytest.raises(ValueError, match="up to 6 methods: got 7"):
         plots.cost_plane(pd.concat([costs(1).assign(method=str(n)) for n in range(7)]))
+
+
+def test_a_method_of_one_size_lies_above_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn_at: dict[str, float] = {}
+    draw = Axes.errorbar
+
+    def note(axes: Axes, *where: Any, **how: Any) -> Any:
+        drawn_at[how["label"]] = how.get("zorder", 2)
+        return draw(axes, *where, **how)
+
+    monkeypatch.setattr(Axes, "errorbar", note)
+    rows = [("line", 1, 100), ("line", 2, 200), ("point", 1, 150)]
+    frame = pd.DataFrame([(name, rank, "accuracy", 0.5, 0, size) for name, rank, size in rows],
+                         columns=["method", "rank", "metric", "value", "seed", "stored"])  # fmt: skip
+    plots.trade_off(frame)
+    assert drawn_at["point"] > drawn_at["line"]
 
 
 def two_tasks() -> pd.DataFrame:

@@ -157,12 +157,7 @@ def trade_off(frame: "pd.DataFrame", title: str = "", *, sizes: str = "stored") 
         groups = frame[frame["method"] == method].groupby("rank")
         size, value, spread = groups[sizes].mean(), 100 * groups["value"].mean(), 100 * groups["value"].std().fillna(0)
         line: dict[str, Any] = {"linestyle": "-", "markersize": 7}
-        point: dict[str, Any] = {
-            "linestyle": "",
-            "markersize": 10,
-            "markeredgecolor": "white",
-            "zorder": 3,
-        }  # above lines
+        point: dict[str, Any] = {"linestyle": "", "markersize": 10, "markeredgecolor": "white", "zorder": 3}
         axes.errorbar(size, value, yerr=spread, color=COLOURS[look], marker=MARKERS[look], linewidth=2, capsize=3,
                       label=method, **line if len(size) > 1 else point)  # fmt: skip
         if value.isna().all():

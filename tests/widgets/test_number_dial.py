@@ -30,6 +30,7 @@ def test_a_saved_notebook_has_a_picture_of_the_dial() -> None:
     picture = ET.fromstring(dial._repr_mimebundle_()["image/svg+xml"])
     words = [text.text for text in picture.iter() if text.text]
     assert picture.attrib["aria-label"] == "3 · 1.5 = 4.5" and {"Factor", "1.5", "Products"} <= set(words)
+    assert "1.5 of 2.5" not in words, "its highest value is no total"
 
 
 def test_a_closed_dial_gives_its_memory_back() -> None:
