@@ -160,7 +160,7 @@ def _difference(outcomes: list[Any], expected: list[Any]) -> str:
             if type(value) is not type(target):
                 wanted_kind = "several values" if isinstance(target, list) else "a tensor or a number"
                 return f"not right yet: expected {wanted_kind}, got {type(value).__name__}"
-            if isinstance(value, list):  # of lists in lists, the names of a diagnosis say more
+            if isinstance(value, list):  # lists in lists have no shape
                 continue
             if value.shape != target.shape:
                 return f"not right yet: expected the shape {tuple(target.shape)}, got {tuple(value.shape)}"

@@ -13,6 +13,7 @@ import torch
 
 from dylora_kit import lessons
 from dylora_kit.lessons import EXERCISES
+from dylora_kit.lessons.exercise import CORRECT, Exercise
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -78,6 +79,12 @@ def test_yours_runs_once_it_is_right_and_the_kit_s_own_until_then(
 def test_an_exercise_that_there_is_not_cannot_run() -> None:
     with pytest.raises(ValueError, match=r"there is no exercise '9\.9'"):
         lessons.yours("9.9", None)
+
+
+def test_lists_in_lists_that_differ_are_told() -> None:
+    nested = Exercise(cases=lambda: [(1,)], solution=lambda n: [[1.0], [2.0]], mistakes={}, shapes="")
+    assert nested.feedback(lambda n: [[1.0], [2.0]]) == CORRECT
+    assert nested.feedback(lambda n: [[1.0], [3.0]]).startswith("not right yet")
 
 
 def test_the_lesson_goes_on_with_tensors_like_its_own() -> None:
