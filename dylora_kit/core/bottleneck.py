@@ -68,6 +68,7 @@ class Bottleneck(DyLoRALinear):
         matrices = new_matrices(d_read, d_out, r, generator, weight, device_of(base_layer))
         super(DyLoRALinear, self).__init__(*matrices, lora_alpha, scaling, lora_dropout)
         self.base_layer, self.kind = base_layer.requires_grad_(False), kind
+        self.mark = 1.0 + KINDS.index(kind)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Maps x of shape (…, d_in) to (…, d_out) at the active rank."""

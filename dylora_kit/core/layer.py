@@ -18,6 +18,7 @@ class Wrapper(nn.Module):
     """What stands in a model where a frozen layer stood."""
 
     base_layer: Any  # a linear layer, also a quantised one
+    mark = 0.0  # what tells its state from that of another kind of adapter, whose matrices may fit as well
     _original: Tensor | None = None  # the weight before merging, while merged
 
     @property
@@ -48,7 +49,7 @@ class Wrapper(nn.Module):
         return self.base_layer.state_dict(*args, **kwargs) if self.holds_merged else super().state_dict(*args, **kwargs)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        """As of any module, and a `weight` of one value.
+        """As of any module, and a `weight` of one value, its mark.
 
         Whatever reads the state as that of a plain model (`from_pretrained` where a model around this one was saved,
         a load that is not strict) then raises for the shape, where it would leave a layer as it was drawn. Not under
@@ -56,16 +57,26 @@ class Wrapper(nn.Module):
         """
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if sharded(self.base_layer._parameters.get("weight")) is None:
-            destination[f"{prefix}weight"] = torch.zeros(1)
+            destination[f"{prefix}weight"] = torch.tensor([self.mark])
 
     def check_loads(self, state: Mapping[str, Any], prefix: str) -> None:
         """Raises `ValueError` for a state, with names that begin with the prefix, which this layer would read wrongly.
 
-        That is any state while merged, and one of a model without adapters or with merged ones.
+        That is any state while merged, one of a model without adapters or with merged ones, and one of a bottleneck
+        for a LoRA, or the other way round.
         """
         if self.holds_merged:
             raise ValueError("the adapters are merged into the base weights: call unmerge() before loading a state")
-        if f"{prefix}weight" in state and f"{prefix}base_layer.weight" not in state:
+        weight = state.get(f"{prefix}weight")
+        if weight is None:
+            return
+        if f"{prefix}base_layer.weight" in state:
+            if weight.numel() == 1 and not weight.is_meta and weight.item() != self.mark:
+                raise ValueError(
+                    f"the state has another kind of adapter at {prefix.removesuffix('.')!r} than this model, a LoRA or "
+                    "a bottleneck: attach the kind that was saved, as in attach(…, bottleneck='parallel')"
+                )
+        else:
             raise ValueError(
                 f"the state holds {prefix + 'weight'!r} of a model without adapters, or with merged ones, and this "
                 "model has an adapter there: load it into a model without adapters (before attach, or after detach)"

@@ -209,7 +209,7 @@ def _measure(arguments: argparse.Namespace, study: Study, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    # one thread is the fastest for small matrices, and gives the same sums on every machine
+    # one thread is the fastest for small matrices, and gives the same sums with any number of cores
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its helpers end with it
     command_line = parser()

@@ -2,7 +2,7 @@
 
 Every candidate has the CPU time of as many steps of the individual loss, and as many learning rates to choose from;
 validation chooses, by the mean over the ranks, and test is only measured. How many steps fit into that time follows
-from `STEP_TIMES`, so that results are the same on every machine; `cpu_seconds` is what it took here, all rates
+from `STEP_TIMES`, so that budgets are the same on every machine; `cpu_seconds` is what it took here, all rates
 together. `REFERENCES` have more time, and say what could be reached.
 """
 
@@ -35,7 +35,7 @@ from dylora_kit.paper.nested_afterwards import Case, embedded, real_case
 from dylora_kit.paper.real_text import RealText
 from dylora_kit.paper.results_files import WRITTEN, Rows, at_every_rank, results_of, with_metric
 from dylora_kit.paper.runs import read_results
-from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_STEP, SECONDS_PER_TEXT, SEEDS, STEP_TIMES, R
+from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_TEXT, SEEDS, STEP_TIMES, R, seconds_per_step
 from dylora_kit.tasks import glue, world
 
 # what cannot take a part of a fused projection, as world-gpt2 has one, or does not distil at every token
@@ -81,7 +81,7 @@ def measured(here: Case, parts: Parts, split: str) -> pd.DataFrame:
 
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
     """The candidates on a task of the embedded tier with a seed; on `world-describe` those that can take it."""
-    per_step, settings = SECONDS_PER_STEP[task.partition("-")[0]], ARENA[task] | made_of(task)
+    per_step, settings = seconds_per_step(task), ARENA[task] | made_of(task)
     measuring = 0.0
     if task == "world-describe":
         inputs = {split: len(world.texts("describe")[split]) for split in ("validation", "test")}

@@ -27,7 +27,7 @@ from dylora_kit.paper.real_text import RealText, steps_of
 from dylora_kit.paper.results_files import WRITTEN, Rows, cell, title
 from dylora_kit.paper.run_folders import slug
 from dylora_kit.paper.runs import read_results
-from dylora_kit.paper.settings import FULL_LR_ON_TEXT, ROBERTA, SECONDS_PER_STEP, SEEDS, TABLE2, R
+from dylora_kit.paper.settings import FULL_LR_ON_TEXT, ROBERTA, SEEDS, TABLE2, R, seconds_per_step
 from dylora_kit.storage.files import write_files
 from dylora_kit.tasks import glue, world
 
@@ -155,7 +155,7 @@ def jobs_of(
 
 def _embedded_jobs(task: str, seed: int) -> list[Job]:
     steps = steps_of(len(world.texts(task.removeprefix("world-"))["train"]), ROBERTA["batch_size"], ROBERTA["epochs"])
-    settings, seconds = {"steps": steps} | made_of(task), SECONDS_PER_STEP["world"] * steps
+    settings, seconds = {"steps": steps} | made_of(task), seconds_per_step(task) * steps
     return jobs_of(partial(embedded, task), task, seed, settings, seconds)
 
 

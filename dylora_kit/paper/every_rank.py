@@ -36,7 +36,7 @@ from dylora_kit.paper.compared_methods import (
 from dylora_kit.paper.embedded import backbone_of, load, made_of, measure
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.runs import keep
-from dylora_kit.paper.settings import CANDIDATES, FULL_LR, SECONDS_PER_STEP, SEEDS, SEEDS_OF, TABLE2, R
+from dylora_kit.paper.settings import CANDIDATES, FULL_LR, SEEDS, SEEDS_OF, TABLE2, R, seconds_per_step
 from dylora_kit.tasks import world
 
 SMALLER = (1, 2, 4)  # the ranks for which a LoRA of its own is trained on digits; one of rank 8 is there anyway
@@ -48,14 +48,14 @@ REFITTING = 500  # steps of a new head
 def digits_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
     """The measurements on altered digits with a seed."""
     settings, domain, jobs = TABLE2[task], task.removeprefix("digits-"), []
-    seconds = SECONDS_PER_STEP["digits"] * settings["steps"]
+    per_step = seconds_per_step(task)
     for entry in ON_DIGITS:
         method, r = entry if isinstance(entry, tuple) else (entry, R)
         part: dict[str, Any] = {"domain": domain, "method": method} | ({"rank": r} if method == ONE else {})
         kept = {DYLORA: f"{task}-dylora", LORA: f"{task}-lora"}.get(method)
         makes = adapters / kept if kept and seed == SEEDS[0] and task == "digits-turned" else None
         refits = {LORA: R, NO_ADAPTER: 1}.get(method, 0)
-        spent = seconds * (method != NO_ADAPTER) + SECONDS_PER_STEP["digits"] * REFITTING * refits
+        spent = per_step * (settings["steps"] * (method != NO_ADAPTER) + REFITTING * refits)
         run = partial(run_digits, task, method, seed, r=r, kept=makes, **settings)
         jobs.append(Job(part, seed, settings, run, spent, makes))
     return jobs
@@ -120,7 +120,7 @@ def world_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         kept = {DYLORA: f"{task}-dylora", LORA: f"{task}-lora" if name == "describe" else None}.get(method)
         makes = adapters / kept if kept and seed == SEEDS[0] else None
         run = partial(run_words, task, method, seed, kept=makes, **settings)
-        seconds = SECONDS_PER_STEP["world"] * settings["steps"]
+        seconds = seconds_per_step(task) * settings["steps"]
         jobs.append(Job({"task": name, "method": method}, seed, settings | made, run, seconds, makes))
     return jobs
 

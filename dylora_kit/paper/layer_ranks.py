@@ -19,7 +19,7 @@ from dylora_kit.evaluation.rank_per_layer import ranks_per_layer
 from dylora_kit.paper.compared_methods import DYLORA, trained
 from dylora_kit.paper.embedded import load, made_of
 from dylora_kit.paper.jobs import Job, Study
-from dylora_kit.paper.settings import MEASURED, SECONDS_PER_STEP, SEEDS, SHORT, R
+from dylora_kit.paper.settings import MEASURED, SEEDS, SHORT, R, seconds_per_step
 from dylora_kit.training.objectives import Objective
 from dylora_kit.training.sampling import RankSampler
 
@@ -74,7 +74,7 @@ def run(task: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
     """Both trainings on a task with a seed."""
     settings = SHORT[task] | made_of(task)
-    seconds = 3 * SECONDS_PER_STEP[task.partition("-")[0]] * SHORT[task]["steps"]  # to cut takes longer than to train
+    seconds = 3 * seconds_per_step(task) * SHORT[task]["steps"]  # to cut takes longer than to train
     return [
         Job({"task": task, "method": method}, seed, settings, partial(run, task, method, seed, **SHORT[task]), seconds)
         for method in (FOR_ALL, FOR_EACH)

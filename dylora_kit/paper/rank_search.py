@@ -38,7 +38,7 @@ from dylora_kit.paper.compared_methods import (
 )
 from dylora_kit.paper.embedded import load, made_of
 from dylora_kit.paper.jobs import Job, Study
-from dylora_kit.paper.settings import MEASURED, SEARCH_LR, SECONDS_PER_STEP, SEEDS, SHORT, R
+from dylora_kit.paper.settings import MEASURED, SEARCH_LR, SEEDS, SHORT, R, seconds_per_step
 from dylora_kit.tasks import Task
 from dylora_kit.training.loop import train
 from dylora_kit.training.sampling import Fixed, RankSampler
@@ -131,7 +131,7 @@ def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
     for method, r in TRAININGS:
         settings = SHORT[task] | ({"lr": SEARCH_LR} if method in (FULL, FLOP) else {})
         run_it = partial(run, task, method, r, seed, **settings)
-        seconds = SECONDS_PER_STEP[task.partition("-")[0]] * settings["steps"]
+        seconds = seconds_per_step(task) * settings["steps"]
         trainings.append(Job({"task": task, "method": method, "r": r}, seed, settings | made, run_it, seconds))
     return trainings
 

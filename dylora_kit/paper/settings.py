@@ -72,6 +72,19 @@ GPT2 = {"r": 4, "lora_alpha": 32, "lora_dropout": 0.1, "label_smoothing": 0.1, "
 # DyLoRA at ranks 1 and 4 was 0.60 and 0.55 with 3e-3, and 0.93 and 0.63 with 1e-2
 DESCRIBE = {"steps": 1125, "lr": 3e-3}
 
-# CPU-seconds of one step of 32 examples, to say beforehand how long a study takes
-SECONDS_PER_STEP = {"digits": 0.016, "world": 0.06}
+# CPU-seconds of one step, with the batches of TABLE2, to say beforehand how long a study takes
+SECONDS_PER_STEP = {"digits": 0.016, "world-sentiment": 0.08, "world-entailment": 0.13, "world-paraphrase": 0.14,
+                    "world-acceptability": 0.06, "world-similarity": 0.13, "world-describe": 0.19}  # fmt: skip
 SECONDS_PER_TEXT = 0.009  # that world-gpt2 writes of `describe`
+
+
+def seconds_per_step(task: str) -> float:
+    """About how many CPU-seconds a step takes.
+
+    Arguments:
+        task: of the embedded tier. All digits take the same time.
+
+    >>> seconds_per_step("digits-turned"), seconds_per_step("world-acceptability")
+    (0.016, 0.06)
+    """
+    return SECONDS_PER_STEP["digits" if task.startswith("digits-") else task]

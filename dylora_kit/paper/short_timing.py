@@ -14,7 +14,7 @@ from dylora_kit.core.adapters import Adapters
 from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper.compared_methods import LORA, Build, head_of, trained
 from dylora_kit.paper.embedded import load
-from dylora_kit.paper.settings import SECONDS_PER_STEP, SEEDS
+from dylora_kit.paper.settings import SEEDS, seconds_per_step
 from dylora_kit.tasks import Task
 
 BYTES = 12  # of a checkpoint, for each trained number: itself and AdamW's two moments, four bytes each
@@ -55,11 +55,11 @@ def timed(build: Build, task: Task, batch_size: int, *, steps: int = 4) -> Timin
 
 @cache
 def slowness(kind: str) -> float:
-    """How long a step of the embedded tier takes here, where 1 is what `SECONDS_PER_STEP` says.
+    """How long a step of the embedded tier takes here, where 1 is what `seconds_per_step` says.
 
     Arguments:
         kind: `"digits"` or `"world"`.
     """
     name, steps = TIMED[kind]
     build, task = load(name)
-    return timed(build, task, 32, steps=steps).per_step / SECONDS_PER_STEP[kind]
+    return timed(build, task, 32, steps=steps).per_step / seconds_per_step(name)

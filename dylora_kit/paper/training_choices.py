@@ -18,7 +18,7 @@ from dylora_kit.core.rank import Rank
 from dylora_kit.paper.compared_methods import DYLORA, FROZEN, Build, trained
 from dylora_kit.paper.embedded import load, made_of, measure
 from dylora_kit.paper.jobs import Job, Study
-from dylora_kit.paper.settings import MEASURED, SECONDS_PER_STEP, SEEDS, SHORT, R
+from dylora_kit.paper.settings import MEASURED, SEEDS, SHORT, R, seconds_per_step
 from dylora_kit.tasks import Task
 from dylora_kit.training.objectives import Objective, individual_loss, mixed_loss, summation_in_one, summation_loss
 from dylora_kit.training.sampling import Categorical, Geometric, RankSampler, Uniform
@@ -110,7 +110,7 @@ def run(task: str, choice: dict[str, Any], seed: int, **settings: Any) -> pd.Dat
 def jobs(choices: str, task: str, seed: int, adapters: Path) -> list[Job]:
     """The trainings of one kind of choice on a task with a seed."""
     settings, made = SHORT[task], made_of(task)
-    seconds = SECONDS_PER_STEP[task.partition("-")[0]] * settings["steps"]
+    seconds = seconds_per_step(task) * settings["steps"]
     return [
         Job(
             {"task": task, "method": method},

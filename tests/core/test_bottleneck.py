@@ -1,6 +1,7 @@
 """Bottlenecks: what each rank computes and trains, what their files hold, and what they are not."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,25 @@ def test_what_needs_a_product_of_two_matrices_is_refused_and_nothing_changes(
 
 
 DATA = [{"x": torch.randn(6), "labels": torch.tensor(0)} for _ in range(4)]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_state_is_read_by_the_kind_that_wrote_it_alone(strict: bool) -> None:
+    def square(kind: str | None, seed: int) -> dk.Adapters:
+        model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+        return dk.attach(model, r=3, seed=seed, bottleneck=kind, target_modules=r"\d")
+
+    kinds: tuple[str | None, ...] = (None, *KINDS)
+    for wrote, reads in itertools.product(kinds, kinds):
+        state, model = square(wrote, 1).model.state_dict(), square(reads, 2).model
+        before = copy.deepcopy(model.state_dict())
+        if wrote == reads:
+            model.load_state_dict(state, strict=strict)
+            assert all(value.equal(state[name]) for name, value in model.state_dict().items())
+            continue
+        with pytest.raises(ValueError, match="another kind of adapter at '0' than this model"):
+            model.load_state_dict(state, strict=strict)
+        assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
 @EVERY_KIND

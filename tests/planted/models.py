@@ -4,7 +4,7 @@ from planted import Fault
 
 FAULTS: list[Fault] = [
     # what plain models read
-    ("a plain model reads a state with adapters", "core/layer", 'destination[f"{prefix}weight"] = torch.zeros(1)',
+    ("a plain model reads a state with adapters", "core/layer", 'destination[f"{prefix}weight"] = torch.tensor([self.mark])',
      "pass", "core/test_saved_states"),
     ("adapters without values in an offloaded model", "core/base_weights", "return torch.device(devices[-1])",
      "return layer.weight.device", "core/test_offload"),
