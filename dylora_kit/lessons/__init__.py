@@ -30,7 +30,7 @@ from dylora_kit.lessons import (
 )
 from dylora_kit.lessons.capstone import Capstone
 from dylora_kit.lessons.claims import claim
-from dylora_kit.lessons.exercise import CORRECT, KITS_OWN_RUNS, YOURS_RUNS, Exercise, in_the_kind_of_its_input
+from dylora_kit.lessons.exercise import CORRECT, KITS_OWN_RUNS, YOURS_RUNS, Exercise, ready_for_the_lesson
 
 __all__ = ["EXERCISES", "Capstone", "check", "claim", "yours"]
 
@@ -98,6 +98,6 @@ def yours(exercise_id: str, answer: Any) -> Callable[..., Any]:
         raise ValueError(f"there is no exercise {exercise_id!r}: the exercises are {', '.join(EXERCISES)}")
     if exercise.feedback(answer) == CORRECT:
         print(f"{exercise_id}: {YOURS_RUNS}")
-        return in_the_kind_of_its_input(answer)
+        return ready_for_the_lesson(answer, exercise.trained_through)
     print(f"{exercise_id}: {KITS_OWN_RUNS}")
     return exercise.solution

@@ -18,6 +18,7 @@ from torch import Tensor
 CORRECT = "correct"
 NOT_DONE = "not done yet"
 YOURS_RUNS = "yours runs here"
+NO_GRADIENT = "no gradient comes through to A and B, so nothing would learn: leave out numpy(), detach() and no_grad()"
 KITS_OWN_RUNS = "the kit's own runs here, until yours is right"
 
 
@@ -33,6 +34,7 @@ class Exercise:
         watch: the outcome of one call of an answer, `(function, arguments) → outcome`; default is what it returns.
         nothing: the message when every outcome is None.
         diagnose: a hint from the outcomes alone, for mistakes that can look in many ways; asked last.
+        trained_through: whether the lesson trains through the answer, so that gradients have to come through.
     """
 
     cases: Callable[[], list[tuple[Any, ...]]]
@@ -42,6 +44,7 @@ class Exercise:
     watch: Callable[[Callable[..., Any], tuple[Any, ...]], Any] = lambda function, case: function(*case)
     nothing: str = "your function returns nothing"
     diagnose: Callable[[list[Any]], str | None] = lambda outcomes: None
+    trained_through: bool = False
 
     def feedback(self, answer: Any) -> str:
         """One line for the student: not done yet, a hint, or correct. Whatever the answer does, this does not raise."""
@@ -73,6 +76,8 @@ class Exercise:
             return Stopped(type(error).__name__, _first_line(error))
 
     def _stopped(self, error: "Stopped") -> str:
+        if "numpy() on Tensor that requires grad" in error.message:
+            return f"hint: {NO_GRADIENT}"
         about_shapes = re.search(r"\b(shapes?|sizes?)\b", error.message)
         if error.kind in ("RuntimeError", "ValueError", "IndexError") and about_shapes:
             return f"hint: {self.shapes} ({error.message})"
@@ -87,23 +92,35 @@ class Stopped:
     message: str
 
 
-def in_the_kind_of_its_input(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """A right answer whose tensors the lesson can go on with: no NumPy array, and the precision of its input.
+def ready_for_the_lesson(answer: Callable[..., Any], trained_through: bool = False) -> Callable[..., Any]:
+    """A right answer that the lesson can go on with, whatever it does to what it is given, and returns.
 
-    Of a function that is not given any tensor, what it returns stays as it is.
+    It works on copies of the tensors, without their graph unless the lesson trains through it. Arrays of NumPy become
+    tensors, and floating point numbers take the precision of what was given; lists and tuples item by item. Of a
+    function that is not given any tensor, what it returns stays as it is.
     """
 
     @functools.wraps(answer)
-    def converted(*arguments: Any, **named: Any) -> Any:
-        result = answer(*arguments, **named)
-        given = [one.dtype for one in arguments if isinstance(one, Tensor) and one.is_floating_point()]
-        if given and isinstance(result, np.ndarray):
-            result = torch.as_tensor(result)
-        if given and isinstance(result, Tensor) and result.is_floating_point():
-            return result.to(given[0])
-        return result
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        def copied(one: Any) -> Any:
+            return (one if trained_through else one.detach()).clone() if isinstance(one, Tensor) else one
 
-    return converted
+        result = answer(*map(copied, arguments), **{name: copied(one) for name, one in named.items()})
+        given = [one.dtype for one in (*arguments, *named.values()) if isinstance(one, Tensor)]
+        precision = next((dtype for dtype in given if dtype.is_floating_point), None)
+        return result if precision is None else _in_the_kind(result, precision)
+
+    return wrapped
+
+
+def _in_the_kind(result: Any, precision: torch.dtype) -> Any:
+    if isinstance(result, tuple | list):
+        return type(result)(_in_the_kind(item, precision) for item in result)
+    if isinstance(result, np.ndarray):
+        result = torch.as_tensor(result)
+    if isinstance(result, Tensor) and result.is_floating_point():
+        return result.to(precision)
+    return result
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -154,15 +171,20 @@ def _difference(outcomes: list[Any], expected: list[Any]) -> str:
     for got, wanted in zip(outcomes, expected, strict=True):
         both_lists = isinstance(got, list) and isinstance(wanted, list)
         got_values, wanted_values = (got, wanted) if both_lists else ([got], [wanted])
+        if not both_lists and isinstance(wanted, list):
+            kind = "a tensor or an array" if isinstance(got, Tensor) else type(got).__name__
+            return f"not right yet: expected {len(wanted)} values, as in a list, got {kind}"
         if len(got_values) != len(wanted_values):
             return f"not right yet: expected {len(wanted_values)} values to be returned, got {len(got_values)}"
         for value, target in zip(got_values, wanted_values, strict=True):
             if type(value) is not type(target):
-                wanted_kind = "several values" if isinstance(target, list) else "a tensor or a number"
-                return f"not right yet: expected {wanted_kind}, got {type(value).__name__}"
+                return f"not right yet: expected a tensor or a number, got {type(value).__name__}"
             if isinstance(value, list):  # lists in lists have no shape
                 continue
             if value.shape != target.shape:
                 return f"not right yet: expected the shape {tuple(target.shape)}, got {tuple(value.shape)}"
+        if both_lists and not _same(got, wanted):
+            first = next(at for at, pair in enumerate(zip(got, wanted, strict=True), 1) if not _same(*pair))
+            return f"not right yet: of the {len(wanted)} values, number {first} is another one"
     single = all(not isinstance(wanted, Tensor) or wanted.dim() == 0 for wanted in expected)
     return f"not right yet: {'it returns another number' if single else 'the shape is right, the numbers are not'}"

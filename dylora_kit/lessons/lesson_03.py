@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dylora_kit.lessons.exercise import Exercise, random
+from dylora_kit.lessons.exercise import NO_GRADIENT, Exercise, random
 from dylora_kit.lessons.sandbox import three_steps, what_went_wrong
 
 
@@ -16,6 +16,22 @@ def _ranked_layers() -> list[tuple[Any, ...]]:
         (random(4, 6, seed=b), random(5, 6, seed=b + 10), random(4, 6, seed=b + 20), random(5, 4, seed=b + 30), b, 7)
         for b in (1, 2, 3)
     ]  # fmt: skip
+
+
+def _with_gradients(function: Callable[..., Any], case: tuple[Any, ...]) -> Any:
+    """What a forward pass returns, and 1 if a gradient comes through to both A and B, else 0."""
+    x, W, A, B, b, alpha = case
+    A, B = A.requires_grad_(), B.requires_grad_()
+    out = function(x, W, A.clone(), B.clone(), b, alpha)  # copies, which may be changed in place
+    if out is None:
+        return None
+    reached = isinstance(out, Tensor) and out.requires_grad
+    found = torch.autograd.grad(out.sum(), (A, B), allow_unused=True) if reached else (None, None)
+    return [out, 0.0 if any(gradient is None for gradient in found) else 1.0]
+
+
+def _gradient_stops(outcomes: list[Any]) -> str | None:
+    return NO_GRADIENT if all(outcome[1] == 0 for outcome in outcomes) else None
 
 
 def dylora(x: Tensor, W: Tensor, A: Tensor, B: Tensor, b: int, alpha: float) -> Tensor:
@@ -72,6 +88,9 @@ FORWARD = Exercise(
         ),
     },
     shapes="the shapes do not fit: cut both A[:b] and B[:, :b], leave W whole, and transpose all three for rows x",
+    watch=_with_gradients,
+    diagnose=_gradient_stops,
+    trained_through=True,
 )
 
 
@@ -107,14 +126,6 @@ def _never_cleared(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Te
     optimizer.step()
 
 
-def _cleared_early(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
-    b = sampler.draw()
-    adapters.rank = b
-    loss(x).backward()
-    optimizer.zero_grad()
-    optimizer.step()
-
-
 def _twice(adapters: Any, sampler: Any, optimizer: Any, loss: Any, x: Tensor) -> None:
     sampler.draw()
     training_step(adapters, sampler, optimizer, loss, x)
@@ -143,7 +154,6 @@ STEP = Exercise(
         "you draw b but the model does not know: set adapters.rank = b before the forward pass": _at_r,
         "the rank is set after the loss was computed: set it before the forward pass": _too_late,
         "the gradients of earlier steps stay: clear them with optimizer.zero_grad()": _never_cleared,
-        "no weight moves: zero_grad() has to come after optimizer.step(), or before backward()": _cleared_early,
         "you draw twice: one b for each optimizer step, and every layer uses it": _twice,
         "b is off by one: the sampler and adapters.rank both count from 1": _one_less,
     },
@@ -155,13 +165,14 @@ STEP = Exercise(
 
 
 def _updates() -> list[tuple[Any, ...]]:
-    """A (4, 6), B (5, 4), their gradients at rank b (zero beyond it), b, lr, decay."""
-    cases = []
-    for b in (1, 2, 3):
+    """A (4, 6), B (5, 4), their gradients at rank b, b, lr, decay. In the last case gradients of other steps remain."""
+    cases: list[tuple[Any, ...]] = []
+    for b, lr in ((1, 0.1), (2, 0.2), (3, 0.1), (2, 0.1)):
         grad_A, grad_B = random(4, 6, seed=b + 20), random(5, 4, seed=b + 30)
-        grad_A[b:], grad_B[:, b:] = 0, 0
+        if len(cases) < 3:
+            grad_A[b:], grad_B[:, b:] = 0, 0
         grad_A[b - 1], grad_B[0, 0] = 0, 0  # a row that is used can have a gradient of zero, and decays all the same
-        cases.append((random(4, 6, seed=b), random(5, 4, seed=b + 10), grad_A, grad_B, b, 0.1, 0.5))
+        cases.append((random(4, 6, seed=b), random(5, 4, seed=b + 10), grad_A, grad_B, b, lr, 0.5))
     return cases
 
 
@@ -231,6 +242,12 @@ UPDATE = Exercise(
                 B - lr * (gB + decay * B * gB.ne(0)),
             )
         ),
+        "you count on gradients that are zero beyond row b: ask b for the whole change, not only for the decay": (
+            lambda A, B, gA, gB, b, lr, decay: (
+                A - lr * (gA + decay * A * (torch.arange(len(A)) < b)[:, None]),
+                B - lr * (gB + decay * B * (torch.arange(len(A)) < b)),
+            )
+        ),
         "the decay has the wrong sign: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, decay: (
             update(A, B, gA, gB, b, lr, -decay)
         ),
@@ -241,6 +258,9 @@ UPDATE = Exercise(
         "B is missing: update its first b columns as well": _update_of(lambda b: slice(b), lambda b: slice(0)),
         "the decay is missing: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, decay: update(
             A, B, gA, gB, b, lr, 0.0
+        ),
+        "the decay is missing, and rows beyond b may not move: subtract lr · (gradient + decay · weight)": (
+            lambda A, B, gA, gB, b, lr, decay: (A - lr * gA, B - lr * gB)
         ),
         "A is missing: update its first b rows as well": _update_of(lambda b: slice(0), lambda b: slice(b)),
         "lr multiplies the decay as well: subtract lr · (gradient + decay · weight)": lambda A, B, gA, gB, b, lr, wd: (

@@ -19,7 +19,7 @@ IGNORED = -100  # a label that does not count, as in torch's cross-entropy
 
 def _sentences() -> list[tuple[Any, ...]]:
     """The ids of a prompt and of a text, and of the token that ends a text."""
-    return [([11, 12, 13], [21, 22], 2), ([31], [41, 42, 43, 44], 0), ([51, 52], [61], 7)]
+    return [([11, 12, 13], [12, 22, 13], 2), ([31], [41, 42, 43, 44], 0), ([51, 7, 52], [61], 7)]
 
 
 def labels(prompt: list[int], text: list[int], end: int) -> list[int]:
@@ -36,6 +36,9 @@ LABELS = Exercise(
             *text,
             end,
         ],
+        "a word of the prompt counts where the text has it again: go by the place, not by the id": (
+            lambda prompt, text, end: [IGNORED if one in prompt else one for one in [*prompt, *text, end]]
+        ),
         "the end is missing: without it the model never learns to stop": lambda prompt, text, end: [
             *[IGNORED] * len(prompt),
             *text,
@@ -119,9 +122,13 @@ FUSED = Exercise(
 
 
 def _errors() -> list[tuple[Any, ...]]:
-    """The errors in four texts of each of two models, and which texts each of three draws takes."""
+    """The errors in some texts of each of two models, and which texts each draw takes."""
     draws = torch.tensor([[0, 1, 1, 3], [2, 2, 0, 1], [3, 3, 3, 0]])
-    return [(torch.tensor([2.0, 0.0, 1.0, 5.0]), torch.tensor([1.0, 3.0, 0.0, 2.0]), draws)]
+    more = torch.tensor([[4, 4, 2, 0, 3], [1, 2, 1, 0, 1]])
+    return [
+        (torch.tensor([2.0, 0.0, 1.0, 5.0]), torch.tensor([1.0, 3.0, 0.0, 2.0]), draws),
+        (torch.tensor([0.0, 2.0, 1.0, 1.0, 3.0]), torch.tensor([1.0, 3.0, 0.0, 2.0, 0.0]), more),
+    ]
 
 
 def differences(errors: Tensor, others: Tensor, draws: Tensor) -> Tensor:

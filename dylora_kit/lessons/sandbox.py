@@ -12,17 +12,17 @@ from dylora_kit.lessons.exercise import random
 from dylora_kit.training.sampling import RankSampler, Uniform
 
 
-class _TwoLayers(nn.Module):
-    """Two linear layers, 6 → 5 → 4."""
+class _WithHead(nn.Module):
+    """Two linear layers, 6 → 5 → 4, and a head on them."""
 
     def __init__(self) -> None:
         super().__init__()
         with torch.random.fork_rng([]):
             torch.default_generator.manual_seed(3)
-            self.up, self.down = nn.Linear(6, 5), nn.Linear(5, 4)
+            self.up, self.down, self.head = nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(torch.tanh(self.up(x)))
+        return self.head(self.down(torch.tanh(self.up(x))))
 
 
 class _RecordingSampler(RankSampler):
@@ -44,22 +44,23 @@ class _Sandbox:
     """A tiny adapted model, and a record of what training steps did with it."""
 
     def __init__(self) -> None:
-        self.model = _TwoLayers()
-        self.adapters = attach(self.model, r=4, lora_alpha=8, target_modules=["up", "down"])
+        self.model = _WithHead()
+        self.adapters = attach(self.model, r=4, lora_alpha=8, target_modules=["up", "down"], modules_to_save=["head"])
         with torch.no_grad():
             for seed, layer in enumerate(self.adapters.layers.values()):
                 layer.lora_B.copy_(0.3 * random(*layer.lora_B.shape, seed=seed))
         self.sampler = _RecordingSampler()
         self.ran_at: list[float] = []  # the rank at each forward pass; 0 where layers differ
-        self.optimizer = torch.optim.SGD(self.adapters.nested_parameters(), lr=0.1)
+        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.SGD(self.trained, lr=0.1)
 
     def loss(self, x: Tensor) -> Tensor:
         rank = self.adapters.rank
         self.ran_at.append(float(rank) if isinstance(rank, int) else 0.0)
-        return F.mse_loss(self.model(x), x[:, :4])
+        return F.mse_loss(self.model(x), x[:, :3])
 
     def weights(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in self.adapters.nested_parameters()]
+        return [parameter.detach().clone() for parameter in self.trained]
 
 
 def three_steps(step: Callable[..., Any], case: tuple[Any, ...]) -> list[Any] | None:
@@ -86,6 +87,8 @@ def what_went_wrong(outcomes: list[Any]) -> str | None:
         return "each layer has a rank of its own: one b for the whole step, and every layer uses it"
     if len(drawn) > 3:
         return "you draw more than once: one b for each optimizer step, and every layer uses it"
+    if len(ran_at) > 3:
+        return "you compute the loss more than once in a step: call loss(x) once, and keep what it returns"
     if ran_at != drawn:
         return "the model does not run at the rank that was drawn: set adapters.rank = b before the forward pass"
     if all(torch.equal(now, before) for now, before in zip(weights, start, strict=True)):

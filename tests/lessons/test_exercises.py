@@ -13,7 +13,7 @@ import torch
 
 from dylora_kit import lessons
 from dylora_kit.lessons import EXERCISES
-from dylora_kit.lessons.exercise import CORRECT, Exercise
+from dylora_kit.lessons.exercise import CORRECT, NO_GRADIENT, Exercise
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
@@ -98,6 +98,63 @@ def test_the_lesson_goes_on_with_tensors_like_its_own() -> None:
     assert torch.allclose(cut, lessons.yours("02.3", None)(delta, 2))
     halves = lessons.yours("01.1", lambda code, b: code[:, :b].half())(delta, 2)
     assert halves.dtype == torch.float32
+
+
+def test_an_answer_with_numpy_takes_the_parameters_of_a_lesson() -> None:
+    def forward(x: Any, W: Any, A: Any, B: Any, alpha: float) -> Any:
+        return x.numpy() @ W.numpy().T + alpha / len(A) * (x.numpy() @ A.numpy().T) @ B.numpy().T
+
+    arguments = (torch.ones(2, 6), *(torch.nn.Parameter(torch.ones(shape)) for shape in ((5, 6), (4, 6), (5, 4))), 8)
+    by_hand = lessons.yours("02.1", forward)(*arguments)
+    assert torch.equal(by_hand, lessons.yours("02.1", None)(*arguments)) and by_hand.dtype == torch.float32
+
+
+def test_every_value_that_is_returned_is_a_tensor_like_the_lesson_s_own() -> None:
+    def update(A: Any, B: Any, grad_A: Any, grad_B: Any, b: int, lr: float, decay: float) -> Any:
+        A, B, grad_A, grad_B = (matrix.double().numpy() for matrix in (A, B, grad_A, grad_B))
+        A[:b] -= lr * (grad_A[:b] + decay * A[:b])
+        B[:, :b] -= lr * (grad_B[:, :b] + decay * B[:, :b])
+        return A, B
+
+    new = lessons.yours("03.3", update)(*(torch.ones(shape) for shape in ((4, 6), (5, 4)) * 2), b=2, lr=0.1, decay=0.1)
+    assert [type(matrix) for matrix in new] == [torch.Tensor] * 2 and {matrix.dtype for matrix in new} == {torch.float}
+
+
+def test_an_answer_that_works_in_place_spoils_nothing_of_the_lesson() -> None:
+    def forward(x: Any, W: Any, A: Any, B: Any, b: int, alpha: float) -> Any:
+        A[b:] = 0
+        W += alpha / b * B @ A
+        return x @ W.T
+
+    layer = torch.nn.Linear(6, 5)
+    before = layer.weight.detach().clone()
+    A, B = (torch.nn.Parameter(torch.ones(shape)) for shape in ((4, 6), (5, 4)))
+    out = lessons.yours("03.1", forward)(torch.ones(2, 6), layer.weight.detach(), A, B, 2, 8)
+    out.sum().backward()
+    assert torch.equal(layer.weight, before) and A.grad is not None and bool(A.grad[:2].all())
+
+
+def test_a_forward_pass_that_stops_the_gradient_is_told() -> None:
+    for code in (
+        "def f(x, W, A, B, b, alpha): return x @ W.T + alpha / b * (x @ A[:b].detach().T) @ B[:, :b].T",
+        "def f(x, W, A, B, b, alpha):\n with torch.no_grad(): return x @ (W + alpha / b * B[:, :b] @ A[:b]).T",
+        "def f(x, W, A, B, b, alpha):\n A, B = A.detach().numpy(), B.detach().numpy()\n"
+        " return x.numpy() @ (W.numpy() + alpha / b * B[:, :b] @ A[:b]).T",
+        "def f(x, W, A, B, b, alpha): return x.numpy() @ (W + alpha / b * B[:, :b] @ A[:b]).numpy().T",
+    ):
+        assert EXERCISES["03.1"].feedback(function(code)) == f"hint: {NO_GRADIENT}"
+
+
+def test_what_is_not_right_is_told_by_its_place() -> None:
+    assert EXERCISES["06.1"].feedback(lambda p, t, e: [100] * len(p) + t + [e]) == (
+        "not right yet: of the 7 values, number 1 is another one"
+    )
+    assert (
+        EXERCISES["03.3"].feedback(lambda A, B, *_: (A * 2, B * 2)).endswith("of the 2 values, number 1 is another one")
+    )
+    assert EXERCISES["06.1"].feedback(lambda p, t, e: torch.tensor([-100] * len(p) + t + [e])) == (
+        "not right yet: expected 7 values, as in a list, got a tensor or an array"
+    )
 
 
 def test_every_exercise_has_a_level_and_minutes(number: str) -> None:
@@ -243,6 +300,12 @@ WRONG = {
         "def f(a, s, o, loss, x): v = loss(x); a.rank = s.draw(); v.backward(); o.step(); o.zero_grad()": "after",
         "def f(a, s, o, loss, x): a.rank = s.draw(); loss(x).backward()": "optimizer.step()",
         "def f(a, s, o, loss, x): a.rank = s.draw(); v = loss(x); o.step(); v.backward(); o.zero_grad()": "no weight",
+        "def f(a, s, o, loss, x): a.rank = s.draw(); loss(x); o.step(); o.zero_grad()": "needs loss(x).backward()",
+        "def f(a, s, o, loss, x): a.rank = s.draw(); loss(x).backward(); o.zero_grad(); o.step()": "no weight",
+        "def f(a, s, o, loss, x):\n a.rank = s.draw()\n for p in a.nested_parameters(): p.grad = None\n"
+        " loss(x).backward(); o.step()": "not those of this step",
+        "def f(a, s, o, loss, x):\n a.rank = s.draw()\n loss(x)\n"
+        " loss(x).backward(); o.step(); o.zero_grad()": "loss more than once",
         "def f(a, s, o, loss, x): a.rank = 2; loss(x).backward(); o.step(); o.zero_grad()": "does not come from",
         "def f(a, s, o, loss, x):\n a.rank = {n: s.draw() for n in a.layers}\n"
         " loss(x).backward(); o.step(); o.zero_grad()": "of its own",
@@ -259,7 +322,11 @@ WRONG = {
         " B[:, b - 1] -= lr * (gB[:, b - 1] + wd * B[:, b - 1])\n return A, B": "frozen",
         "def f(A, B, gA, gB, b, lr, wd):\n A[:b] -= lr * (gA[:b] + wd * A[:b])\n"
         " B[:b] -= lr * (gB[:b] + wd * B[:b])\n return A, B": "wrong axis of B",
-        "def f(A, B, gA, gB, b, lr, wd): return A - lr * gA, B - lr * gB": "decay is missing",
+        "def f(A, B, gA, gB, b, lr, wd):\n A, B = A.clone(), B.clone()\n A[:b] -= lr * gA[:b]\n"
+        " B[:, :b] -= lr * gB[:, :b]\n return A, B": "decay is missing",
+        "def f(A, B, gA, gB, b, lr, wd): return A - lr * gA, B - lr * gB": "may not move",
+        "def f(A, B, gA, gB, b, lr, wd):\n m = torch.arange(4) < b\n"
+        " return A - lr * (gA + wd * A * m[:, None]), B - lr * (gB + wd * B * m)": "zero beyond row b",
     },
     "04.1": {
         "def f(p, row): return p[row]": "exactly the row",
@@ -334,6 +401,7 @@ WRONG = {
         "def f(p, t, e): return [-100] * len(p) + t + [-100]": "the end has to count",
         "def f(p, t, e): return t + [e]": "one for each id",
         "def f(p, t, e): return [0 for _ in p] + t + [e]": "a token like any other",
+        "def f(p, t, e): return [-100 if i in p else i for i in p + t + [e]]": "by the place",
     },
     "06.2": {
         "def f(q, v): return torch.cat([q, 0 * q, v], 0)": "transpose ΔW",

@@ -4,8 +4,10 @@ from planted import Fault
 
 FAULTS: list[Fault] = [
     # what plain models read
-    ("a plain model reads a state with adapters", "core/layer", 'destination[f"{prefix}weight"] = torch.tensor([self.mark])',
-     "pass", "core/test_saved_states"),
+    ("a plain model reads a state with adapters", "core/layer",
+     'destination[f"{prefix}weight"] = torch.tensor([self.mark])', "pass", "core/test_saved_states"),
+    ("a bottleneck reads the state of a LoRA", "core/bottleneck", "self.mark = 1.0 + KINDS.index(kind)", "pass",
+     "core/test_bottleneck"),
     ("adapters without values in an offloaded model", "core/base_weights", "return torch.device(devices[-1])",
      "return layer.weight.device", "core/test_offload"),
     ("batches for an offloaded model go nowhere", "core/offload", 'if device.type != "meta":', "if True:",
