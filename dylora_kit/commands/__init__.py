@@ -2,6 +2,7 @@
 
 In reading order:
 
+- `base`: the base model that a command line names
 - `resize`: a trained LoRA made smaller
 - `inspect`: what ranks a trained LoRA uses
 - `nest`: a trained LoRA gets all its ranks

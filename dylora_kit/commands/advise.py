@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from dylora_kit.commands.base import opened
 from dylora_kit.core.adapters import attach, load
 from dylora_kit.evaluation.advisor import advise
 from dylora_kit.evaluation.sweep import sweep
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out:
         check_new_folder(arguments.out)
     torch.manual_seed(arguments.seed)  # draws a new head
-    tokenizer = AutoTokenizer.from_pretrained(arguments.base)
+    tokenizer = opened(AutoTokenizer, arguments.base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     task = own_data.load(
@@ -77,8 +78,12 @@ def run(arguments: argparse.Namespace) -> None:
         encoding=arguments.encoding,
         seed=arguments.seed,
     )
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        arguments.base, num_labels=own_data.num_labels(task), output_loading_info=True
+    model, info = opened(
+        AutoModelForSequenceClassification,
+        arguments.base,
+        num_labels=own_data.num_labels(task),
+        ignore_mismatched_sizes=True,  # a head for other classes makes room for a new one
+        output_loading_info=True,
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     if arguments.adapter:

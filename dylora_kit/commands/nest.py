@@ -3,18 +3,24 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dylora_kit.commands.base import opened
 from dylora_kit.core.rank import check_rank
 from dylora_kit.integrations.peft_import import import_peft
 from dylora_kit.storage.files import check_new_folder
 from dylora_kit.storage.peft_files import read_peft_adapter
 from dylora_kit.tasks.own_data import read_texts
+from dylora_kit.training.next_token import named_causal
 from dylora_kit.training.self_distillation import Nesting, nest
+
+if TYPE_CHECKING:
+    from dylora_kit.core.handle import Adapters
 
 EXAMPLE = """examples:
   python -m dylora_kit nest base-model my-lora --texts texts.txt --out nested
   python -m dylora_kit nest base-model my-lora --texts texts.csv --column review --ranks 1 2 --steps 100 --out small"""
+KINDS = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
 HEADS = ("classifier.weight", "score.weight", "classifier.out_proj.weight")  # their rows are the classes
 
 
@@ -24,8 +30,10 @@ def add_to(commands: Any) -> None:
         "nest",
         help="give a trained LoRA all its ranks",
         description="Orders the rows of a trained LoRA, and teaches each lower rank what the model answers at the full "
-        "one. Texts like those that it is for are enough; labels are not needed. OUT is then an adapter of this kit, "
-        "whose rank you choose when you run it (dylora_kit.load), and has a folder of PEFT for each of --ranks.",
+        "one. It is for LoRAs that write (CAUSAL_LM) or classify (SEQ_CLS). Texts like those that it is for are "
+        "enough; labels are not needed. The learning rate with the lowest mean divergence over the ranks is kept, "
+        "which can cost the highest ranks a little. OUT is then an adapter of this kit, whose rank you choose when you "
+        "run it (dylora_kit.load), and has a folder of PEFT for each of --ranks.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,16 +61,17 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_new_folder(arguments.out)
     texts = read_texts(arguments.texts, arguments.column, encoding=arguments.encoding)
-    model = _model(arguments.base, arguments.adapter)
-    adapters = import_peft(model, arguments.adapter)
-    ranks = [check_rank(b, adapters.r) for b in arguments.ranks or _powers(adapters.r)]
-    tokenizer = AutoTokenizer.from_pretrained(arguments.base)
+    model, adapters = _model(arguments.base, arguments.adapter)
+    ranks = sorted({check_rank(b, adapters.r) for b in arguments.ranks or _powers(adapters.r)})
+    tokenizer = opened(AutoTokenizer, arguments.base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if getattr(model.config, "pad_token_id", None) is None:  # a decoder that classifies looks for the last token
         model.config.pad_token_id = tokenizer.pad_token_id
     length = min(arguments.max_length, tokenizer.model_max_length)
     rows = [dict(tokenizer(text, truncation=True, max_length=length)) for text in texts]
+    if named_causal(model):
+        _check_long_enough(rows, texts, arguments.texts)
     nesting = nest(
         model,
         adapters,
@@ -80,28 +89,65 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"written: {out}, and for PEFT {', '.join(f'rank-{b}' for b in ranks)} in it")
 
 
-def _model(base: str, adapter: str) -> Any:
-    """The base model, with the head that the adapter was trained with.
+def _check_long_enough(rows: Sequence[dict[str, Any]], texts: Sequence[str], file: str) -> None:
+    """Raises `ValueError` for a text of one token, after which a causal model has nothing to say."""
+    short = [text for row, text in zip(rows, texts, strict=True) if len(row["input_ids"]) < 2]
+    if short:
+        raise ValueError(
+            f"the text {short[0]!r} of {file}, one of {len(short)} such texts, is a single token, after which there is "
+            "nothing to learn: leave them out"
+        )
 
-    Raises `OSError` if there is no such model, `ValueError` if it is not said what kind of model it is.
+
+def _model(base: str, adapter: str) -> "tuple[Any, Adapters]":
+    """The base model, with the head that the adapter was trained with, and the adapter on it.
+
+    Raises `OSError` if there is no such model, `ValueError` if the two do not fit, or if it is not said what kind of
+    model it is.
     """
-    import transformers
-
     config, tensors, _ = read_peft_adapter(Path(adapter))
     kind = config.get("task_type")
-    if kind == "CAUSAL_LM":
-        return transformers.AutoModelForCausalLM.from_pretrained(base)
-    if kind == "SEQ_CLS":
-        classes = [len(tensor) for name, tensor in tensors.items() if name.endswith(HEADS)]
-        sizes = {"num_labels": classes[-1]} if classes else {}
-        return transformers.AutoModelForSequenceClassification.from_pretrained(base, **sizes)
-    names = transformers.AutoConfig.from_pretrained(base).architectures or []
+    if kind not in (*KINDS, None):
+        raise ValueError(
+            f"{adapter} has the task_type {kind!r}: nest teaches what writes or classifies texts, {' or '.join(KINDS)}"
+        )
+    classes = [len(tensor) for name, tensor in tensors.items() if name.endswith(HEADS)]
+    sizes = {"num_labels": classes[-1]} if classes and kind == "SEQ_CLS" else {}
+    model, info = opened(
+        _class(kind, base, adapter), base, ignore_mismatched_sizes=True, output_loading_info=True, **sizes
+    )
+    try:
+        adapters = import_peft(model, adapter)
+    except ValueError as error:
+        if kind is None:
+            raise ValueError(
+                f"{error}; {adapter} names no task_type, so the model is what {base} says it is: set task_type in "
+                f"adapter_config.json to {' or '.join(KINDS)} if it was trained as that"
+            ) from error
+        raise
+    new = {key.rpartition(".")[0] for key in [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]}
+    random = [name for name in sorted(new) if not f"{name}.".startswith(tuple(f"{s}." for s in adapters.saved_modules))]
+    if random:
+        raise ValueError(
+            f"{base} has no weights for {random[0]!r}, and {adapter} has none either, so its answers would be chance: "
+            "name the model that it was trained on"
+        )
+    return model, adapters
+
+
+def _class(kind: str | None, base: str, adapter: str) -> Any:
+    """The class of transformers that opens a base for an adapter of a kind."""
+    import transformers
+
+    if kind is not None:
+        return getattr(transformers, KINDS[kind])
+    names = opened(transformers.AutoConfig, base).architectures or []
     if not names or not hasattr(transformers, names[0]):
         raise ValueError(
             f"{adapter} has the task_type {kind!r} and {base} names no architecture, so it is not clear which kind of "
             "model this is: set task_type in adapter_config.json to CAUSAL_LM or SEQ_CLS"
         )
-    return getattr(transformers, names[0]).from_pretrained(base)
+    return getattr(transformers, names[0])
 
 
 def _powers(r: int) -> list[int]:

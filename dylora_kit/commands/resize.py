@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
     command.add_argument(
         "adapter",
         metavar="ADAPTER",
-        help="a folder of PEFT, its name on the hub, or a .safetensors file of kohya's scripts",
+        help="a folder of PEFT or of this kit, its name on the hub, or a .safetensors file of kohya's scripts",
     )
     how = command.add_mutually_exclusive_group(required=True)
     how.add_argument("--rank", type=int, metavar="R", help="the same rank for all layers")
@@ -62,6 +62,11 @@ def _lines(done: Resized) -> list[str]:
         f"{done.parameters_after:,}",
         f"energy kept: {_percent(done.kept_in_all)} in all, least in {least}: {_percent(done.kept[least])}",
     ]
+    if done.nested:
+        lines.append(
+            "this kit wrote ADAPTER: where its low ranks were trained, its own first rows may be better than this cut, "
+            "and export_peft writes them"
+        )
     if done.fixed:
         lines.append(f"copied as they are: {', '.join(done.fixed)}")
     return lines

@@ -163,15 +163,20 @@ def _numbers(numbers: Any) -> Any:
         ) from None
 
 
+def check_no_adapters(model: nn.Module) -> None:
+    """Raises `ValueError` for a model that has adapters, of this kit or of PEFT."""
+    if any(isinstance(module, Wrapper) for module in model.modules()):
+        raise ValueError("the model has adapters already: call detach() on their handle first")
+    if any(type(module).__module__.startswith("peft.tuners.") for module in model.modules()):
+        raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
+
+
 def _check_bare(model: nn.Module) -> None:
     """Raises `ValueError` for a model that has adapters, or parameters without a shape.
 
     Warns of one that is in `DistributedDataParallel` already.
     """
-    if any(isinstance(module, Wrapper) for module in model.modules()):
-        raise ValueError("the model has adapters already: call detach() on their handle first")
-    if any(type(module).__module__.startswith("peft.tuners.") for module in model.modules()):
-        raise ValueError("the model has adapters of PEFT: use nest_peft(model), or attach to the model without them")
+    check_no_adapters(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise ValueError(f"{name!r} has no shape yet: run the model once on a batch, then attach adapters")

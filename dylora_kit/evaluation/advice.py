@@ -31,6 +31,8 @@ class Advice:
             writes them; milliseconds of a forward pass, if they were measured; exported_rank, which is larger than the
             rank where projections are fused; vllm_max_lora_rank, the smallest setting of vLLM that takes it.
         config: what `peft_config` returns.
+        examples: how many examples the values are of; None where it was not told.
+        commonest: the accuracy of an answer that is always the commonest class; None by other metrics.
     """
 
     rank: int
@@ -43,6 +45,8 @@ class Advice:
     interval: tuple[int, int] | None
     ranks: "pd.DataFrame"
     config: dict[str, Any]
+    examples: int | None = None
+    commonest: float | None = None
 
     def __index__(self) -> int:
         return self.rank
@@ -60,9 +64,18 @@ class Advice:
         return f"LoraConfig({', '.join(f'{name}={value!r}' for name, value in self.config.items())})"
 
     def sentences(self) -> list[str]:
-        """Which rank and why, how sure, what it costs, and when a plain LoRA is the better choice."""
+        """Which rank and why, how sure, what it costs, and when a plain LoRA is the better choice.
+
+        Of a model that is no better than the commonest class nothing is advised.
+        """
+        if self._nothing_learned:
+            return [
+                f"No rank is better than to answer always with the commonest class, whose {self.metric} is "
+                f"{self.commonest:.4g}: there is nothing to choose between, so train longer, or at another rate."
+            ]
         return [
             self._which(),
+            *self._doubts(),
             self._how_sure(),
             how_often_right(self.r),
             *self._costs(),
@@ -78,6 +91,26 @@ class Advice:
             f"Take rank {self.rank} of {self.r}: its {self.metric} is {values[self.rank]:.4g}. The best is "
             f"{values[best]:.4g} at rank {best}, and your tolerance is {self.tolerance:g}."
         )
+
+    @property
+    def _nothing_learned(self) -> bool:
+        return self.commonest is not None and self.choice.values[self.choice.best] <= self.commonest
+
+    def _doubts(self) -> list[str]:
+        """What speaks against any choice: too little was learned, or there are too few examples."""
+        doubts = []
+        low = self.ranks.set_index("rank")["low"][self.choice.best]
+        if self.commonest is not None and low <= self.commonest:
+            doubts.append(
+                f"This may be no better than to answer always with the commonest class, whose {self.metric} is "
+                f"{self.commonest:.4g}."
+            )
+        if self.metric == "accuracy" and self.examples and 1 / self.examples > self.tolerance:
+            doubts.append(
+                f"One of the {self.examples} examples is {1 / self.examples:.2g}, more than your tolerance: choose on "
+                "more examples, or allow more."
+            )
+        return doubts
 
     def _how_sure(self) -> str:
         if self.interval is None:
@@ -112,13 +145,15 @@ class Advice:
         return f"{alone} DyLoRA is worth it while you do not know the rank, or if you ship more than one."
 
     def __repr__(self) -> str:
-        return "\n".join([*self.sentences(), f"For PEFT: {self.peft_code()}"])
+        to_paste = [] if self._nothing_learned else [f"For PEFT: {self.peft_code()}"]
+        return "\n".join([*self.sentences(), *to_paste])
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences())
         frame = self.ranks.dropna(axis="columns", how="all")
         table = frame.to_html(index=False, na_rep="–", float_format="{:.4g}".format, border=0)
-        return f"<ul>{items}</ul>{table}<p>For PEFT:</p><pre>{escape(self.peft_code())}</pre>"
+        to_paste = "" if self._nothing_learned else f"<p>For PEFT:</p><pre>{escape(self.peft_code())}</pre>"
+        return f"<ul>{items}</ul>{table}{to_paste}"
 
 
 def _bytes(number: float) -> str:

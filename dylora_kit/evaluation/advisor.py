@@ -97,6 +97,9 @@ def advise(
         else:
             values = sweep(model, adapters, data, metric=metric, ranks=compared, **how)
             resampled, drawn = "", None
+    told: dict[str, Any] = {}
+    if frame is None and metric in METRICS:
+        told = {"examples": len(labels), "commonest": _commonest(labels) if metric == "accuracy" else None}
     choice = smallest_rank(values, tolerance=tolerance)
     shares = {} if drawn is None else smallest_rank(drawn, tolerance=tolerance).shares
     spread = _spread(values, drawn, shares)
@@ -111,6 +114,7 @@ def advise(
         interval=_interval(shares),
         ranks=spread.merge(_costs(model, adapters, spread["rank"], batch, forward), on="rank"),
         config=_config(adapters, choice.rank),
+        **told,
     )
 
 
@@ -151,6 +155,15 @@ def _rows_of(frame: "pd.DataFrame", metric: str, adapters: Adapters, ranks: list
     rows = rows if ranks is None else rows[rows["rank"].isin(ranks)]
     _at_least_two(rows["rank"])
     return rows
+
+
+def _commonest(labels: np.ndarray) -> float | None:
+    """The share of the commonest label; None where there are several for an example.
+
+    >>> _commonest(np.array([0, 1, 1, 2]))
+    0.5
+    """
+    return float(np.unique(labels, return_counts=True)[1].max() / len(labels)) if labels.ndim == 1 else None
 
 
 def _at_least_two(ranks: Iterable[int]) -> list[int]:

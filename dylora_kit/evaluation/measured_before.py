@@ -49,8 +49,9 @@ def would_one_lora_do_better(rank: int, r: int) -> str:
     guess = f"probably be better, by about {low:.1f} to {high:.1f} points" if low >= 0.05 else \
             f"be about as good, or better by up to {high:.1f} points"  # fmt: skip
     return (
-        f"One LoRA trained for rank {rank} alone would {guess}: the kit's own measurements at rank {near} of r = "
-        f"{near_r}, on {' and '.join(points)}, five seeds each. Your task may differ."
+        f"One LoRA trained for rank {rank} alone would {guess}: the kit's own measurements beside DyLoRAs, at rank "
+        f"{near} of r = {near_r}, on {' and '.join(points)}, five seeds each. Your task may differ, and so may a LoRA "
+        "that was ordered or nested."
     )
 
 

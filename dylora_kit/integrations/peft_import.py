@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dylora_kit.core.adapters import attach_quietly, warn_of_other_base
+from dylora_kit.core.adapters import attach_quietly, check_no_adapters, warn_of_other_base
 from dylora_kit.core.handle import Adapters
 from dylora_kit.core.low_rank import LowRankAdapter
 from dylora_kit.core.names import named_modules
@@ -28,13 +28,15 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     Warns if the file names another base.
 
     Arguments:
-        scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
+        scaling: what the scale is at lower ranks; default is what the file says if this kit wrote it, else `"alpha/b"`,
+            or `"alpha/sqrt(b)"` for `use_rslora`.
 
     Raises `FileNotFoundError` for a missing file and `ValueError` for an adapter that is damaged, that has features
     which these adapters do not carry (such as DoRA or biases), or that was made for another model. The model is then as
     it was.
     """
     folder = Path(path)
+    check_no_adapters(model)
     config, tensors, origin = read_peft_adapter(folder)
     names = layers_of(tensors)
     ranks = {name: len(tensors[f"{name}.lora_A.weight"]) for name in names}
@@ -45,6 +47,8 @@ def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | N
     tensors = _without_base(model, saved, tensors, folder)
     _check_shared(model, saved, tensors, folder)
     alpha = next(alphas[name] for name in names if ranks[name] == r)
+    own = config.get("dylora")  # ordered and nested rows keep the scale of the full rank
+    scaling = scaling or (own.get("scaling") if isinstance(own, dict) else None)
     try:
         adapters = attach_quietly(
             model,

@@ -28,7 +28,8 @@ def nest_peft(model: nn.Module, *, scaling: str | None = None) -> "PeftAdapters"
 
     Arguments:
         model: a `PeftModel`, or any model with PEFT's LoRA layers in it, such as one of diffusers; also quantised.
-        scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`.
+        scaling: what the scale is at lower ranks; default is `"alpha/b"`, or `"alpha/sqrt(b)"` for `use_rslora`. What
+            was ordered or nested before PEFT saved it needs `"alpha/r"` here, since PEFT's files do not tell it.
 
     Raises `ValueError` or `TypeError`, and leaves the model as it was, if there is no LoRA layer, if several adapters
     are active, or if one is merged, switched off, or has a feature that these adapters do not carry (DoRA, biases,

@@ -14,12 +14,15 @@ from dylora_kit.storage.adapter_files import (
     write_config_and_weights,
 )
 from dylora_kit.storage.files import TensorFile, read_json
-from dylora_kit.storage.peft_files import alpha_of, check_values, not_carried, of_pattern
+from dylora_kit.storage.peft_files import alpha_of, check_safe, check_values, not_carried, of_pattern
 
 PAIRS = ((".lora_A.weight", ".lora_B.weight"), (".lora_embedding_A", ".lora_embedding_B"))
 BIAS = ".lora_B.bias"
 # what is copied as it is, and means the same at any rank, since the scale stays the same
 COPIED = {"bias", "lora_bias", "trainable_token_indices", "alora_invocation_tokens", "layer_replication"}
+# what says how it was trained, and not what it is: PEFT starts a LoRA anew by it before it reads the weights, and some
+# starts allow even ranks alone
+NOT_COPIED = {"dylora", "init_lora_weights", "eva_config", "lora_ga_config"}
 FUSED = {projection for _, projection in SPLITS}
 PARTS = {"q", "k", "v", "z", "gate"}
 
@@ -36,11 +39,7 @@ class PeftFolder(AdapterFile):
         self.config = {"r": 8} | written  # what PEFT takes where none is given
         self._check_plain_lora(path)
         check_values(self.config, path)
-        if not (path / WEIGHTS).exists() and (path / "adapter_model.bin").exists():
-            raise ValueError(
-                f"{path} has its weights in adapter_model.bin, which can run code when it is opened: open it with PEFT "
-                "and save it again, as safetensors"
-            )
+        check_safe(path)
         super().__init__(path, TensorFile(path / WEIGHTS))
         self._base = check_same_save(path, written, self.tensors.metadata)
         self.nested = "dylora" in self.config
@@ -66,7 +65,7 @@ class PeftFolder(AdapterFile):
         largest = max(ranks.values())
         alpha = next(alphas[name] for name in layers if ranks[name] == largest)
         config = {
-            **{field: value for field, value in self.config.items() if field != "dylora"},
+            **{field: value for field, value in self.config.items() if field not in NOT_COPIED},
             "r": largest,
             "lora_alpha": alpha,
             "rank_pattern": {pattern_of(name): r for name, r in ranks.items() if r != largest},

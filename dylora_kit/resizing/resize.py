@@ -27,6 +27,7 @@ class Resized:
         kept_in_all: the share of the energy of all layers together, their scales included.
         parameters_before, parameters_after: of these layers.
         fixed: layers that stay as they are.
+        nested: whether this kit wrote the source, whose first rows may have been trained to be used alone.
     """
 
     before: dict[str, int]
@@ -36,6 +37,7 @@ class Resized:
     parameters_before: int
     parameters_after: int
     fixed: list[str]
+    nested: bool
 
 
 def resize(
@@ -66,6 +68,8 @@ def resize(
     `open_adapter` refuses or that is not finite, and for an `out` that does not fit or is the source. Nothing is
     written then.
     """
+    if not str(out):
+        raise ValueError("the result has no name: name a folder, or a .safetensors file")
     adapter = open_adapter(source)
     adapter.check_out(Path(out))
     choice = _choice(adapter, rank, energy, budget)
@@ -92,6 +96,7 @@ def resize(
         parameters_before=adapter.parameters(),
         parameters_after=adapter.parameters(after),
         fixed=list(adapter.fixed),
+        nested=adapter.nested,
     )
 
 

@@ -123,8 +123,13 @@ def write_config_and_weights(
         tensors: by name in the model; in the file `base_model.model.` stands before each name.
         fingerprint: of the base; kept in the header of the tensors' file, beside a hash of the config.
 
-    Raises `ValueError` for a value that is not finite.
+    Raises `ValueError` for a value that is not finite, and for a folder that holds a whole model, to which
+    `from_pretrained` would add the adapter.
     """
+    if (folder / "config.json").exists():
+        raise ValueError(
+            f"{folder} holds a whole model, and from_pretrained would add the adapter to it: choose another folder"
+        )
     for name, tensor in tensors.items():
         if not is_finite(tensor):
             raise ValueError(f"cannot save values that are not finite: there are some in {name!r}")

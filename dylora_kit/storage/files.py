@@ -3,6 +3,9 @@
 import hashlib
 import json
 import os
+import signal
+import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,19 +54,52 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
         for file in temporary_files:
             if file.place.is_dir():
                 raise IsADirectoryError(f"cannot write the file {file.place}: there is a folder of that name")
-        for file in temporary_files:
-            file.path.replace(file.place)
+        with _interrupts_held_back():
+            for file in temporary_files:
+                file.path.replace(file.place)
     finally:
         for file in temporary_files:
             file.close()
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """A block that Ctrl-C does not interrupt: `KeyboardInterrupt` comes after it."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets it
+        yield
+        return
+    waiting: list[Any] = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+    if waiting and callable(before):
+        before(*waiting[0])
+
+
 def check_new_folder(path: str | os.PathLike[str]) -> None:
-    """Raises `ValueError` for a folder to be written that is there already and not empty, or that is a file."""
+    """Raises `ValueError` for a folder to be written that is there already and not empty, or that cannot be written.
+
+    So what takes long can be told beforehand that its result has no place. Nothing of the check remains.
+    """
+    if not str(path):
+        raise ValueError("the folder to be written has no name: name a new folder")
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         kind = "a folder that is not empty" if folder.is_dir() else "a file"
         raise ValueError(f"{folder} is {kind}, which would be written over: name a new folder")
+    new = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written ({error.strerror}): name a new folder elsewhere") from error
+    finally:
+        for one in new:
+            if one.is_dir():
+                one.rmdir()
 
 
 def tensors_as_bytes(

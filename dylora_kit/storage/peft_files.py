@@ -191,6 +191,7 @@ def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[s
     folder = Path(path)
     config = read_json(folder / CONFIG)
     _check_carried(config, folder)
+    check_safe(folder)
     tensors, metadata = read_tensors(folder / WEIGHTS)
     base = check_same_save(folder, config, metadata)
     config = {"r": 8} | config  # what PEFT takes where none is given
@@ -207,6 +208,15 @@ def read_peft_adapter(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[s
         if r != rows:
             raise ValueError(f"{folder / CONFIG} gives {name!r} rank {r!r}, but {WEIGHTS} holds {rows} rows for it")
     return config, tensors, base
+
+
+def check_safe(folder: Path) -> None:
+    """Raises `ValueError` for a folder whose weights are in a file that can run code when it is opened."""
+    if not (folder / WEIGHTS).exists() and (folder / "adapter_model.bin").exists():
+        raise ValueError(
+            f"{folder} has its weights in adapter_model.bin, which can run code when it is opened: open it with PEFT "
+            "and save it again, as safetensors"
+        )
 
 
 def alpha_of(config: Mapping[str, Any], name: str, folder: Path) -> float:

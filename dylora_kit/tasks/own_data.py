@@ -102,7 +102,7 @@ def read_texts(path: str | os.PathLike[str], column: str | None = None, *, encod
     """The texts of a file, without labels: each line of a text file, or a column of a CSV or JSON file.
 
     Empty lines and cells are left out. Raises `FileNotFoundError` for a missing file, and `ValueError` for one without
-    texts, for a column that is not there or not named, and for another encoding.
+    texts, for a column that is not there, not named, or named of a text file, and for another encoding.
     """
     file = Path(path).expanduser()
     if file.suffix.lower() in KINDS:
@@ -113,6 +113,8 @@ def read_texts(path: str | os.PathLike[str], column: str | None = None, *, encod
         texts = frame[column].astype("string").fillna("").tolist()
     elif not file.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
+    elif column is not None:
+        raise ValueError(f"{path} is read as one text a line, and has no column {column!r}: leave the column out")
     else:
         with _named_encoding(file, encoding):
             texts = file.read_text(_with_mark(encoding)).split("\n")
@@ -194,7 +196,8 @@ def _file(path: Path, encoding: str) -> "pd.DataFrame":
             )
     except pd.errors.ParserWarning as error:
         raise ValueError(
-            f"a row of {path.name!r} has more fields than the header: put texts with a comma in quotes"
+            f"a row of {path.name!r} has more fields than the header: separate columns by a comma, and put texts with "
+            "a comma in quotes"
         ) from error
     except pd.errors.ParserError as error:
         raise ValueError(
@@ -215,6 +218,10 @@ def _named_encoding(path: Path, encoding: str) -> Iterator[None]:
         raise ValueError(
             f"{path.name!r} is not in {encoding}: name its encoding, such as 'cp1252' or 'utf-16'"
         ) from error
+    except LookupError as error:
+        if "encoding" not in str(error):
+            raise
+        raise ValueError(f"there is no encoding {encoding!r}: name one, such as 'cp1252' or 'utf-16'") from error
 
 
 def _with_mark(encoding: str) -> str:
@@ -245,11 +252,24 @@ def _classes(parts: Mapping[str, "pd.DataFrame"]) -> tuple[str, ...]:
         if new:
             raise ValueError(
                 f"the class {new[0]!r} of the {name} rows is in no training row: give more rows, or parts that fit"
+                + (", or scores=True (--scores) if labels are numbers to be predicted" if _are_decimal(found) else "")
             )
     try:
         return tuple(sorted(found, key=float))
     except ValueError:
         return tuple(sorted(found))
+
+
+def _are_decimal(labels: Sequence[str]) -> bool:
+    """Whether labels are numbers, and not all of them whole.
+
+    >>> _are_decimal(["0.5", "2"]), _are_decimal(["1", "2"]), _are_decimal(["0.5", "good"])
+    (True, False, False)
+    """
+    try:
+        return not all(float(label).is_integer() for label in labels)
+    except ValueError:
+        return False
 
 
 def _encoded(rows: "pd.DataFrame", tokenizer: Any, classes: tuple[str, ...], length: int) -> Any:

@@ -39,13 +39,37 @@ def test_the_examples_of_help_run(files: Path, capsys: pytest.CaptureFixture[str
     examples = re.findall(r"^  python -m dylora_kit (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert len(examples) == 2
     for example in examples:  # the second takes the adapter that the first has saved
-        main([*shlex.split(example), "--steps", "3"])
+        main([*shlex.split(example), "--steps", "120", "--lr", "0.02"])
         lines = capsys.readouterr().out.splitlines()
         assert re.match(r"Take rank \d of 8", lines[0])
         assert any(line.startswith("For PEFT: LoraConfig(r=") for line in lines)
         assert re.fullmatch(
             r"On the 6 rows kept for testing: accuracy (\d\.\d{3} at rank \d, )?\d\.\d{3} at rank 8\.", lines[-1]
         )
+
+
+def test_what_has_learned_nothing_gets_no_advice(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(shlex.split("advise base-model reviews.csv --text review --label stars --steps 2 --lr 0"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("No rank is better than to answer always with the commonest class, whose accuracy is")
+    assert not any("LoraConfig" in line or "all you need" in line for line in lines)
+
+
+def test_a_base_with_a_head_for_other_classes_gets_a_new_one(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = BertForSequenceClassification.from_pretrained("base-model", num_labels=3)
+    model.save_pretrained("tuned")
+    BertTokenizerFast.from_pretrained("base-model").save_pretrained("tuned")
+    main(shlex.split("advise tuned reviews.csv --text review --label stars --r 4 --steps 120 --lr 0.02"))
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1.000 at rank 4.")
+
+
+def test_a_result_that_has_no_place_is_told_before_the_training(files: Path) -> None:
+    (files / "afile.txt").write_text("x")
+    for out in ("afile.txt/sub", "/proc/nested"):
+        with pytest.raises(SystemExit) as ended:
+            main([*shlex.split("advise base-model reviews.csv --text review --label stars --steps 9999999"),
+                  "--out", out])  # fmt: skip
+        assert f"{out} cannot be written" in str(ended.value.code)
 
 
 def test_what_can_be_learned_is_learned_and_the_adapter_is_kept(

@@ -53,9 +53,10 @@ def test_the_examples_of_help_run(adapters: Path, capsys: pytest.CaptureFixture[
 
 def test_resizing_says_what_it_did(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["resize", "my-adapter", "--rank", "2", "--out", "smaller"])
-    first, second, third = capsys.readouterr().out.splitlines()
+    first, second, note, third = capsys.readouterr().out.splitlines()
     assert first == f"2 layers: rank 4 → 2, parameters {4 * (16 + 17)} → {2 * (16 + 17)}"
     assert re.fullmatch(r"energy kept: \d\d\.\d % in all, least in (up|down): \d\d\.\d %", second)
+    assert note.startswith("this kit wrote ADAPTER: where its low ranks were trained, its own first rows may be better")
     assert third == "written: smaller"
     assert sorted(path.name for path in (adapters / "smaller").iterdir()) == [CONFIG, WEIGHTS]
 

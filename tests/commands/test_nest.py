@@ -8,10 +8,12 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     BertConfig,
     BertForSequenceClassification,
+    BertModel,
     BertTokenizerFast,
     GPT2Config,
     GPT2ForSequenceClassification,
@@ -142,17 +144,84 @@ def test_nothing_that_is_there_is_written_over(files: Path, out: str) -> None:
         (["--texts", "empty.txt"], "there is no text in empty.txt"),
         (["--texts", "latin.txt"], "'latin.txt' is not in utf-8"),
         (["--texts", "texts.txt", "--ranks", "5"], "rank 5 is out of range: expected 1 to 4"),
-        (["--texts", "short.txt"], "the text of example 0 has 1 tokens"),
+        (["--texts", "short.txt"], "the text 'a' of short.txt, one of 2 such texts, is a single token"),
+        (["--texts", "texts.txt", "--encoding", "klingon"], "there is no encoding 'klingon'"),
+        (["--texts", "texts.txt", "--column", "review"], "texts.txt is read as one text a line, and has no column"),
+        (["--texts", "semicolons.csv", "--column", "review"], "a row of 'semicolons.csv' has more fields than the"),
     ],
 )
 def test_what_cannot_be_done_ends_with_one_sentence(files: Path, words: list[str], problem: str) -> None:
     (files / "empty.txt").write_text("\n \n")
     (files / "latin.txt").write_bytes("été\n".encode("cp1252"))
-    (files / "short.txt").write_text("a\n" * 12)
+    (files / "short.txt").write_text("\n".join([*TEXTS, "a", "", "a"]))
+    (files / "semicolons.csv").write_text("id;review\n1;good, and cheap, and near\n")
     with pytest.raises(SystemExit) as ended:
         main(["nest", "base-model", "my-lora", "--out", "nested", "--steps", "2", *words])
     assert str(ended.value.code).startswith(problem)
     assert not (files / "nested").exists()
+
+
+def test_a_base_that_is_not_there_is_named(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit) as ended:
+        main(["nest", "base-modle", "my-lora", "--texts", "texts.txt", "--out", "nested"])
+    assert str(ended.value.code).startswith("there is no folder 'base-modle' here, and it cannot be fetched")
+
+
+def test_a_rank_that_is_named_twice_is_written_once(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(shlex.split("nest base-model my-lora --texts texts.txt --out nested --steps 2 --ranks 2 1 2"))
+    assert capsys.readouterr().out.splitlines()[-1] == "written: nested, and for PEFT rank-1, rank-2 in it"
+
+
+def a_classifier(**base: Any) -> None:
+    """A random BERT of two classes in the folder bert, and a LoRA for three classes in the folder classes."""
+    tokenizer = backbones.tokenizer("world-gpt2")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    config = BertConfig(vocab_size=len(tokenizer), **sizes, num_labels=2)
+    BertForSequenceClassification(config).save_pretrained("bert")
+    tokenizer.save_pretrained("bert")
+    model = BertForSequenceClassification.from_pretrained("bert", num_labels=3, ignore_mismatched_sizes=True)
+    lora = peft.LoraConfig(r=R, target_modules=["query", "value"], modules_to_save=["classifier"], **base)
+    adapted = peft.get_peft_model(model, lora)
+    give_values(adapted)
+    adapted.save_pretrained("classes")
+
+
+def test_a_base_with_a_head_for_other_classes_takes_that_of_the_adapter(files: Path) -> None:
+    a_classifier(task_type="SEQ_CLS")
+    main(["nest", "bert", "classes", "--texts", "texts.txt", "--out", "nested", "--steps", "2"])
+    model = BertForSequenceClassification.from_pretrained("bert", num_labels=3, ignore_mismatched_sizes=True)
+    assert dk.load(model, "nested").r == R
+
+
+def test_an_adapter_without_a_kind_that_does_not_fit_says_what_to_set(files: Path) -> None:
+    a_classifier()
+    BertModel.from_pretrained("bert").save_pretrained("bert")
+    with pytest.raises(SystemExit) as ended:
+        main(["nest", "bert", "classes", "--texts", "texts.txt", "--out", "nested"])
+    assert "classes names no task_type" in str(ended.value.code)
+    assert "set task_type in adapter_config.json to CAUSAL_LM or SEQ_CLS" in str(ended.value.code)
+
+
+def test_a_head_that_nobody_trained_teaches_nothing(files: Path) -> None:
+    a_classifier(task_type="SEQ_CLS")
+    BertModel.from_pretrained("bert").save_pretrained("bert")
+    weights = load_file("classes/adapter_model.safetensors")
+    save_file({name: tensor for name, tensor in weights.items() if "classifier" not in name},
+              "classes/adapter_model.safetensors")  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        main(["nest", "bert", "classes", "--texts", "texts.txt", "--out", "nested"])
+    assert "bert has no weights for 'classifier', and classes has none either" in str(ended.value.code)
+    assert not Path("nested").exists()
+
+
+def test_a_kind_that_cannot_be_taught_is_refused(files: Path) -> None:
+    config = files / "my-lora" / "adapter_config.json"
+    config.write_text(config.read_text().replace('"CAUSAL_LM"', '"SEQ_2_SEQ_LM"'))
+    with pytest.raises(SystemExit) as ended:
+        main(["nest", "base-model", "my-lora", "--texts", "texts.txt", "--out", "nested"])
+    assert "has the task_type 'SEQ_2_SEQ_LM': nest teaches what writes or classifies texts" in str(ended.value.code)
 
 
 def test_a_model_of_an_unsaid_kind_is_refused(files: Path) -> None:

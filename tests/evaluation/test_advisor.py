@@ -33,6 +33,44 @@ def advice_of(*seeds: list[float], metric: str = "accuracy", **options) -> Advic
     return dk.advise(model, adapted(model), frame=frame_of(*seeds, metric=metric), metric=metric, **options)
 
 
+def learned(model: nn.Module, data: list, every: int = 4) -> list:
+    """Examples whose labels are the model's own answers, but for the first and some more, by default every fourth."""
+    with torch.no_grad():
+        found = model(torch.stack([row["x"] for row in data])).logits.argmax(-1)
+    return [row if n % every == 0 else row | {"labels": found[n]} for n, row in enumerate(data)]
+
+
+def test_a_model_that_knows_the_commonest_class_alone_gets_no_advice():
+    model = toy()
+    adapters = adapted(model)
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([5.0, 0, 0, 0, 0])[: len(model.classifier.bias)])
+    data = [row | {"labels": torch.tensor(min(n % 3, 1))} for n, row in enumerate(examples(60))]  # 20 zeros, 40 ones
+    for commonest in (data, [row | {"labels": 1 - row["labels"]} for row in data]):
+        advice = dk.advise(model, adapters, commonest, progress=False)
+        assert advice.commonest == pytest.approx(2 / 3)
+        assert str(advice).startswith("No rank is better than to answer always with the commonest class")
+        assert "LoraConfig" not in str(advice) + advice._repr_html_() and "all you need" not in str(advice)
+
+
+def test_few_examples_are_a_doubt():
+    model = toy()
+    adapters = adapted(model)
+    few = str(dk.advise(model, adapters, learned(model, examples(60)), progress=False))
+    assert "One of the 60 examples is 0.017, more than your tolerance: choose on more examples" in few
+    assert "This may be no better than to answer always with the commonest class" in few
+    enough = str(dk.advise(model, adapters, learned(model, examples(60)), tolerance=0.02, progress=False))
+    assert "One of the" not in enough
+    own = learned(model, examples(60), every=61)
+    balanced = [row for row in own if row["labels"] == 1] + [row for row in own if row["labels"] == 2][:13]
+    sure = dk.advise(model, adapters, balanced, progress=False)
+    assert sure.commonest == 0.5 and "may be no better" not in str(sure)
+    skewed = [row | {"labels": row["labels"] * 0 + int(n == 0)} for n, row in enumerate(examples(60))]
+    assert "class" not in str(advice_of([0.5, 0.6, 0.7, 0.8]))  # a frame does not tell its labels
+    assert dk.advise(model, adapters, skewed, progress=False).commonest == pytest.approx(59 / 60)
+
+
 @pytest.mark.parametrize(
     ("values", "tolerance", "expected"),
     [([0.6, 0.86, 0.89, 0.9], 0.0, 4), ([0.6, 0.86, 0.89, 0.9], 0.01, 3), ([0.6, 0.86, 0.89, 0.9], 0.05, 2),
@@ -48,8 +86,9 @@ def test_of_a_loss_less_is_better():
 
 
 def test_data_is_swept_and_drawn_anew_and_the_rank_is_what_it_was():
-    model, data = toy(), examples(60)
+    model = toy()
     adapters = adapted(model)
+    data = learned(model, examples(60))
     adapters.rank = 2
     advice = dk.advise(model, adapters, data, tolerance=0.02, resamples=50, progress=False)
     swept = dk.sweep(model, adapters, data, progress=False)

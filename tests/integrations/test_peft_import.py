@@ -775,9 +775,31 @@ def test_a_file_that_does_not_fit_is_named_in_a_sentence_and_the_model_stays_as_
     assert_same(picture(model), before)
 
 
+@pytest.mark.parametrize("scaling", ["alpha/b", "alpha/r", "alpha/sqrt(b)"])
+def test_a_folder_of_this_kit_keeps_its_scale_at_every_rank(tmp_path, scaling):
+    model = build("roberta")
+    saved = dk.attach(model, r=4, scaling=scaling, target_modules=QV, modules_to_save=["classifier"])
+    fill(saved)
+    saved.save(tmp_path)
+    other = build("roberta")
+    imported = dk.import_peft(other, tmp_path)
+    assert imported.scaling == scaling
+    for b in (1, 2, 3, 4):
+        for name in saved.layers:
+            torch.testing.assert_close(imported.delta(name, b), saved.delta(name, b))
+    assert dk.import_peft(build("roberta"), tmp_path, scaling="alpha/b").scaling == "alpha/b"
+
+
+def test_weights_that_can_run_code_are_told(tmp_path):
+    peft_saved("roberta", tmp_path, target_modules=QV, r=4)
+    (tmp_path / WEIGHTS).rename(tmp_path / "adapter_model.bin")
+    with pytest.raises(ValueError, match=r"has its weights in adapter_model\.bin, which can run code"):
+        dk.import_peft(build("roberta"), tmp_path)
+
+
 OTHERS = {
     "another architecture": ("bert", "was made for another model: this one has no module 'roberta.encoder.layer.0"),
-    "an adapter under PEFT": ("peft", "has no module"),
+    "an adapter under PEFT": ("peft", "has adapters of PEFT: use nest_peft"),
     "adapters already": ("ours", r"has adapters already: call detach\(\)"),
     "another width": ("narrow", r"has shape \(32, 4\), expected \(16, 4\)"),
     "narrower than the rank": ("thin", r"has shape \(32, 4\), expected \(3, 4\)"),

@@ -208,7 +208,41 @@ def test_what_is_no_layer_is_copied_bit_for_bit(tmp_path: Path) -> None:
     assert_same({name: after[name] for name in copied}, {name: before[name] for name in copied})
     changed = {"r", "lora_alpha", "rank_pattern", "alpha_pattern"}
     whole, cut = config_of(tmp_path / "whole"), config_of(tmp_path / "cut")
-    assert {name for name in whole if whole[name] != cut[name]} <= changed
+    assert whole.keys() - cut.keys() <= {"init_lora_weights", "eva_config", "lora_ga_config"}
+    assert {name for name in cut if whole[name] != cut[name]} <= changed
+
+
+def test_how_it_was_started_does_not_keep_peft_from_opening_it(tmp_path: Path) -> None:
+    before = trained("roberta", tmp_path / "whole", target_modules=["query"], r=8, init_lora_weights="orthogonal")
+    resize(tmp_path / "whole", tmp_path / "cut", rank=3)  # PEFT starts orthogonal matrices of even ranks alone
+    for layer, delta in deltas(in_peft("roberta", tmp_path / "cut")).items():
+        torch.testing.assert_close(delta, closest(deltas(before)[layer], 3))
+
+
+def test_a_whole_model_gets_no_adapter_into_its_folder(tmp_path: Path) -> None:
+    trained("roberta", tmp_path / "whole", target_modules=["query"])
+    build("roberta").save_pretrained(tmp_path / "base")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()}
+    adapters = dk.attach(build("roberta"), target_modules=["query"], r=2, modules_to_save=["classifier"])
+    for write in (
+        lambda: resize(tmp_path / "whole", tmp_path / "base", rank=2),
+        lambda: adapters.save(tmp_path / "base"),
+        lambda: adapters.export_peft(tmp_path / "base", rank=1),
+    ):
+        with pytest.raises(
+            ValueError, match="base holds a whole model, and from_pretrained would add the adapter to it"
+        ):
+            write()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "base").iterdir()} == before
+
+
+def test_a_result_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained("roberta", tmp_path / "whole", target_modules=["query"])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(ValueError, match="the result has no name"):
+        resize(tmp_path / "whole", "", rank=2)
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

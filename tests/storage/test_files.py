@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,7 +15,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from toys import assert_same
 
-from dylora_kit.storage.files import TensorFile, read_json, read_tensors, tensors_as_bytes, write_files
+from dylora_kit.storage.files import (
+    TensorFile,
+    check_new_folder,
+    read_json,
+    read_tensors,
+    tensors_as_bytes,
+    write_files,
+)
 from dylora_kit.storage.temporary_files import SUFFIX, TemporaryFile
 
 OLD = {"a.json": b"old a", "b.json": b"old b"}
@@ -315,3 +323,33 @@ def test_a_tensor_that_is_not_finite_is_refused_when_it_is_read(tmp_path):
     assert file.read("up").sum() == 3
     with pytest.raises(ValueError, match="holds values that are not finite in 'down'"):
         file.read("down")
+
+
+def test_an_interrupt_waits_until_all_files_are_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(tmp_path, {"a": b"old", "b": b"old"})
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        moved = replace(self, target)
+        signal.raise_signal(signal.SIGINT)
+        return moved
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_files(tmp_path, {"a": b"new", "b": b"new"})
+    assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"new", b"new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_folder_that_can_be_written_is_not_there_after_it_was_looked_at(tmp_path: Path) -> None:
+    check_new_folder(tmp_path / "one" / "two")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    check_new_folder(tmp_path / "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match=r"sub cannot be written \(Not a directory\): name a new folder elsewhere"):
+        check_new_folder(tmp_path / "file" / "sub")
+    with pytest.raises(ValueError, match="has no name"):
+        check_new_folder("")
