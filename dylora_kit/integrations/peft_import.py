@@ -23,7 +23,8 @@ from dylora_kit.storage.peft_files import alpha_of, read_peft_adapter
 def import_peft(model: nn.Module, path: str | PathLike[str], *, scaling: str | None = None) -> Adapters:
     """Attaches a PEFT LoRA adapter from a folder. At its rank r the model does what it does under PEFT.
 
-    A fused projection stays one layer. Where PEFT gives a layer an α of its own, the difference goes into `lora_B`.
+    Adapters are float32, also those of a file in 16 bits, and so is what `export_peft` writes of them. A fused
+    projection stays one layer. Where PEFT gives a layer an α of its own, the difference goes into `lora_B`.
     Weights of the base that PEFT put into the file, as it does with embeddings and heads, must be those of this model.
     Warns if the file names another base.
 

@@ -3,6 +3,14 @@
 from planted import Fault
 
 FAULTS: list[Fault] = [
+    ("the rarest class is the commonest", "evaluation/advisor", "return_counts=True)[1].max()",
+     "return_counts=True)[1].min()",
+     "evaluation/test_advisor"),
+    ("a model that learned nothing gets advice", "evaluation/advice",
+     "        if self._nothing_learned:\n            return [",
+     "        if False:\n            return [", "evaluation/test_advisor"),
+    ("few examples are no doubt", "evaluation/advice", "1 / self.examples > self.tolerance", "False",
+     "evaluation/test_advisor"),
     ("a sweep leaves the rank", "evaluation/at_ranks",
      "with adapters.at(rank):", "adapters.rank = rank\n                if True:",
      "evaluation/test_sweep"),

@@ -3,6 +3,13 @@
 from planted import Fault
 
 FAULTS: list[Fault] = [
+    ("an interrupt comes between two files", "storage/files", "        with _interrupts_held_back():",
+     "        if True:",
+     "storage/test_files"),
+    ("a folder that was looked at stays", "storage/files", "                one.rmdir()", "                pass",
+     "storage/test_files"),
+    ("an adapter goes into the folder of a whole model", "storage/adapter_files",
+     'if (folder / "config.json").exists():', "if False:", "resizing/test_resize"),
     ("partial load accepted", "storage/adapter_files",
      "if name not in read:", "if False:", "storage/test_adapter_files"),
     ("tensors of another save", "storage/adapter_files",

@@ -3,6 +3,8 @@
 from planted import Fault
 
 FAULTS: list[Fault] = [
+    ("a folder of this kit loses its scale in an import", "integrations/peft_import",
+     'own.get("scaling") if isinstance(own, dict) else None', "None", "integrations/test_peft_import"),
     ("the Trainer's rank is left", "integrations/trainer",
      "            self.adapters.rank, self._outside = self._outside, None\n", "            self._outside = None\n",
      "integrations/test_trainer"),

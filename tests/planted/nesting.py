@@ -73,6 +73,11 @@ FAULTS: list[Fault] = [
      "paper/test_nested_afterwards"),
     ("the time of one rank is told for all", "paper/nested_afterwards", '"sum" if one_by_one else "max"', '"max"',
      "paper/test_nested_afterwards"),
+    ("a head that nobody trained is a teacher", "commands/nest", "    if random:", "    if False:",
+     "commands/test_nest"),
+    ("a rank that is named twice is written twice", "commands/nest",
+     "ranks = sorted({check_rank(b, adapters.r) for b in arguments.ranks or _powers(adapters.r)})",
+     "ranks = [check_rank(b, adapters.r) for b in arguments.ranks or _powers(adapters.r)]", "commands/test_nest"),
     ("a score is taught as a class", "training/teacher", "if outputs.shape[-1] == 1:", "if False:",
      "training/test_self_distillation"),
 ]  # fmt: skip

@@ -3,6 +3,8 @@
 from planted import Fault
 
 FAULTS: list[Fault] = [
+    ("how it was started is copied", "resizing/peft_folder", '{"dylora", "init_lora_weights",', '{"dylora",',
+     "resizing/test_resize"),
     ("a cut keeps the α of the whole", "resizing/adapter_file",
      "self.lora_alpha * (math.sqrt(b / self.r) if self.rslora else b / self.r)", "self.lora_alpha",
      "resizing/test_resize resizing/test_kohya_file"),
