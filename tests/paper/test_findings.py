@@ -618,8 +618,8 @@ def a_lora_that_writes_and_is_there_already() -> list[str]:
         f"A DyLoRA of as many steps as the LoRA has {scratch[1]:.0f}.",
         f"At ranks 2, 4 and 8 nested has {nested[2]:.0f}, {nested[4]:.0f} and {nested[8]:.0f}, the cut {cut[2]:.0f}, "
         f"{cut[4]:.0f} and {cut[8]:.0f}.",
-        f"Taught the words themselves, with a training for each rank, it is {at.loc[ways.SQUEEZED][1]:.0f} at rank 1 and "
-        f"{at.loc[ways.SQUEEZED][4]:.0f} at rank 4.",
+        f"Taught the words themselves, with a training for each rank, it is {at.loc[ways.SQUEEZED][1]:.0f} at rank 1 "
+        f"and {at.loc[ways.SQUEEZED][4]:.0f} at rank 4.",
         f"With its learning rates tried, `nest` took {spent[ways.NESTED].mean():.0f} CPU-seconds there for all ranks, "
         f"and three LoRAs of their own, at one rate, {spent[ONE].mean():.0f}.",
     ]
