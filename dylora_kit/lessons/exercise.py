@@ -123,6 +123,15 @@ def _in_the_kind(result: Any, precision: torch.dtype) -> Any:
     return result
 
 
+def is_same(first: Any, second: Any) -> bool:
+    """Whether two answers are equal, up to the precision of the coarser one; of NumPy or of torch.
+
+    >>> is_same(np.ones(2), torch.ones(2)), is_same(1.0, torch.ones(2))
+    (True, False)
+    """
+    return _same(_plain(first), _plain(second))
+
+
 def random(*shape: int, seed: int) -> Tensor:
     """Gaussian numbers of a shape, the same at each call with the same seed."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dylora_kit.lessons.exercise import NO_GRADIENT, Exercise, random
+from dylora_kit.lessons.exercise import NO_GRADIENT, Exercise, is_same, random
 from dylora_kit.lessons.sandbox import three_steps, what_went_wrong
 
 
@@ -19,19 +19,20 @@ def _ranked_layers() -> list[tuple[Any, ...]]:
 
 
 def _with_gradients(function: Callable[..., Any], case: tuple[Any, ...]) -> Any:
-    """What a forward pass returns, and 1 if a gradient comes through to both A and B, else 0."""
+    """What a forward pass returns; `NO_GRADIENT` if that is right, and no gradient comes through to both A and B."""
     x, W, A, B, b, alpha = case
     A, B = A.requires_grad_(), B.requires_grad_()
-    out = function(x, W, A.clone(), B.clone(), b, alpha)  # copies, which may be changed in place
-    if out is None:
-        return None
+    right = dylora(x, W, A, B, b, alpha)
+    out = function(x.clone(), W.clone(), A.clone(), B.clone(), b, alpha)  # copies, which may be changed in place
+    if not is_same(out, right):
+        return out
     reached = isinstance(out, Tensor) and out.requires_grad
     found = torch.autograd.grad(out.sum(), (A, B), allow_unused=True) if reached else (None, None)
-    return [out, 0.0 if any(gradient is None for gradient in found) else 1.0]
+    return NO_GRADIENT if any(gradient is None for gradient in found) else out
 
 
 def _gradient_stops(outcomes: list[Any]) -> str | None:
-    return NO_GRADIENT if all(outcome[1] == 0 for outcome in outcomes) else None
+    return NO_GRADIENT if NO_GRADIENT in [outcome for outcome in outcomes if isinstance(outcome, str)] else None
 
 
 def dylora(x: Tensor, W: Tensor, A: Tensor, B: Tensor, b: int, alpha: float) -> Tensor:

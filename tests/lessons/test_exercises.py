@@ -145,6 +145,12 @@ def test_a_forward_pass_that_stops_the_gradient_is_told() -> None:
         assert EXERCISES["03.1"].feedback(function(code)) == f"hint: {NO_GRADIENT}"
 
 
+def test_a_forward_pass_with_other_numbers_is_told_as_one() -> None:
+    said = EXERCISES["03.1"].feedback(lambda x, W, A, B, b, alpha: 3 * x @ W.T)
+    assert said == "not right yet: the shape is right, the numbers are not"
+    assert "expected the shape (4, 5), got (4, 4)" in EXERCISES["03.1"].feedback(lambda x, W, A, B, b, alpha: x @ A.T)
+
+
 def test_what_is_not_right_is_told_by_its_place() -> None:
     assert EXERCISES["06.1"].feedback(lambda p, t, e: [100] * len(p) + t + [e]) == (
         "not right yet: of the 7 values, number 1 is another one"

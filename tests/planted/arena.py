@@ -61,7 +61,7 @@ FAULTS: list[Fault] = [
     ("an answer works on the lesson's own tensors", "lessons/exercise", "one.detach()).clone()", "one.detach())",
      "lessons/test_exercises"),
     ("an answer through which nothing learns is right", "lessons/lesson_03",
-     "0.0 if any(gradient is None for gradient in found) else 1.0", "1.0", "lessons/test_exercises"),
+     "NO_GRADIENT if any(gradient is None for gradient in found) else out", "out", "lessons/test_exercises"),
     ("a lesson goes on with a NumPy array", "lessons/exercise", "result = torch.as_tensor(result)", "pass",
      "lessons/test_exercises"),
     ("a guess loses its decimals", "widgets/prediction_box", "ipywidgets.FloatText(", "ipywidgets.IntText(",
