@@ -267,9 +267,10 @@ def _are_decimal(labels: Sequence[str]) -> bool:
     (True, False, False)
     """
     try:
-        return not all(float(label).is_integer() for label in labels)
+        numbers = [float(label) for label in labels]
     except ValueError:
         return False
+    return not all(number.is_integer() for number in numbers)
 
 
 def _encoded(rows: "pd.DataFrame", tokenizer: Any, classes: tuple[str, ...], length: int) -> Any:
