@@ -161,7 +161,7 @@ def test_a_model_trains_on_it_and_a_sweep_measures_it(tokenizer: Any) -> None:
         ([*rows(), {"review": " ", "stars": "good"}], {}, "row 41 of data has nothing in column 'review', one of 1"),
         ([*rows(), {"review": "w1"}], {}, "row 41 of data has nothing in column 'stars', one of 1 such rows: leave"),
         (rows(), {"test": rows(["new", "good"])}, "the class 'new' of the test rows is in no training row"),
-        (rows([0.5, 1.0]), {"test": rows([0.25])}, "fit, or scores=True (--scores) if labels are numbers to be predicted"),
+        (rows([0.5, 1.0]), {"test": rows([0.25])}, "or scores=True (--scores) if labels are numbers to be predicted"),
         (rows(), {"test": [{"review": "w1"}]}, "test has no column 'stars': its columns are 'review'"),
         (rows(), {"scores": True}, "'bad' in row 1 of data is not a score: expected finite numbers in 'stars'"),
         (rows([1.0, float("inf")]), {"scores": True}, "'inf' in row 2 of data is not a score"),
