@@ -15,6 +15,7 @@ from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.paper import nested_afterwards
 from dylora_kit.paper.compared_methods import DYLORA, LORA, NEW_HEAD, ONE, SVD, trained
 from dylora_kit.paper.nested_afterwards import (
+    BY_RANK,
     METHODS,
     NESTED,
     NESTED_HEAD,
@@ -171,3 +172,13 @@ def test_every_method_of_the_files_is_in_the_table() -> None:
     for path in RESULTS.glob("nested-*.csv"):
         assert set(read_results(path)["method"]) <= set(METHODS)
     assert NESTED_HEAD in METHODS
+
+
+@pytest.mark.parametrize("task", ["digits-turned", "world-entailment", "world-describe"])
+def test_what_a_way_is_expected_to_take_is_near_what_it_took(task: str) -> None:
+    one_by_one = read_results(RESULTS / f"nested-{task}.csv").drop_duplicates(["method", "seed", "rank"])
+    for job in jobs_of(task, 10, Path()):
+        of = one_by_one[one_by_one["method"] == job.part["method"]].groupby("seed")["seconds"]
+        took = (of.sum() if job.part["method"] in BY_RANK else of.max()).mean()
+        if took:  # an SVD cut takes none after the LoRA's training
+            assert 0.4 < job.seconds / took < 2.5, job.part
