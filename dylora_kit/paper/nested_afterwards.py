@@ -2,7 +2,7 @@
 
 The LoRAs are those of Table 2, trained again. What comes after has `AFTER` steps, or as many as take about the same
 time. Four learning rates are tried, and examples that are not tested on choose; a new head alone has the rate of Table
-2. Beside them, on the embedded tier, stand DyLoRA and a LoRA of its own for each rank, with the steps of the LoRA.
+2. Beside them stand DyLoRA and a LoRA of its own for each rank, with the steps of the LoRA.
 """
 
 import copy
@@ -23,7 +23,16 @@ from dylora_kit.paper.compared_methods import DYLORA, LORA, NEW_HEAD, ONE, SVD, 
 from dylora_kit.paper.embedded import load, made_of, measure
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.real_text import RealText
-from dylora_kit.paper.results_files import MISSING, Rows, at_every_rank, mean_with_interval, results_of, with_metric
+from dylora_kit.paper.results_files import (
+    MISSING,
+    WRITTEN,
+    Rows,
+    at_every_rank,
+    mean_with_interval,
+    results_of,
+    with_metric,
+)
+from dylora_kit.paper.runs import read_results
 from dylora_kit.paper.settings import CANDIDATES, SEEDS, TABLE2, R, seconds_per_step
 from dylora_kit.tasks import Task, glue
 from dylora_kit.training.loop import train
@@ -43,8 +52,10 @@ WAYS: dict[str, dict[str, Any]] = {
     NESTED_ONE: {"steps": SAME_TIME, "objective": individual_loss},
     NESTED_MIXED: {"steps": SAME_TIME, "objective": mixed_loss},
 }
+BUDGET = ("task", "model", "steps", "lr", "batch_size", "max_length", "examples")  # what a DyLoRA has to share
 BY_RANK = (NEW_HEAD, SQUEEZED, ONE)  # what is trained for one rank after the other
 POWERS = (1, 2, 4, 8)  # the ranks that every method has
+ON_REAL_TEXT = (SVD, NEW_HEAD, NESTED, SQUEEZED, ONE)  # hours each: how best to nest was asked on the embedded tier
 
 
 @dataclass(frozen=True)
@@ -165,9 +176,9 @@ def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
 
 
 def _jobs(case: Callable[[], Case], task: str, seed: int, settings: dict[str, Any], recorded: dict[str, Any],
-          per_step: float) -> list[Job]:  # fmt: skip
+          per_step: float, methods: Sequence[str] = METHODS) -> list[Job]:  # fmt: skip
     made = []
-    for method in (method for method in METHODS if method != DYLORA):
+    for method in (method for method in methods if method != DYLORA):
         run_it = partial(run, case, seed, method, **settings)
         seconds = per_step * _steps(method, settings["steps"])
         made.append(Job({"task": task, "method": method}, seed, recorded | {"steps_after": AFTER}, run_it, seconds))
@@ -204,9 +215,8 @@ def real_study(real: RealText, tasks: Sequence[str]) -> Study:
 
     def real_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         settings, per_step = real.settings_of(task), real.takes(task)[0] / real.settings_of(task)["steps"]
-        return _jobs(
-            partial(real_case, real, task), real.load(task).name, seed, settings, real.recorded(task), per_step
-        )
+        case, name, recorded = partial(real_case, real, task), real.load(task).name, real.recorded(task)
+        return _jobs(case, name, seed, settings, recorded, per_step, ON_REAL_TEXT)
 
     return Study(stem=f"nested-glue-{real.name}", tasks=tuple(glue.SPECS), default=tuple(tasks),
                  seeds=lambda task: SEEDS[:3], jobs=real_jobs, one_file=True)  # fmt: skip
@@ -223,13 +233,26 @@ def table(folder: Path) -> Rows:
             after = results_of(folder, "nested", task, metric)
             if after.empty:
                 continue
-            before = results_of(folder, "table2", task, metric)
-            lacking = {DYLORA, ONE} - set(after["method"])
-            before = before[before["method"].isin(lacking) & before["seed"].isin(after["seed"])]
-            both = pd.concat([after, before.assign(seconds=float("nan"))])
-            for row in at_every_rank(both, with_metric(task, metric), METHODS):
-                of = both[both["method"] == row["method"]]
-                rows.append(row | {"mean of 1, 2, 4, 8": mean_with_interval(of, POWERS), "CPU-seconds": _seconds(of)})
+            rows += _rows(after, results_of(folder, "table2", task, metric), with_metric(task, metric))
+    for path in sorted(folder.glob("nested-glue-*.csv")):
+        results, table2 = read_results(path), read_results(folder / path.name.replace("nested", "table2", 1))
+        for (task, metric), after in results.groupby(["task", "metric"], sort=False):
+            alike = [name for name in BUDGET if name in table2]
+            same = (table2[[*alike, "metric"]] == after.iloc[0][[*alike, "metric"]]).all(axis=1)
+            name = f"{task.removeprefix('glue-').upper()}, {after['model'].iloc[0]} ({WRITTEN.get(metric, metric)})"
+            rows += _rows(after, table2[same], name)
+    return rows
+
+
+def _rows(after: pd.DataFrame, table2: pd.DataFrame, name: str) -> Rows:
+    """Of one task, with what Table 2 has of DyLoRA and of a LoRA for each rank."""
+    lacking = {DYLORA, ONE} - set(after["method"])
+    before = table2[table2["method"].isin(lacking) & table2["seed"].isin(after["seed"])] if len(table2) else table2
+    both = pd.concat([after, before.assign(seconds=float("nan"))])
+    rows = []
+    for row in at_every_rank(both, name, METHODS):
+        of = both[both["method"] == row["method"]]
+        rows.append(row | {"mean of 1, 2, 4, 8": mean_with_interval(of, POWERS), "CPU-seconds": _seconds(of)})
     return rows
 
 

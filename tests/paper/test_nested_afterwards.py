@@ -19,6 +19,7 @@ from dylora_kit.paper.nested_afterwards import (
     METHODS,
     NESTED,
     NESTED_HEAD,
+    ON_REAL_TEXT,
     SQUEEZED,
     WAYS,
     Case,
@@ -116,14 +117,14 @@ def test_what_is_trained_on_is_a_copy(case: Case) -> None:
         assert moved[:2].all() and not moved[2:].any()
 
 
-def test_on_real_text_every_way_is_measured_by_the_metrics_of_the_task(short: None) -> None:
+def test_on_real_text_a_way_is_measured_by_all_metrics_of_the_task(short: None) -> None:
     real = SimpleNamespace(
         name="base", settings_of=lambda task: SMALL, build=lambda task: build("roberta"), load=lambda task: TEXTS,
         recorded=lambda task: {"model": "base"}, takes=lambda task: (1.0, 0.0, 10),
     )  # fmt: skip
     study = nested_afterwards.real_study(cast(RealText, real), ["mrpc"])
     jobs = study.jobs_of("mrpc", [10], Path())
-    assert [job.part for job in jobs] == [{"task": TEXTS.name, "method": m} for m in METHODS if m != DYLORA]
+    assert [job.part for job in jobs] == [{"task": TEXTS.name, "method": m} for m in ON_REAL_TEXT]
     assert {job.settings["model"] for job in jobs} == {"base"} and all(job.seconds > 0 for job in jobs)
     for job in jobs:
         frame = job.run()
@@ -160,6 +161,26 @@ def test_the_table_has_the_mean_over_powers_of_two_and_the_time(tmp_path: Path) 
     assert table[NESTED]["mean of 1, 2, 4, 8"] == "80.0 (80.0 to 80.0)"
     assert [table[name]["CPU-seconds"] for name in table] == ["30", "40", "–"]
     assert table[SQUEEZED]["3"] == "–" and table[DYLORA]["3"].startswith("70.0")
+
+
+def test_the_table_of_real_text_has_the_dylora_of_the_same_budget(tmp_path: Path) -> None:
+    budget = {"model": "m", "lr": 1e-3, "batch_size": 16, "max_length": 64, "examples": 50}
+
+    def rows(method: str, value: float, **columns: object) -> pd.DataFrame:
+        here = {"method": method, "rank": range(1, 9), "value": value, "seed": 10, "task": "glue-mrpc"} | budget
+        return pd.concat([pd.DataFrame(here | {"metric": m} | columns) for m in ("f1", "accuracy")])
+
+    rows(NESTED, 0.8, steps=500, seconds=30.0).to_csv(tmp_path / "nested-glue-m.csv", index=False)
+    of_table2 = [
+        rows(DYLORA, 0.7, steps=500), rows(DYLORA, 0.1, steps=300, seed=42), rows(DYLORA, 0.2, steps=500, seed=4242),
+        rows(DYLORA, 0.3, steps=500, task="glue-sst2"), rows(LORA, 0.4, steps=500),
+    ]  # fmt: skip
+    for other, methods in (({}, [NESTED, DYLORA]), ({"lr": 4e-3}, [NESTED]), ({"model": "another"}, [NESTED])):
+        pd.concat(of_table2).assign(**other).to_csv(tmp_path / "table2-glue-m.csv", index=False)
+        table = [(row["task"], row["method"], row["8"]) for row in nested_afterwards.table(tmp_path)]
+        value = {NESTED: "80.0", DYLORA: "70.0"}
+        names = ("MRPC, m (F1, 1 seed)", "MRPC, m (accuracy, 1 seed)")
+        assert table == [(name, method, value[method]) for name in names for method in methods]
 
 
 def test_an_interval_covers_the_seeds_and_not_more() -> None:

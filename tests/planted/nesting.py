@@ -71,6 +71,8 @@ FAULTS: list[Fault] = [
     ("a way begins where the one before it ended", "paper/nested_afterwards",
      "copy.deepcopy(_lora(case, seed, tuple(settings.items())))", "_lora(case, seed, tuple(settings.items()))",
      "paper/test_nested_afterwards"),
+    ("a DyLoRA of another rate is told beside what was nested", "paper/nested_afterwards", '"steps", "lr",', '"steps",',
+     "paper/test_nested_afterwards"),
     ("the time of one rank is told for all", "paper/nested_afterwards", '"sum" if one_by_one else "max"', '"max"',
      "paper/test_nested_afterwards"),
     ("a head that nobody trained is a teacher", "commands/nest", "    if random:", "    if False:",
