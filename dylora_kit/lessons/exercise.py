@@ -71,7 +71,7 @@ class Exercise:
     def _outcomes(self, function: Callable[..., Any]) -> "list[Any] | Stopped":
         """The outcome of a function in each case, or the error it stops with."""
         try:
-            return [_plain(self.watch(function, case)) for case in copy.deepcopy(self.cases())]
+            return [_plain(self.watch(function, copy.deepcopy(case))) for case in self.cases()]
         except (Exception, SystemExit) as error:  # a student's code may raise anything, and the notebook has to run on
             return Stopped(type(error).__name__, _first_line(error))
 
@@ -95,30 +95,38 @@ class Stopped:
 def ready_for_the_lesson(answer: Callable[..., Any], trained_through: bool = False) -> Callable[..., Any]:
     """A right answer that the lesson can go on with, whatever it does to what it is given, and returns.
 
-    It works on copies of the tensors, without their graph unless the lesson trains through it. Arrays of NumPy become
-    tensors, and floating point numbers take the precision of what was given; lists and tuples item by item. Of a
-    function that is not given any tensor, what it returns stays as it is.
+    It works on copies of the tensors, without their graph unless the lesson trains through it, and of dicts and lists.
+    Arrays of NumPy become tensors, and floating point numbers take the precision of what was given; lists and tuples
+    item by item. A function that is not given any tensor returns plain numbers, also where it computes them as tensors.
     """
 
     @functools.wraps(answer)
     def wrapped(*arguments: Any, **named: Any) -> Any:
         def copied(one: Any) -> Any:
+            if isinstance(one, dict | list):
+                return type(one)(one)
             return (one if trained_through else one.detach()).clone() if isinstance(one, Tensor) else one
 
         result = answer(*map(copied, arguments), **{name: copied(one) for name, one in named.items()})
         given = [one.dtype for one in (*arguments, *named.values()) if isinstance(one, Tensor)]
         precision = next((dtype for dtype in given if dtype.is_floating_point), None)
-        return result if precision is None else _in_the_kind(result, precision)
+        return _in_the_kind(result, precision) if given else _as_numbers(result)
 
     return wrapped
 
 
-def _in_the_kind(result: Any, precision: torch.dtype) -> Any:
+def _as_numbers(result: Any) -> Any:
+    if isinstance(result, tuple | list):
+        return type(result)(map(_as_numbers, result))
+    return result.item() if isinstance(result, Tensor) and result.dim() == 0 else result
+
+
+def _in_the_kind(result: Any, precision: torch.dtype | None) -> Any:
     if isinstance(result, tuple | list):
         return type(result)(_in_the_kind(item, precision) for item in result)
     if isinstance(result, np.ndarray):
         result = torch.as_tensor(result)
-    if isinstance(result, Tensor) and result.is_floating_point():
+    if isinstance(result, Tensor) and result.is_floating_point() and precision is not None:
         return result.to(precision)
     return result
 

@@ -8,7 +8,7 @@ from dylora_kit.lessons.exercise import Exercise
 def _curves() -> list[tuple[Any, ...]]:
     """Accuracy by rank, of which the best need not be that of the largest rank, and a rank."""
     eight = {1: 0.25, 2: 0.5, 4: 0.9, 8: 0.75}
-    return [(eight, 1), (eight, 2), (eight, 4), ({1: 0.5, 2: 0.625, 3: 0.75}, 2)]
+    return [(eight, 1), (eight, 2), (eight, 4), (eight, 8), ({1: 0.5, 2: 0.625, 3: 0.75}, 2)]
 
 
 def points_lost(values: dict[int, float], b: int) -> float:

@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from dylora_kit.lessons.exercise import Exercise
 
 Values = dict[int, float]  # what a method achieved, by seed
@@ -74,6 +76,10 @@ DIFFERENCE = Exercise(
         "this is the deviation of all there is: for a sample divide by n − 1 (statistics.stdev)": _with_error(
             lambda ahead: statistics.pstdev(ahead) / math.sqrt(len(ahead))
         ),
+        "n counts the seeds that both have, not all of ours": lambda ours, theirs: (
+            difference(ours, theirs)[0],
+            statistics.stdev(_ahead(ours, theirs)) / math.sqrt(len(ours)),
+        ),
         "this is the variance: take its square root": _with_error(
             lambda ahead: statistics.variance(ahead) / len(ahead)
         ),
@@ -122,9 +128,19 @@ def _neighbours(runs: list[dict[str, Any]]) -> list[str]:
 def _names(answer: Callable[..., Any], case: tuple[Any, ...]) -> Any:
     """Names in the order of the alphabet, as the numbers of their letters, since outcomes are compared as numbers."""
     names = answer(*case)
+    names = names.tolist() if hasattr(names, "tolist") else names
     if isinstance(names, list | tuple | set) and all(isinstance(name, str) for name in names):
         return [[float(ord(letter)) for letter in name] for name in sorted(names)]
     return names
+
+
+def _hint(outcomes: list[Any]) -> str:
+    def is_name(one: Any) -> bool:  # see _names
+        return isinstance(one, list) and all(isinstance(letter, Tensor) for letter in one)
+
+    if all(isinstance(names, list) and all(map(is_name, names)) for names in outcomes):
+        return "other methods have another budget than the first run"
+    return 'return the names of the methods: a list of run["method"]'
 
 
 UNEQUAL = Exercise(
@@ -156,5 +172,5 @@ UNEQUAL = Exercise(
     },
     shapes="runs is a list of dicts, and there are no shapes in it",
     watch=_names,
-    diagnose=lambda outcomes: "other methods have another budget than the first run",
+    diagnose=_hint,
 )

@@ -12,7 +12,7 @@ import pandas as pd
 from dylora_kit.paper.compared_at_ranks import on_glue
 from dylora_kit.paper.compared_methods import HELD, LORA, SVD
 from dylora_kit.paper.published import printed_table
-from dylora_kit.paper.results_files import results_of
+from dylora_kit.paper.results_files import results_of, title
 from dylora_kit.paper.runs import read_results
 
 SUSPECTS = {LORA: "α/b", HELD: "α/r", SVD: "SVD"}
@@ -26,8 +26,8 @@ def kept(folder: Path) -> pd.DataFrame:
         folder: where the results files are.
 
     A tidy frame: task, method, rank, seed, value and metric. The tasks are `"SST-2"`, theirs and ours; `"describe"`,
-    beside their E2E, both with four rows; and `"E2E"`, theirs and that of the first real model that was measured, if
-    there is one.
+    beside their E2E, both with four rows; `"E2E"`, theirs and that of the first real model that was measured, if there
+    is one; and those that were measured after thirty epochs with Table 8's settings, such as `"CoLA"`.
     """
     table2, table6 = printed_table("table2"), printed_table("table6")
     classified = table2[(table2["task"] == "SST-2") & (table2["method"] == "LoRA")].rename(columns={"mean": "value"})
@@ -39,6 +39,12 @@ def kept(folder: Path) -> pd.DataFrame:
     }
     for file in sorted(folder.glob("table6-*-e2e.csv"))[:1]:
         pairs["E2E"] = written, read_results(file).query("metric == 'bleu'")
+    for file in sorted(folder.glob("epochs-glue-*.csv")):
+        measured = read_results(file).query("epochs == 30")
+        measured = measured[measured["metric"] == measured["metric"].iloc[0]]  # the task's own comes first
+        printed = table2[(table2["task"] == title(measured["task"].iloc[0])) & (table2["method"] == "LoRA")]
+        if len(printed):  # a part of a task has none
+            pairs[printed["task"].iloc[0]] = printed.rename(columns={"mean": "value"}), measured
     frames = []
     for task, (printed, rows) in pairs.items():
         frames.append(printed.assign(task=task, method=PAPER, seed=0))

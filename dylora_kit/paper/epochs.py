@@ -197,7 +197,7 @@ def table(folder: Path) -> Rows:
 
 def _title(frame: pd.DataFrame, seeds: int) -> str:
     task, metric = str(frame["task"].iloc[0]), str(frame["metric"].iloc[0])
-    of = f"{task.removeprefix('glue-').upper()}, {frame['model'].iloc[0]}" if "model" in frame else title(task)
+    of = f"{title(task)}, {frame['model'].iloc[0]}" if "model" in frame else title(task)
     return f"{of} ({WRITTEN.get(metric, metric)}, {seeds} seed{'s' * (seeds > 1)})"
 
 

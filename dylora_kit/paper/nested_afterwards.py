@@ -30,6 +30,7 @@ from dylora_kit.paper.results_files import (
     at_every_rank,
     mean_with_interval,
     results_of,
+    title,
     with_metric,
 )
 from dylora_kit.paper.runs import read_results
@@ -239,7 +240,7 @@ def table(folder: Path) -> Rows:
         for (task, metric), after in results.groupby(["task", "metric"], sort=False):
             alike = [name for name in BUDGET if name in table2]
             same = (table2[[*alike, "metric"]] == after.iloc[0][[*alike, "metric"]]).all(axis=1)
-            name = f"{task.removeprefix('glue-').upper()}, {after['model'].iloc[0]} ({WRITTEN.get(metric, metric)})"
+            name = f"{title(task)}, {after['model'].iloc[0]} ({WRITTEN.get(metric, metric)})"
             rows += _rows(after, table2[same], name)
     return rows
 

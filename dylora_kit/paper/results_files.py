@@ -9,6 +9,7 @@ import pandas as pd
 from dylora_kit.paper.runs import read_results
 from dylora_kit.paper.settings import SEEDS, R
 from dylora_kit.synthetic.names import METRICS
+from dylora_kit.tasks import glue
 
 Rows = list[dict[str, str]]  # of a table: column → cell
 MISSING = "–"
@@ -46,10 +47,13 @@ def results_of(folder: Path, stem: str, task: str, metric: str | None = None) ->
 def title(task: str) -> str:
     """A task as a table names it.
 
-    >>> title("digits-turned"), title("world-similarity")
-    ('turned digits', 'similarity')
+    >>> title("digits-turned"), title("world-similarity"), title("glue-stsb"), title("glue-cola (subset)")
+    ('turned digits', 'similarity', 'STS-B', 'CoLA (subset)')
     """
     tier, _, name = task.partition("-")
+    if tier == "glue":
+        known, space, part = name.partition(" ")
+        return glue.SPECS[known].folder + space + part
     return f"{name} digits" if tier == "digits" else name
 
 

@@ -19,7 +19,8 @@ _DARK = """<style>body[data-jp-theme-light="false"] .jp-OutputArea:has(.dk-figur
 MARKERS = ("o", "s", "D", "^", "v", "P")
 DASHES = ("", (6, 2), (6, 2, 1.5, 2), (3, 1.5), (8, 2, 2, 2, 2, 2), (10, 3))  # in units of the line's width
 # methods that have the same look in every figure
-_OWN = {"DyLoRA": 0, "LoRA, cut to b": 1, "LoRA, cut by SVD": 2, "LoRA, cut, scale α/r": 3, "LoRA, one per rank": 4}
+_OWN = {"DyLoRA": 0, "LoRA, cut to b": 1, "LoRA, cut by SVD": 2, "LoRA, cut, scale α/r": 3, "LoRA, one per rank": 4,
+        "α/b": 1, "SVD": 2, "α/r": 3, "the paper's LoRA": 5}  # fmt: skip
 
 
 def looks(names: Sequence[str]) -> dict[str, int]:

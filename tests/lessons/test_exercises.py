@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,40 @@ def test_an_answer_that_works_in_place_spoils_nothing_of_the_lesson() -> None:
     out = lessons.yours("03.1", forward)(torch.ones(2, 6), layer.weight.detach(), A, B, 2, 8)
     out.sum().backward()
     assert torch.equal(layer.weight, before) and A.grad is not None and bool(A.grad[:2].all())
+
+
+def test_an_answer_that_takes_things_out_of_what_it_is_given_spoils_nothing_of_the_lesson() -> None:
+    def difference(ours: Any, theirs: Any) -> Any:
+        ahead = []
+        while ours:
+            seed, value = ours.popitem()
+            ahead += [value - theirs[seed]] if seed in theirs else []
+        return statistics.mean(ahead), statistics.stdev(ahead) / len(ahead) ** 0.5
+
+    ours = {10: 0.9, 42: 0.7}
+    lessons.yours("08.1", difference)(ours, {10: 0.5, 42: 0.5})
+    assert ours == {10: 0.9, 42: 0.7}
+
+
+def test_a_number_computed_with_torch_is_a_number_for_the_lesson() -> None:
+    compare = lessons.yours("08.1", function(RIGHT["08.1"]))
+    assert [type(value) for value in compare({1: 0.5, 2: 0.7}, {1: 0.25, 2: 0.25})] == [float, float]
+    lost = lessons.yours("00.1", function("def f(v, b): return 100 * (torch.tensor(v[max(v)]) - v[b])"))
+    assert isinstance(lost({1: 0.5, 2: 0.75}, 1), float)
+
+
+def test_every_case_is_made_for_itself() -> None:
+    lost = function("def f(v, b):\n low = v[b]\n return 100 * (v.pop(max(v)) - low)")
+    assert EXERCISES["00.1"].feedback(lost) == "correct"
+
+
+@pytest.mark.parametrize("form", ["r", "True", "(r['method'], 1)", "{r['method']}"])
+def test_right_methods_in_another_form_are_told_the_form(form: str) -> None:
+    size = "size = lambda r: r['steps'] * r['batch_size'] * r['passes']"
+    answer = f"def f(runs):\n {size}\n return [{form} for r in runs if size(r) != size(runs[0])]"
+    assert "return the names of the methods" in EXERCISES["08.2"].feedback(function(answer))
+    as_array = answer.replace(f"[{form}", "__import__('numpy').array([r['method']").replace("runs[0])]", "runs[0])])")
+    assert EXERCISES["08.2"].feedback(function(as_array)) == "correct"
 
 
 def test_a_forward_pass_that_stops_the_gradient_is_told() -> None:

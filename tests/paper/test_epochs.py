@@ -149,9 +149,9 @@ def test_the_table_has_a_column_for_each_mark_and_keeps_a_part_and_the_whole_tas
     frame.assign(metric="accuracy", seed=10, model="m").to_csv(tmp_path / "epochs-glue-m-sst2.csv", index=False)
     table = epochs.table(tmp_path)
     assert len(table) == 2 * (4 + 3 + 3)  # at rank 8 all cuts are one
-    assert table[0] == {"task": "SST2 (SUBSET), m (accuracy, 1 seed)", "method": LORA, "rank b": "1",
+    assert table[0] == {"task": "SST-2 (subset), m (accuracy, 1 seed)", "method": LORA, "rank b": "1",
                         "1 epoch": "51.0", "3 epochs": "53.0", "10 epochs": "60.0", "30 epochs": "80.0"}  # fmt: skip
-    assert table[-1]["task"] == "SST2, m (accuracy, 1 seed)" and table[-1]["1 epoch"] == "91.0"
+    assert table[-1]["task"] == "SST-2, m (accuracy, 1 seed)" and table[-1]["1 epoch"] == "91.0"
 
 
 class Killed(BaseException):
