@@ -192,10 +192,14 @@ def nested_after(start: Start, steps: int, after: int) -> Trained:
 
 
 def lora_first(method: str, order: bool, start: Start, steps: int, after: int) -> Trained:
-    """A LoRA of rank r, perhaps with its rows ordered by singular value, and then trained at all ranks, by labels."""
+    """A LoRA of rank r, perhaps with its rows ordered by singular value, and then trained at all ranks, by labels.
+
+    Ordered or not, it goes on at the scale of rank r.
+    """
     adapters = start.train(start.fresh(), steps, Fixed(R))
     if order:
         adapters.order()
+    adapters.scaling = "alpha/r"  # as `order` sets it
     return {method: [(start.train(adapters, after, Uniform(1, R), stratified_loss), None)]}
 
 

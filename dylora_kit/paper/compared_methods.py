@@ -1,13 +1,15 @@
 """The methods that are compared, and how each is trained on a transformers model: same steps, batches and head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from dylora_kit.baselines.svd_cut import refit_head
 from dylora_kit.core.adapters import Adapters, attach
-from dylora_kit.paper.settings import ALPHA, R
+from dylora_kit.evaluation.sweep import sweep
+from dylora_kit.paper.settings import ALPHA, HEAD_RATES, R
 from dylora_kit.tasks import Task
 from dylora_kit.training.checkpoint import FILE
 from dylora_kit.training.loop import train
@@ -130,3 +132,41 @@ def head_of(model: nn.Module) -> list[str]:
     """The names of what is outside the pretrained part of a transformers model."""
     inside = set(getattr(model, str(model.base_model_prefix)).parameters())
     return [name for name, child in model.named_children() if not inside.issuperset(child.parameters())]
+
+
+def with_new_head(
+    adapters: Adapters, task: Task, b: int, seed: int, *, steps: int, batch_size: int = 32
+) -> tuple[tuple[nn.Module, Adapters], float]:
+    """A copy of an adapted model whose head alone is trained on at rank b, at the best of `HEAD_RATES`.
+
+    Returns the copy and its handle, and the learning rate.
+    """
+
+    def train_at(lr: float) -> tuple[nn.Module, Adapters]:
+        return refit_head(adapters, task.train, rank=b, steps=steps, lr=lr, batch_size=batch_size, seed=seed,
+                          collate=task.collate)  # fmt: skip
+
+    return best_on_validation(train_at, HEAD_RATES, task, b)
+
+
+def best_on_validation(
+    train_at: Callable[[float], tuple[nn.Module, Adapters]], rates: Sequence[float], task: Task, b: int
+) -> tuple[tuple[nn.Module, Adapters], float]:
+    """What was trained at the learning rate of the lowest validation loss at rank b, and that rate.
+
+    Arguments:
+        train_at: learning rate → a model and its adapters. A training that is not finite is out.
+    """
+    best: tuple[float, tuple[nn.Module, Adapters], float] | None = None
+    for lr in rates:
+        try:
+            pair = train_at(lr)
+        except FloatingPointError:
+            continue
+        frame = sweep(*pair, task.validation, metric="loss", ranks=[b], collate=task.collate, progress=False)
+        loss = float(frame["value"].iloc[0])
+        if best is None or loss < best[0]:
+            best = loss, pair, lr
+    if best is None:
+        raise FloatingPointError(f"no training was finite at any learning rate of {', '.join(map(str, rates))}")
+    return best[1:]

@@ -17,9 +17,21 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from dylora_kit.baselines.svd_cut import refit_head, svd_cut
+from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.core.adapters import Adapters
-from dylora_kit.paper.compared_methods import DYLORA, FULL, HEAD, HELD, LORA, NEW_HEAD, ONE, SVD, begun, trained
+from dylora_kit.paper.compared_methods import (
+    DYLORA,
+    FULL,
+    HEAD,
+    HELD,
+    LORA,
+    NEW_HEAD,
+    ONE,
+    SVD,
+    begun,
+    trained,
+    with_new_head,
+)
 from dylora_kit.paper.embedded import made_of
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.nested_afterwards import AFTER, POWERS, Case, embedded, real_case
@@ -124,8 +136,8 @@ def measured(
 
 
 def _with_new_head(case: Case, cut: Adapters, b: int, seed: int) -> pd.DataFrame:
-    settings: dict[str, Any] = {"steps": AFTER, "batch_size": ROBERTA["batch_size"], "collate": case.task.collate}
-    return case.measure(*refit_head(cut, case.task.train, rank=b, seed=seed, **settings), [b])
+    pair, lr = with_new_head(cut, case.task, b, seed, steps=AFTER, batch_size=ROBERTA["batch_size"])
+    return case.measure(*pair, [b]).assign(chosen_lr=lr)
 
 
 def jobs_of(

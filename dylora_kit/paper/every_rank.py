@@ -15,7 +15,7 @@ import pandas as pd
 from torch import nn
 
 from dylora_kit.baselines import bag_of_words
-from dylora_kit.baselines.svd_cut import refit_head, svd_cut
+from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.core.adapters import Adapters, attach
 from dylora_kit.evaluation.sweep import sweep
 from dylora_kit.paper.compared_methods import (
@@ -32,11 +32,12 @@ from dylora_kit.paper.compared_methods import (
     ONE,
     SVD,
     trained,
+    with_new_head,
 )
 from dylora_kit.paper.embedded import backbone_of, load, made_of, measure
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.runs import keep
-from dylora_kit.paper.settings import CANDIDATES, FULL_LR, SEEDS, SEEDS_OF, TABLE2, R, seconds_per_step
+from dylora_kit.paper.settings import CANDIDATES, FULL_LR, HEAD_RATES, SEEDS, SEEDS_OF, TABLE2, R, seconds_per_step
 from dylora_kit.tasks import world
 
 SMALLER = (1, 2, 4)  # the ranks for which a LoRA of its own is trained on digits; one of rank 8 is there anyway
@@ -55,7 +56,7 @@ def digits_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         kept = {DYLORA: f"{task}-dylora", LORA: f"{task}-lora"}.get(method)
         makes = adapters / kept if kept and seed == SEEDS[0] and task == "digits-turned" else None
         refits = {LORA: R, NO_ADAPTER: 1}.get(method, 0)
-        spent = per_step * (settings["steps"] * (method != NO_ADAPTER) + REFITTING * refits)
+        spent = per_step * (settings["steps"] * (method != NO_ADAPTER) + REFITTING * 0.5 * len(HEAD_RATES) * refits)
         run = partial(run_digits, task, method, seed, r=r, kept=makes, **settings)
         jobs.append(Job(part, seed, settings, run, spent, makes))
     return jobs
@@ -78,7 +79,8 @@ def run_digits(
 
     if method == NO_ADAPTER:
         bare = attach(build(), r=R, target_modules="attention", modules_to_save=["classifier"])  # its ΔW is zero
-        measured(method, *refit_head(bare, data.train, rank=1, steps=REFITTING, seed=seed), ranks=[1])
+        pair, lr = with_new_head(bare, data, 1, seed, steps=REFITTING)
+        measured(method, *pair, ranks=[1])["chosen_lr"] = lr
         return frames[0].assign(domain=task.removeprefix("digits-"))
     model, adapters = on_digits(method, task, seed, r, **settings)
     if kept is not None:
@@ -90,7 +92,8 @@ def run_digits(
         closest = svd_cut(adapters)
         measured(SVD, *closest)
         for rank in range(1, R + 1):
-            measured(NEW_HEAD, *refit_head(closest[1], data.train, rank=rank, steps=REFITTING, seed=seed), ranks=[rank])
+            pair, lr = with_new_head(closest[1], data, rank, seed, steps=REFITTING)
+            measured(NEW_HEAD, *pair, ranks=[rank])["chosen_lr"] = lr
         adapters.scaling = "alpha/r"
         measured(HELD, model, adapters)
     return pd.concat(frames).assign(domain=task.removeprefix("digits-"))

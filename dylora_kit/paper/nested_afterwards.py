@@ -1,8 +1,8 @@
 """What a LoRA of one rank can do at the ranks below: cut, taught by its own answers (`nest`), or trained on by labels.
 
 The LoRAs are those of Table 2, trained again. What comes after has `AFTER` steps, or as many as take about the same
-time. Four learning rates are tried, and examples that are not tested on choose; a new head alone has the rate of Table
-2. Beside them stand DyLoRA and a LoRA of its own for each rank, with the steps of the LoRA.
+time. Four learning rates are tried, and examples that are not tested on choose. Beside them stand DyLoRA and a LoRA of
+its own for each rank, with the steps of the LoRA.
 """
 
 import copy
@@ -16,10 +16,20 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from dylora_kit.baselines.svd_cut import refit_head, svd_cut
+from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.core.adapters import Adapters
 from dylora_kit.evaluation.sweep import sweep
-from dylora_kit.paper.compared_methods import DYLORA, LORA, NEW_HEAD, ONE, SVD, Build, trained
+from dylora_kit.paper.compared_methods import (
+    DYLORA,
+    LORA,
+    NEW_HEAD,
+    ONE,
+    SVD,
+    Build,
+    best_on_validation,
+    trained,
+    with_new_head,
+)
 from dylora_kit.paper.embedded import load, made_of, measure
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.real_text import RealText
@@ -34,7 +44,7 @@ from dylora_kit.paper.results_files import (
     with_metric,
 )
 from dylora_kit.paper.runs import read_results
-from dylora_kit.paper.settings import CANDIDATES, SEEDS, TABLE2, R, seconds_per_step
+from dylora_kit.paper.settings import CANDIDATES, HEAD_RATES, SEEDS, TABLE2, R, seconds_per_step
 from dylora_kit.tasks import Task, glue
 from dylora_kit.training.loop import train
 from dylora_kit.training.objectives import individual_loss, mixed_loss
@@ -114,8 +124,8 @@ def _rank_by_rank(here: Case, lora: Adapters, seed: int, method: str, **settings
     for b in range(1, R) if method == NEW_HEAD else POWERS[:-1]:
         start, more = time.process_time(), dict[str, Any]()
         if method == NEW_HEAD:
-            pair = refit_head(closest, here.task.train, rank=b, steps=AFTER, batch_size=settings["batch_size"],
-                              seed=seed, collate=here.task.collate)  # fmt: skip
+            batch_size = settings["batch_size"]
+            pair, more["chosen_lr"] = with_new_head(closest, here.task, b, seed, steps=AFTER, batch_size=batch_size)
         elif method == SQUEEZED:
             clipped = {"max_grad_norm": here.max_grad_norm, "batch_size": settings["batch_size"]}
             pair, more["chosen_lr"] = trained_on(closest, here.task, b, seed, **clipped)
@@ -150,20 +160,14 @@ def trained_on(
 
     Returns the copy and its handle, at all ranks up to b, and the learning rate.
     """
-    best: tuple[float, tuple[nn.Module, Adapters], float] | None = None
-    for lr in CANDIDATES:
+
+    def train_at(lr: float) -> tuple[nn.Module, Adapters]:
         model, cut = svd_cut(closest)
-        try:
-            train(model, cut, task.train, sampler=RankSampler(Fixed(b), seed=seed), optimizer=NestedAdamW(cut, lr=lr),
-                  steps=AFTER, seed=seed, collate=task.collate, progress=False, **settings)  # fmt: skip
-        except FloatingPointError:
-            continue
-        frame = sweep(model, cut, task.validation, metric="loss", ranks=[b], collate=task.collate, progress=False)
-        loss = float(frame["value"].iloc[0])
-        if best is None or loss < best[0]:
-            best = loss, (model, cut), lr
-    assert best is not None
-    return best[1:]
+        train(model, cut, task.train, sampler=RankSampler(Fixed(b), seed=seed), optimizer=NestedAdamW(cut, lr=lr),
+              steps=AFTER, seed=seed, collate=task.collate, progress=False, **settings)  # fmt: skip
+        return model, cut
+
+    return best_on_validation(train_at, CANDIDATES, task, b)
 
 
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
@@ -193,7 +197,7 @@ def _steps(method: str, steps: int) -> float:
     if method == ONE:
         return len(POWERS[:-1]) * steps
     if method == NEW_HEAD:
-        return 0.5 * AFTER * (R - 1)
+        return 0.5 * AFTER * len(HEAD_RATES) * (R - 1)
     if method == SQUEEZED:
         return AFTER * len(CANDIDATES) * len(POWERS[:-1])
     passes = 1.5 if "objective" in WAYS[method] else 3.3  # with the teacher's
