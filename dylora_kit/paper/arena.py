@@ -33,7 +33,7 @@ from dylora_kit.paper.embedded import made_of
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.nested_afterwards import Case, embedded, real_case
 from dylora_kit.paper.real_text import RealText
-from dylora_kit.paper.results_files import WRITTEN, Rows, at_every_rank, results_of, with_metric
+from dylora_kit.paper.results_files import WRITTEN, Rows, at_every_rank, results_of, title, with_metric
 from dylora_kit.paper.runs import read_results
 from dylora_kit.paper.settings import ARENA, CANDIDATES, SECONDS_PER_TEXT, SEEDS, STEP_TIMES, R, seconds_per_step
 from dylora_kit.tasks import glue, world
@@ -52,7 +52,8 @@ def run(case: Callable[[], Case], budget: Budget, batch_size: int, entry: str, s
     here.build()  # so that what it imports counts for nobody
     best: dict[str, tuple[float, float, Parts]] = {}
     spent = 0.0
-    for lr in CANDIDATES:
+    rates = candidate.rates or CANDIDATES
+    for lr in rates:
         start = time.process_time()
         try:
             found = candidate.train(Start(here, batch_size, seed, lr), *candidate.steps(budget))
@@ -66,7 +67,7 @@ def run(case: Callable[[], Case], budget: Budget, batch_size: int, entry: str, s
                 best[method] = value, lr, parts
     if not best:
         name = here.task.name
-        raise FloatingPointError(f"{entry} on {name}: the loss was finite at none of the rates {CANDIDATES}")
+        raise FloatingPointError(f"{entry} on {name}: the loss was finite at none of the rates {rates}")
     frames = [
         measured(here, parts, "test").assign(method=method, chosen_lr=lr, validation=round(value, 6))
         for method, (value, lr, parts) in best.items()
@@ -137,15 +138,15 @@ def table(folder: Path) -> Rows:
         for task, frame in read_results(path).groupby("task", sort=False):
             frame = frame[frame["metric"] == frame["metric"].iloc[0]]  # the task's own comes first
             metric, model = WRITTEN.get(frame["metric"].iloc[0], frame["metric"].iloc[0]), frame["model"].iloc[0]
-            rows += _of_a_task(frame, f"{str(task).removeprefix('glue-').upper()}, {model} ({metric})")
+            rows += _of_a_task(frame, f"{title(task)}, {model} ({metric})")
     return rows
 
 
-def _of_a_task(frame: pd.DataFrame, title: str) -> Rows:
+def _of_a_task(frame: pd.DataFrame, name: str) -> Rows:
     areas, over_log = (aurac(frame, log=log).set_index("method") for log in (False, True))
     order = sorted(areas.index, key=lambda method: (method in REFERENCES, -areas["aurac"][method]))
     rows: Rows = []
-    for row in at_every_rank(frame, title, order):
+    for row in at_every_rank(frame, name, order):
         of = frame[frame["method"] == row["method"]]
         rows.append(row | {"AURAC": _with_interval(areas.loc[row["method"]]),
                            "AURAC over log₂ b": _with_interval(over_log.loc[row["method"]]),

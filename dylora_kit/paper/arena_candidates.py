@@ -11,7 +11,7 @@ from dylora_kit.baselines.svd_cut import svd_cut
 from dylora_kit.core.adapters import Adapters, attach
 from dylora_kit.paper.compared_methods import LORA, ONE, SVD, Build, built, head_of
 from dylora_kit.paper.nested_afterwards import POWERS, Case
-from dylora_kit.paper.settings import ALPHA, ARENA, STEP_TIMES, R
+from dylora_kit.paper.settings import ALPHA, ARENA, LARGER, STEP_TIMES, R
 from dylora_kit.training.loop import Loss, train
 from dylora_kit.training.objectives import (
     Objective,
@@ -124,12 +124,14 @@ class Candidate:
         plan: `(kind of step, share of the time)` for each part.
         ranks: for how many ranks the last part is done one after another.
         as_many: whether it has as many steps as the individual loss, whatever time they take.
+        rates: the learning rates that are tried; default is `CANDIDATES`.
     """
 
     train: Callable[..., Trained]
     plan: tuple[tuple[str, float], ...]
     ranks: int = 1
     as_many: bool = False
+    rates: tuple[float, ...] | None = None
 
     def steps(self, budget: Budget) -> list[int]:
         """The steps of each part that take its share of the time."""
@@ -224,7 +226,7 @@ def _bottlenecks(kind: str) -> Candidate:
 
 
 def _matryoshka(scaling: str) -> Candidate:
-    return Candidate(partial(matryoshka, scaling), (("MatryoshkaLoRA", 1.0),))
+    return Candidate(partial(matryoshka, scaling), (("MatryoshkaLoRA", 1.0),), rates=LARGER)
 
 
 def _lora_first(method: str, time: float = 1.0, *, order: bool = True) -> Candidate:

@@ -14,6 +14,7 @@ SEEDS = (10, 42, 4242, 1010, 7)
 R = 8  # the maximum rank
 ALPHA = 16
 CANDIDATES = (3e-4, 1e-3, 3e-3, 1e-2)  # learning rates that are compared on validation parts
+LARGER = (1e-3, 3e-3, 1e-2, 3e-2)  # those of MatryoshkaLoRA, whose α is 1 and not 16
 HEAD_RATES = (4e-3, 1e-2, 3e-2, 1e-1)  # those of a new head alone, with Adam: what is far from its start needs more
 
 # Table 2, every method at every rank

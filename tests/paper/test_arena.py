@@ -38,7 +38,7 @@ from dylora_kit.paper.arena_candidates import (
 from dylora_kit.paper.compared_methods import LORA, ONE, SVD
 from dylora_kit.paper.nested_afterwards import embedded
 from dylora_kit.paper.runs import collect, read_results
-from dylora_kit.paper.settings import ARENA, CANDIDATES, STEP_TIMES
+from dylora_kit.paper.settings import ARENA, CANDIDATES, LARGER, STEP_TIMES
 from dylora_kit.storage.files import data_folder
 from dylora_kit.tasks import describe, glue, world
 
@@ -135,6 +135,27 @@ def test_the_rows_are_ordered_before_all_ranks_are_trained(start: Start, monkeyp
     )
     adapters, _ = ENTRIES[ORDERED].train(start, 4, 4)[ORDERED][0]
     assert begun == [adapters] and adapters.scaling == "alpha/r"
+
+
+def test_what_is_not_ordered_goes_on_at_the_same_scale(start: Start) -> None:
+    for order in (True, False):
+        (parts,) = arena_candidates.lora_first("it", order, start, 2, 1).values()
+        assert parts[0][0].scaling == "alpha/r"
+
+
+def test_each_way_tries_as_many_rates_and_matryoshka_larger_ones(short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[float] = []
+
+    def train(start: Start, steps: int) -> arena_candidates.Trained:
+        tried.append(start.lr)
+        return {INDIVIDUAL: [(start.fresh(), None)]}
+
+    matryoshka = {name: candidate.rates for name, candidate in ENTRIES.items() if candidate.rates}
+    assert matryoshka == dict.fromkeys(MATRYOSHKA.values(), LARGER) and len(LARGER) == len(CANDIDATES)
+    for rates in (None, (3e-2,)):
+        monkeypatch.setitem(ENTRIES, INDIVIDUAL, Candidate(train, (("individual", 1.0),), rates=rates))
+        arena.run(few, budget_of(TURNED), 16, INDIVIDUAL, 10)
+    assert tried == [3e-3, 1e-2, 3e-2]
 
 
 def test_nest_has_the_rate_of_the_lora(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
