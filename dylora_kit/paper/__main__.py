@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     real.add_argument(
         "--max-length", type=int, help="of a text of GLUE, in tokens; default: 64, with Table 8's settings 512"
     )
-    real.add_argument("--limit", type=int, help="tables 6 and 9: only so many test inputs")
+    real.add_argument("--limit", type=int, help="tables 6 and 9: only so many test inputs; 0, the default, is all")
     real.add_argument("--beams", type=int, help="tables 6 and 9: 1 is faster, default is 10, as LoRA's authors")
     return made
 

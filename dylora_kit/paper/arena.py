@@ -157,4 +157,4 @@ def _of_a_task(frame: pd.DataFrame, name: str) -> Rows:
 
 def _with_interval(area: pd.Series) -> str:
     whole = f"{100 * area['aurac']:.1f}"
-    return whole if area["seeds"] < 2 else f"{whole} ({100 * area['low']:.1f} to {100 * area['high']:.1f})"
+    return whole if area["seeds"] < len(SEEDS) else f"{whole} ({100 * area['low']:.1f} to {100 * area['high']:.1f})"

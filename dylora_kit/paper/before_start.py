@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from dylora_kit.paper.jobs import Job, Study
-from dylora_kit.paper.runs import expected_seconds, read_results, rows_of
+from dylora_kit.paper.runs import check_columns, expected_seconds, read_results, rows_of
 from dylora_kit.paper.short_timing import TIMED, slowness
 from dylora_kit.storage.files import data_folder
 
@@ -24,6 +24,7 @@ def tell(name: str, study: Study, tasks: Sequence[str], seeds: Sequence[int] | N
         path = study.path(task, out)
         results, shipped = read_results(path), read_results(study.path(task, data_folder()))
         jobs = study.jobs_of(task, seeds, out)
+        check_columns(results, jobs, path)
         missing = [job for job in jobs if not len(rows_of(results, job))]
         done = f"{name}, {task}: {len(jobs) - len(missing)} of {len(jobs)} measurements are done in {path.name}"
         if not missing:

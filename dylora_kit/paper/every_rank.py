@@ -58,7 +58,7 @@ def digits_jobs(task: str, seed: int, adapters: Path) -> list[Job]:
         refits = {LORA: R, NO_ADAPTER: 1}.get(method, 0)
         spent = per_step * (settings["steps"] * (method != NO_ADAPTER) + REFITTING * 0.5 * len(HEAD_RATES) * refits)
         run = partial(run_digits, task, method, seed, r=r, kept=makes, **settings)
-        jobs.append(Job(part, seed, settings, run, spent, makes))
+        jobs.append(Job(part, seed, settings | made_of(task), run, spent, makes))
     return jobs
 
 

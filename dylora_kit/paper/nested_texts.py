@@ -82,6 +82,8 @@ def study(model: str, *, batch_size: int | None, limit: int, beams: int) -> Stud
     size = batch_size or int(GPT2["batch_size"])
 
     def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
+        if seed != SEEDS[0]:
+            raise ValueError(f"the LoRA that table6 keeps is that of seed {SEEDS[0]}: leave out --seeds {seed}")
         setup = partial(generation.real, model, task, limit)
         lora = adapters / f"table6-{name}-{task}-{slug(LORA)}"
         texts = adapters.parent / "results" / f"nested-{name}" / f"{task}-seed-{seed}"

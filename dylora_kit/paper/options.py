@@ -1,6 +1,7 @@
 """Which options of `python -m dylora_kit.paper` fit together."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -40,8 +41,9 @@ def check_model(arguments: argparse.Namespace) -> None:
     sizes = ("steps", "lr", "batch_size", "max_length", "limit", "beams")
     for name in sizes:
         value = getattr(arguments, name)
-        if value is not None and value < (0 if name == "limit" else 1e-12):
-            raise ValueError(f"--{name.replace('_', '-')} must be positive: got {value}")
+        if value is not None and not (0 if name == "limit" else 1e-12) <= value < math.inf:
+            above = "0 or more, where 0 is all" if name == "limit" else "positive"
+            raise ValueError(f"--{name.replace('_', '-')} must be {above}: got {value}")
     if arguments.table == "arena" and arguments.lr is not None:
         raise ValueError("the arena chooses each method's rate on validation: leave out --lr")
     chosen = [name for name in sizes[:3] if getattr(arguments, name) is not None]

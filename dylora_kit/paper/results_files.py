@@ -88,12 +88,14 @@ def cell(values: Iterable[float], *, seeds: int = len(SEEDS), percent: bool = Tr
 def mean_with_interval(frame: pd.DataFrame, ranks: Sequence[int]) -> str:
     """The mean over some ranks, in percent, and where 95 of 100 bootstrap draws of the seeds have it.
 
+    With fewer than five seeds there is no interval, for draws of so few say little.
+
     Arguments:
         frame: rows of one method, with rank, seed and value.
 
     >>> frame = pd.DataFrame({"rank": [1, 8, 1, 8], "seed": [10, 10, 42, 42], "value": [0.5, 0.9, 0.6, 0.9]})
     >>> mean_with_interval(frame, [1, 8]), mean_with_interval(frame, [1, 2])
-    ('72.5 (70.0 to 75.0)', '–')
+    ('72.5', '–')
     """
     by_rank = frame.pivot(index="seed", columns="rank", values="value")
     if not set(ranks) <= set(by_rank):
@@ -101,7 +103,7 @@ def mean_with_interval(frame: pd.DataFrame, ranks: Sequence[int]) -> str:
     means = 100 * by_rank[list(ranks)].mean(axis=1, skipna=False).to_numpy()
     draws = np.random.default_rng(0).choice(means, (2000, len(means))).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
-    return f"{means.mean():.1f}" + (f" ({low:.1f} to {high:.1f})" if len(means) > 1 else "")
+    return f"{means.mean():.1f}" + (f" ({low:.1f} to {high:.1f})" if len(means) >= len(SEEDS) else "")
 
 
 def at_every_rank(frame: pd.DataFrame, what: str, methods: Sequence[str], *, percent: bool = True) -> Rows:

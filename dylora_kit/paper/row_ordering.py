@@ -11,6 +11,7 @@ import pandas as pd
 
 from dylora_kit.evaluation.ordering import ordering
 from dylora_kit.paper.compared_methods import DYLORA, DYLORA_HELD, LORA
+from dylora_kit.paper.embedded import made_of
 from dylora_kit.paper.every_rank import on_digits
 from dylora_kit.paper.jobs import Job, Study
 from dylora_kit.paper.settings import SEEDS, TABLE2, seconds_per_step
@@ -24,10 +25,16 @@ def run(task: str, method: str, seed: int, **settings: Any) -> pd.DataFrame:
 
 def jobs(task: str, seed: int, adapters: Path) -> list[Job]:
     """The three trainings on a domain of digits."""
-    settings, domain = TABLE2[task], task.removeprefix("digits-")
+    settings, domain, made = TABLE2[task], task.removeprefix("digits-"), made_of(task)
     seconds = seconds_per_step(task) * settings["steps"]
     return [
-        Job({"domain": domain, "method": method}, seed, {}, partial(run, task, method, seed, **settings), seconds)
+        Job(
+            {"domain": domain, "method": method},
+            seed,
+            settings | made,
+            partial(run, task, method, seed, **settings),
+            seconds,
+        )
         for method in (DYLORA, DYLORA_HELD, LORA)
     ]
 

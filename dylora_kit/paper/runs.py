@@ -1,5 +1,6 @@
 """Measurements that are kept: jobs of a results file, each done once, one after another or several at a time."""
 
+import io
 import json
 import os
 import shutil
@@ -31,10 +32,17 @@ def read_results(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     checksums = {"backbone": str, "data": str}  # one of digits alone is no number
+    if not path.is_file():
+        return pd.DataFrame()
     try:
-        return pd.read_csv(path, dtype=checksums) if path.is_file() else pd.DataFrame()
+        text = path.read_text(encoding="utf-8")
+        if text and not text.endswith("\n"):
+            raise ValueError(f"{path} ends in the middle of a line: delete that line, or pass --out")
+        return pd.read_csv(io.StringIO(text), dtype=checksums)
     except pd.errors.EmptyDataError as error:
         raise ValueError(f"{path} is empty: delete it, or pass --out") from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no file of results: delete it, or pass --out") from error
 
 
 def rows_of(results: "pd.DataFrame", job: Job) -> "pd.DataFrame":
@@ -140,10 +148,18 @@ def _with_rows(results: "pd.DataFrame", job: Job, new: "pd.DataFrame") -> "pd.Da
 def _checked(path: Path, jobs: Sequence[Job]) -> "tuple[pd.DataFrame, list[Job]]":
     """The rows of a results file that fits the jobs, and the jobs that it does not hold yet."""
     results = read_results(path)
+    check_columns(results, jobs, path)
     for job in jobs:
-        _check_columns(results, [*job.part, "seed"], path)
         _check_settings(results, job, path)
     return results, [job for job in jobs if not len(rows_of(results, job))]
+
+
+def check_columns(results: "pd.DataFrame", jobs: Sequence[Job], path: Path) -> None:
+    """Raises `ValueError` if a results file lacks a column that tells its jobs from each other."""
+    needed = dict.fromkeys(key for job in jobs for key in (*job.part, "seed"))
+    lacking = [key for key in needed if key not in results] if len(results) else []
+    if lacking:
+        raise ValueError(f"{path} has no column {lacking[0]!r}, so it is not a file of these results: pass --out")
 
 
 @contextmanager
@@ -222,14 +238,9 @@ def _without(results: "pd.DataFrame", new: "pd.DataFrame", columns: Sequence[str
     return results[~pd.MultiIndex.from_frame(results[shared]).isin(pd.MultiIndex.from_frame(new[shared]))]
 
 
-def _check_columns(results: "pd.DataFrame", columns: list[str], path: Path) -> None:
-    lacking = [key for key in columns if len(results) and key not in results]
-    if lacking:
-        raise ValueError(f"{path} has no column {lacking[0]!r}, so it is not a file of these results: pass --out")
-
-
 def _check_settings(results: "pd.DataFrame", job: Job, path: Path) -> None:
-    rows, task = _matching(results, job.part), {key: value for key, value in job.part.items() if key == "task"}
+    rows = _matching(results, job.part)
+    task = {key: value for key, value in job.part.items() if key in ("task", "domain")}
     for key, value in job.settings.items():
         if key == "weight_decay":  # files that do not tell it had none
             rows = rows.assign(weight_decay=rows[key].fillna(0.0) if key in rows else 0.0)

@@ -37,6 +37,14 @@ def test_what_was_measured_here_counts_more_than_a_timing(monkeypatch: pytest.Mo
     assert seconds_here(job(), "digits-turned", rows.assign(cpu_seconds=90.0), rows) == 90.0
 
 
+def test_a_file_of_something_else_is_told_before_it_is_counted(tmp_path: Path) -> None:
+    path = study().path("mrpc", tmp_path)
+    path.parent.mkdir()
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"toy-mrpc.csv has no column '.*', so it is not a file of these results"):
+        tell("toy", study(job()), ["mrpc"], None, tmp_path)
+
+
 def test_time_and_disk_of_what_is_missing_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = study(job(), job(seed=42))
     tell("toy", both, ["mrpc"], None, tmp_path)

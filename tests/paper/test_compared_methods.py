@@ -8,7 +8,11 @@ import torch
 from architectures import build
 from toys import TEXTS, Texts
 
-from dylora_kit.paper.compared_methods import DYLORA, FROZEN, FULL, HEAD, LORA, trained
+from dylora_kit.baselines.svd_cut import refit_head
+from dylora_kit.evaluation.sweep import sweep
+from dylora_kit.paper import compared_methods
+from dylora_kit.paper.compared_methods import DYLORA, FROZEN, FULL, HEAD, LORA, trained, with_new_head
+from dylora_kit.paper.settings import HEAD_RATES
 from dylora_kit.tasks import Task
 
 
@@ -26,6 +30,28 @@ def changed(method: str, steps: int = 2) -> tuple[set[str], Any]:
         elif not torch.equal(value, before[plain]):
             moved.add(plain)
     return moved, adapters
+
+
+def test_a_new_head_has_the_rate_of_the_lowest_validation_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: dict[float, float] = {}
+
+    def refitted(adapters: Any, *data: Any, lr: float, **settings: Any) -> tuple[Any, Any]:
+        if lr == max(HEAD_RATES):
+            raise FloatingPointError("the loss is nan")
+        pair = refit_head(adapters, *data, lr=lr, **settings)
+        losses[lr] = sweep(*pair, TEXTS.validation, metric="loss", ranks=[2], progress=False)["value"].item()
+        return pair
+
+    _, adapters = trained(lambda: build("roberta"), TEXTS, LORA, 10, steps=2, batch_size=8)
+    monkeypatch.setattr(compared_methods, "refit_head", refitted)
+    (model, copied), lr = with_new_head(adapters, TEXTS, 2, 10, steps=5, batch_size=8)
+    assert list(losses) == list(HEAD_RATES[:-1]) and lr == min(losses, key=losses.__getitem__)
+    assert (
+        sweep(model, copied, TEXTS.validation, metric="loss", ranks=[2], progress=False)["value"].item() == losses[lr]
+    )
+    monkeypatch.setattr(compared_methods, "HEAD_RATES", HEAD_RATES[-1:])
+    with pytest.raises(FloatingPointError, match="no training was finite at any learning rate"):
+        with_new_head(adapters, TEXTS, 2, 10, steps=1)
 
 
 def test_head_only_moves_the_head_alone() -> None:

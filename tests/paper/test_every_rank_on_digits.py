@@ -9,7 +9,7 @@ import torch
 
 import dylora_kit as dk
 from dylora_kit import backbones
-from dylora_kit.paper import compared_methods, every_rank
+from dylora_kit.paper import compared_methods, every_rank, row_ordering
 from dylora_kit.paper.compared_methods import (
     DYLORA,
     DYLORA_HELD,
@@ -23,6 +23,7 @@ from dylora_kit.paper.compared_methods import (
     ONE,
     SVD,
 )
+from dylora_kit.paper.jobs import Study
 from dylora_kit.paper.runs import collect, read_results, rows_of
 from dylora_kit.storage.files import data_folder
 
@@ -99,6 +100,25 @@ def test_trainings_with_other_settings_are_refused_before_anything_is_run(
     with pytest.raises(ValueError, match="has turned, DyLoRA with steps = 1500, now it is 4: pass --out"):
         collect(path, every_rank.STUDY.jobs_of(TASK, None, tmp_path))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("study", [every_rank.STUDY, row_ordering.STUDY], ids=["table2", "ordering"])
+@pytest.mark.parametrize("changed", ["steps", "backbone"])
+def test_what_another_backbone_or_budget_gave_is_not_mixed_in(
+    study: Study, changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = study.path("digits-turned", tmp_path)
+    path.parent.mkdir()
+    path.write_bytes((data_folder() / "results" / path.name).read_bytes())
+    results = read_results(path)
+    assert all(len(rows_of(results, job)) for job in study.jobs_of("digits-turned", [42], tmp_path))
+    if changed == "steps":
+        monkeypatch.setitem(every_rank.TABLE2, "digits-turned", SETTINGS | {"steps": 4})
+    else:
+        for module in (every_rank, row_ordering):
+            monkeypatch.setattr(module, "made_of", lambda task: {"backbone": "another"})
+    with pytest.raises(ValueError, match=f"with {changed} = "):
+        collect(path, study.jobs_of("digits-turned", None, tmp_path))
 
 
 NESTED = (DYLORA, DYLORA_HELD, FROZEN)

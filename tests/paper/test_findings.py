@@ -95,8 +95,7 @@ def digits_beside_the_papers_average() -> list[str]:
     ours, fell = at[LORA, 8] - at[LORA, 1], paper["LoRA", 8] - paper["LoRA", 1]
     dylora, printed = at[DYLORA, 8] - at[DYLORA, 1], paper["DyLoRA", 8] - paper["DyLoRA", 1]
     assert all(at[DYLORA, b] - at[SVD, b] < 1 for b in range(5, 9)) and at[DYLORA, 4] - at[SVD, 4] > 1
-    behind = [f"{at[DYLORA, b] - at[NEW_HEAD, b]:.0f}" for b in (1, 2, 3, 4)]
-    assert behind[2] == behind[3]
+    behind = [f"{at[DYLORA, b] - at[NEW_HEAD, b]:.1f}" for b in (1, 2, 3, 4)]
     frozen = [at[DYLORA, b] - at[FROZEN, b] for b in RANKS]
     theirs = [paper["DyLoRA", b] - paper["DyLoRA (Frozen)", b] for b in RANKS]
     stored = results_of(RESULTS, "search", TURNED).set_index("method")["stored"]
@@ -107,15 +106,16 @@ def digits_beside_the_papers_average() -> list[str]:
         f"{stored[FULL].iloc[0]:,} parameters that never saw them turned.",
         f"Every training has the same {steps.item():,} steps.",
         '"Scale α/r" keeps the scale of rank 8.',
-        '"New head" trains the last layer anew for each of its ranks, 500 steps.',
+        '"New head" trains the last layer anew for each of its ranks, 500 steps, at the best of four rates on '
+        "validation data.",
         '"One per rank" is a training of its own for each rank, measured at 1, 2, 4 and 8.',
         f"Agrees: a LoRA that is cut to rank 1 loses most, {ours:.0f} points here and {fell:.0f} in the paper's "
         "average.",
         f"Differs: from rank 8 to rank 1 DyLoRA loses {dylora:.0f} points, in the paper {printed:.0f}.",
         "The SVD cut, which the paper does not try, is as good as DyLoRA from rank 5 on, within 1 point.",
         "Much of what it loses below is the head, which was trained at rank 8 only.",
-        f"With a new head it is {behind[0]} points behind DyLoRA at rank 1, {behind[1]} at rank 2, and {behind[2]} at "
-        "ranks 3 and 4.",
+        f"With a new head it is {behind[0]} points behind DyLoRA at rank 1, {behind[1]} at rank 2, {behind[2]} at rank "
+        f"3 and {behind[3]} at rank 4.",
         f"A LoRA that is trained for rank 1 alone is {at[ONE, 1] - at[DYLORA, 1]:.1f} points better there, and good "
         "for that rank only.",
         f"To train row b alone (frozen) costs {span(frozen)} points, rank by rank, in the paper {span(theirs)}.",
@@ -184,11 +184,22 @@ def real_text() -> list[str]:
     sst2, rte, mrpc = (at[f"glue-{task}", "accuracy"] for task in ("sst2", "rte", "mrpc"))
     f1 = at["glue-mrpc", "f1"]
     assert abs(f1[DYLORA, 1] - f1[DYLORA, 8]) < 0.5 > abs(mrpc[DYLORA, 1] - mrpc[DYLORA, 8])
-    behind = [round(found[LORA, 8] - found[DYLORA, 8]) for found in (sst2, rte)]
-    assert behind[0] == behind[1]
+    own = {
+        task: means(stem, task, by=("method", *r, "rank"))
+        for stem, task, r in (("table2", TURNED, ()), ("search", ACCEPTABILITY, ("r",)))
+    }
+    assert own[TURNED][ONE, 1] - own[TURNED][DYLORA, 1] > 3
+    assert own[ACCEPTABILITY][ONE, 1, 1] - own[ACCEPTABILITY][DYLORA, 8, 1] > 1
+    for task, metric, better in (("world-describe", "slot error rate", True), ("world-entailment", None, False)):
+        frame_of = results_of(RESULTS, "nested", task, metric).query("rank == 1 and method == @ONE")
+        scratch = results_of(RESULTS, "table2", task, metric).query("rank == 1 and method == @DYLORA")
+        scratch = scratch[scratch["seed"].isin(frame_of["seed"])]
+        gap = 100 * abs(frame_of["value"].mean() - scratch["value"].mean())
+        assert (gap > 5) == better and (gap < 1) == (not better)
+    assert abs(f1[ONE, 1] - f1[DYLORA, 1]) < 1
     paper = printed_table("table2").set_index(["task", "rank", "method"])["mean"]
-    ahead = [paper[task, 8, "DyLoRA"] - paper[task, 8, "LoRA"] for task in ("SST-2", "MRPC", "RTE")]
-    assert abs(ahead[0]) < 0.5 > abs(ahead[1]) and ahead[2] > 2
+    ahead = [paper[task, 8, "DyLoRA"] - paper[task, 8, "LoRA"] for task in ("SST-2", "MRPC")]
+    assert abs(ahead[0]) < 0.5 > abs(ahead[1])
     assert HELD not in f1.index.get_level_values("method")
     yes = 279 / 408, 2 * 279 / (279 + 408)  # answers in the dev split of MRPC
     larger = 146 / 277  # the larger class in that of RTE
@@ -205,7 +216,8 @@ def real_text() -> list[str]:
     minutes = trainings.groupby(["task", "seed"])["cpu_seconds"].sum() / 60
     gain = span(f1[DYLORA] - 100 * yes[1])
     return [
-        "At the lowest ranks a LoRA of its own is better, and on real text, with few steps, at the highest too.",
+        "At rank 1 a LoRA of its own is better on digits, acceptability and `describe`, and as good on entailment and "
+        "MRPC.",
         "MiniLM, 22 million parameters, frozen, with adapters on query and value, on the dev splits of GLUE.",
         "MRPC is reported in F1, as in the paper, with the accuracy below it.",
         f"The trainings of one seed take {span(minutes['glue-sst2'])} minutes of CPU time on SST-2, "
@@ -214,9 +226,9 @@ def real_text() -> list[str]:
         "An earlier run of RTE at 3e-3 is in a file of its own.",
         f"Rank 1 is {sst2[DYLORA, 8] - sst2[DYLORA, 1]:.0f} point behind rank 8 on SST-2, and as good on MRPC.",
         "Differs: with as many steps, a LoRA that is trained at rank 8 alone is better at rank 8, by "
-        f"{behind[0]} points on SST-2 and RTE, and on MRPC by {f1[LORA, 8] - f1[DYLORA, 8]:.1f} in F1 and "
-        f"{mrpc[LORA, 8] - mrpc[DYLORA, 8]:.0f} in accuracy.",
-        "In the paper DyLoRA is at rank 8 as good as LoRA on SST-2 and MRPC, and better on RTE.",
+        f"{sst2[LORA, 8] - sst2[DYLORA, 8]:.0f} points on SST-2, and on MRPC by {f1[LORA, 8] - f1[DYLORA, 8]:.1f} in "
+        f"F1 and {mrpc[LORA, 8] - mrpc[DYLORA, 8]:.0f} in accuracy.",
+        "In the paper DyLoRA is at rank 8 as good as LoRA on both.",
         "A likely reason: each of DyLoRA's rows learns only in the steps that reach it, and 300 to 500 steps are few "
         "beside 30 epochs.",
         f"A cut LoRA hardly collapses if its scale grows to α/b: on SST-2 it loses {sst2[LORA, 8] - sst2[LORA, 1]:.0f} "
@@ -359,7 +371,7 @@ def weight_decay(mean: pd.Series, spoken: pd.Series) -> list[str]:
     theirs = [kept(30 * glue.SPECS[task].train / 32, 4e-4) for task in ("mrpc", "sst2")]
     return [
         "With a weight decay of 0.1, as in Table 8, little changes: as a mean over the ranks none of the four moves "
-        f"by more than {moved:.1f} points.",
+        f"by more than {math.ceil(10 * moved) / 10:.1f} points.",
         f"By the decay alone, a row that is drawn in each step keeps {100 * here[0]:.0f} % of itself on turned digits "
         f"and {100 * here[1]:.0f} % on acceptability; with Table 8's settings {100 * theirs[0]:.0f} % on MRPC and "
         f"{100 * theirs[1]:.0f} % on SST-2.",
@@ -469,12 +481,12 @@ def what_a_higher_rank_brings() -> list[str]:
     paper = printed_table("table1").pivot(index="rank", columns="task", values="value")
     assert at[32] > at[8] > at[4] > at[2] > at[1] and words[2] > words[1]
     assert 1.5 < (paper.loc[32] - paper.loc[1]).max() < 2.05
-    assert words[POWERS[1:]].max() - words[POWERS[1:]].min() < 1
+    assert words[POWERS[1:]].max() - words[POWERS[1:]].min() < 1 < words.loc[2:].max() - words.loc[2:].min()
     return [
         "Agrees: a higher rank helps, up to a point.",
         f"Differs: from rank 1 to 32 the paper's tasks gain 2 points at most, turned digits {at[32] - at[1]:.0f}, of "
         f"which {at[8] - at[1]:.1f} up to rank 8.",
-        "On acceptability ranks 2 to 32 are within 1 point of each other.",
+        "On acceptability ranks 2, 4, 8, 16 and 32 are within 1 point of each other.",
     ]
 
 
@@ -572,8 +584,10 @@ def a_lora_that_is_there_already() -> list[str]:
         f"{mean[ways.NESTED_ONE]:.1f}, with a rank for each example {mean[ways.NESTED_MIXED]:.1f}, and with the head "
         f"as it was {mean[ways.NESTED_HEAD]:.1f}.",
         f"A new head for each rank, which takes labels, comes to {mean[NEW_HEAD]:.1f}.",
+        f"They took {spent[ways.NESTED]:.0f}, {spent[ways.NESTED_ONE]:.0f} and {spent[ways.NESTED_MIXED]:.0f} "
+        "CPU-seconds.",
         f"Labels and a training for each rank come to {mean[ways.SQUEEZED]:.1f}, most of it at rank 2, where they are "
-        f"{at[ways.SQUEEZED][2] - nested[2]:.0f} points ahead of `nest`.",
+        f"{at[ways.SQUEEZED][2] - nested[2]:.1f} points ahead of `nest`.",
         f"With its learning rates tried, `nest` took {spent[ways.NESTED]:.0f} CPU-seconds for all ranks.",
     ]
 
@@ -730,6 +744,8 @@ def how_a_real_model_s_lora_falls() -> list[str]:
     assert FROZEN not in set(frame["method"])
     errors = results_of(RESULTS, "table6-SmolLM2-135M-Instruct-4bit", "e2e", "slot error rate")
     wrong = 100 * errors.set_index(["method", "rank"])["value"]
+    none = results_of(RESULTS, "table6-SmolLM2-135M-Instruct-4bit", "e2e", "empty").set_index(["method", "rank"])
+    empty = none["value"][LORA, 1]
     at = 100 * frame.set_index(["method", "rank"])["value"]
     line_up = cut_line_up.kept(RESULTS).groupby(["task", "method", "rank"])["value"].mean()
     share, on_describe = (
@@ -759,8 +775,10 @@ def how_a_real_model_s_lora_falls() -> list[str]:
         f"Of the facts, DyLoRA gets {wrong[DYLORA, 1]:.1f} % wrong at rank 1 and {wrong[DYLORA, 4]:.1f} % at rank 4, "
         f"and the whole LoRA {wrong[LORA, 4]:.1f} %.",
         "One seed; the frozen variant and a LoRA of its own for ranks 1 and 2 were not run.",
-        "Low ranks fail by their scale and not by their rows: the closest matrix of rank 1 has "
-        f"{at[SVD, 4] - at[SVD, 1]:.1f} points less than the whole LoRA.",
+        "One row is enough, but it is not the first one: the closest matrix of rank 1 has "
+        f"{at[SVD, 4] - at[SVD, 1]:.1f} points less than the whole LoRA, and the first row, at either scale, "
+        f"{at[LORA, 4] - at[LORA, 1]:.0f} at least.",
+        f"At α/b {empty:.0f} of its {frame['limit'].iloc[0]} texts are empty.",
     ]
 
 
@@ -858,8 +876,9 @@ def how_everything_was_trained() -> list[str]:
         "Here `lora_A` starts with a deviation of 1/√d_in.",
         "PEFT and the authors' code draw uniformly between −1/√d_in and 1/√d_in, which has a deviation of 1/√(3·d_in).",
         "So here it starts √3 times as large, and a rate that is right there need not be right here.",
-        f"Gradients are clipped at a norm of {clipped:g}, except on digits in Table 2 and in the ordering, where they "
-        "are not clipped.",
+        f"Gradients are clipped at a norm of {clipped:g}, except where they are not clipped at all: on digits in Table "
+        "2, in the ordering, in the arena and in what nests a LoRA that is there; in every new head alone and every "
+        "`nest` outside the arena; and in Table 6.",
         f"r is {settings.R} and α is {settings.ALPHA}, as in the paper, on query and value, and the head is "
         "trained along.",
         f"The seeds are {', '.join(map(str, settings.SEEDS[:4]))} and {settings.SEEDS[4]}.",

@@ -186,6 +186,7 @@ def test_the_table_of_real_text_has_the_dylora_of_the_same_budget(tmp_path: Path
 def test_an_interval_covers_the_seeds_and_not_more() -> None:
     frame = pd.DataFrame({"rank": 1, "seed": range(5), "value": [0.1, 0.2, 0.3, 0.4, 0.5]})
     assert mean_with_interval(frame, [1]).startswith("30.0 (1")
+    assert mean_with_interval(frame[:4], [1]) == "25.0", "four seeds are too few"
     assert mean_with_interval(frame[:1], [1]) == "10.0" and mean_with_interval(frame, [1, 2]) == "–"
 
 

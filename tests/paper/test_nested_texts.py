@@ -78,6 +78,11 @@ def test_its_time_follows_from_a_step_and_a_text(tiny: str, monkeypatch: pytest.
     assert job.seconds == 2 * 4 * 3.5 * 2.0 + 2 * 4 * 3 * 0.5
 
 
+def test_the_lora_that_is_kept_is_not_told_as_one_of_another_seed(tiny: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the LoRA that table6 keeps is that of seed 10: leave out --seeds 42"):
+        nested_texts.study(tiny, batch_size=None, limit=3, beams=1).jobs("e2e", 42, tmp_path)
+
+
 def test_the_table_has_a_line_for_each_method_and_measure(tmp_path: Path) -> None:
     rows = [
         {"method": method, "rank": rank, "metric": metric, "value": value, "seed": 10}

@@ -308,6 +308,22 @@ def test_an_empty_file_is_told_by_its_name(tmp_path: Path) -> None:
         collect(tmp_path / "mine.csv", [job("a", 0.5)])
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("task,method,seed,rank,value\ntoy,a,10,1,0.5\ntoy,a,1", "ends in the middle of a line: delete that line"),
+        ('task,method,seed,rank,value\ntoy,"a,10,1,0.5\n', "is no file of results: delete it, or pass --out"),
+        ("task,method\ntoy,\udcff\n", "is no file of results: delete it, or pass --out"),
+    ],
+)
+def test_a_file_that_was_cut_or_is_none_is_told_by_its_name(tmp_path: Path, text: str, told: str) -> None:
+    mine = tmp_path / "mine.csv"
+    mine.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=f"mine.csv {told}"):
+        collect(mine, [job("a", 0.5)])
+    assert mine.read_bytes() == text.encode(errors="surrogateescape")
+
+
 def test_models_of_one_name_are_told_apart_and_files_that_do_not_tell_go_on(tmp_path: Path) -> None:
     collect(tmp_path / "mine.csv", [job("a", 0.25, model="base", backbone="0123")])
     with pytest.raises(ValueError, match="has toy, a with backbone = 0123, now it is 4567: pass --out"):
