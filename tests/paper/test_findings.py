@@ -660,6 +660,11 @@ def a_language_model_s_lora_that_is_there_already() -> list[str]:
     ]
 
 
+def cpu_seconds_of_a_training(frame: pd.DataFrame) -> pd.Series:
+    """By method; what the arena's files tell is the time of all rates."""
+    return frame.groupby("method")["cpu_seconds"].mean() / len(settings.CANDIDATES)
+
+
 @finding
 def every_way_in_the_same_time() -> list[str]:
     way, frame = arena_candidates, results_of(RESULTS, "arena", TURNED)
@@ -667,14 +672,21 @@ def every_way_in_the_same_time() -> list[str]:
     areas, chosen = 100 * every["aurac"], frame.groupby(["method", "seed"])["chosen_lr"].first()
     low, high = 100 * every.loc[way.ORDERED, ["low", "high"]]
     first, *others = areas.drop([*way.REFERENCES, way.UNORDERED]).sort_values(ascending=False).index
-    assert first == way.ORDERED and areas[way.ORDERED] - areas[way.UNORDERED] > 3
+    assert first == way.ORDERED and areas[way.ORDERED] - areas[way.UNORDERED] > 2
     assert frame["seed"].nunique() == 5 and set(others[:2]) == {SVD, way.MIXED}
-    budget, times = settings.ARENA[TURNED]["steps"], settings.STEP_TIMES["digits"]
-    assert (frame["steps"] == budget).all() and len(settings.CANDIDATES) == 4
+    budget = settings.ARENA[TURNED]["steps"]
+    assert (frame["steps"] == budget).all() and len(settings.CANDIDATES) == len(settings.LARGER) == 4
+    highest = {
+        method: max(settings.LARGER if "Matryoshka" in method else settings.CANDIDATES) for method, _ in chosen.index
+    }
+    at_the_edge = sum(lr == highest[method] for (method, _), lr in chosen.items())
+    spent = cpu_seconds_of_a_training(frame)
+    times_long = spent[way.SUMMATION_LONG] / spent[way.INDIVIDUAL]
+    assert 0.15 < spent[way.ORDERED] / spent[way.SUMMATION_LONG] < 0.2
     per_rank, summed = (way.ENTRIES[name].steps(way.budget_of(TURNED))[0] for name in (ONE, way.SUMMATION))
     published, kept = ([areas[of[s]] for s in ("alpha/sqrt(b)", "alpha/b")] for of in (way.MATRYOSHKA, way.WITH_P))
     long, goal = areas[way.SUMMATION_LONG], areas[way.ORDERED_LONG]
-    assert areas[way.ORDERED] > long and round(times["summation"]) == 5
+    assert areas[way.ORDERED] > long
     seeds = 100 * later_methods.areas(RESULTS / f"arena-{TURNED}.csv").pivot(
         index="seed", columns="method", values="value"
     )
@@ -683,17 +695,19 @@ def every_way_in_the_same_time() -> list[str]:
     at_1 = 100 * frame[frame["rank"] == 1].groupby("method")["value"].mean()
     assert (seeds[way.ORDERED] > seeds[way.UNORDERED]).all() and (seeds[way.ORDERED] > seeds[SVD]).all()
     return [
-        f"On digits, of the {len(chosen)} pairs of a method and a seed, {(chosen == max(settings.CANDIDATES)).sum()} "
-        "chose the highest of the four rates.",
-        f"Each has the CPU time that {budget} steps of the individual loss take.",
+        f"On digits, of the {len(chosen)} pairs of a method and a seed, {at_the_edge} chose the highest of their four "
+        "rates.",
+        f"Each has about the CPU time that {budget} steps of the individual loss take.",
         f"Best is a LoRA of rank 8 for {way.FIRST:.0%} of the time".replace("%", " %")
         + f", its rows ordered (`adapters.order()`), and then `dk.stratified_loss` on all ranks: "
         f"{areas[first]:.1f}, with 95 of 100 draws of the seeds between {low:.1f} and {high:.1f}.",
         f"A LoRA cut by SVD has {areas[SVD]:.1f}, a DyLoRA with a rank for each example {areas[way.MIXED]:.1f}, and "
         f"one with the individual loss {areas[way.INDIVIDUAL]:.1f}.",
-        f"Without the ordering, all else the same, it is {areas[way.UNORDERED]:.1f}.",
-        f"As many steps of the summation loss take {times['summation']:.1f} times as long, and have {long:.1f}.",
-        f"The ordered LoRA is as good in a fifth of the time: it is ahead with {ahead[way.ORDERED]} of the 5 seeds.",
+        f"Without the ordering, the scale and all else the same, it is {areas[way.UNORDERED]:.1f}, and less with all "
+        f"{len(seeds)} seeds.",
+        f"As many steps of the summation loss take {times_long:.1f} times as long, and have {long:.1f}.",
+        "The ordered LoRA is as good in less than a fifth of the time: it is ahead with "
+        f"{ahead[way.ORDERED]} of the 5 seeds.",
         f"In 1.3 times the time of the others it has {goal:.1f}, and is ahead with all {ahead[way.ORDERED_LONG]}.",
         f"With the {len(unseen)} seeds that no trial had seen, it has {unseen[way.ORDERED].mean():.1f}, or "
         f"{unseen[way.ORDERED_LONG].mean():.1f} in 1.3 times the time, and the summation loss "
@@ -717,7 +731,10 @@ def every_way_in_the_same_time_on_acceptability() -> list[str]:
     assert same_time.index[0] == SVD
     low, high = 100 * every.loc[SVD, ["low", "high"]]
     goal, long = areas[way.ORDERED_LONG], areas[way.SUMMATION_LONG]
-    assert abs(goal - long) < 1 and areas[way.UNORDERED] > areas[way.ORDERED]
+    assert abs(goal - long) < 1 and 0 < areas[way.ORDERED] - areas[way.UNORDERED] < 1
+    spent = cpu_seconds_of_a_training(frame)
+    times_long = spent[way.SUMMATION_LONG] / spent[way.INDIVIDUAL]
+    most = 100 * (spent.drop(list(way.REFERENCES)).max() / spent[way.INDIVIDUAL] - 1)
     published, kept = ([areas[of[s]] for s in ("alpha/sqrt(b)", "alpha/b")] for of in (way.MATRYOSHKA, way.WITH_P))
     at_1 = 100 * frame[frame["rank"] == 1].groupby("method")["value"].mean()
     return [
@@ -725,10 +742,11 @@ def every_way_in_the_same_time_on_acceptability() -> list[str]:
         f"with 95 of 100 draws of the seeds between {low:.1f} and {high:.1f}.",
         f"A DyLoRA with a rank for each example has {areas[way.MIXED]:.1f}, one with the individual loss "
         f"{areas[way.INDIVIDUAL]:.1f}, and a LoRA cut to its first rows at α/b {areas[LORA]:.1f}.",
-        f"The ordered LoRA has {areas[way.ORDERED]:.1f} here, less than the same without the ordering, "
+        f"The ordered LoRA has {areas[way.ORDERED]:.1f} here, and the same without the ordering "
         f"{areas[way.UNORDERED]:.1f}.",
+        f"By the CPU-seconds, `nest` had {most:.0f} % more here than the individual loss.",
         f"In 1.3 times the time it has {goal:.1f}, and the summation loss, with as many steps, {long:.1f} in "
-        f"{settings.STEP_TIMES['world']['summation']:.1f} times.",
+        f"{times_long:.1f} times.",
         f"MatryoshkaLoRA has {published[0]:.1f} and {published[1]:.1f} as it is published, and {kept[0]:.1f} and "
         f"{kept[1]:.1f} with P.",
         f"Nested bottlenecks have {areas[way.BOTTLENECKS['houlsby']]:.1f} (Houlsby's) and "
