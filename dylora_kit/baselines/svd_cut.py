@@ -51,7 +51,9 @@ def refit_head(
     A head that was trained on what the adapters give at rank r need not fit what a cut of them gives.
 
     Arguments:
-        train_data, steps, lr, batch_size, seed, collate: as in `train`; the optimizer is Adam.
+        train_data, steps, batch_size, seed, collate: as in `train`; the optimizer is Adam.
+        lr: its learning rate. Try several on validation data: at rank 1 the head is far from its start, and on turned
+            digits 0.1 is right there, and 0.004 from rank 4 on.
         rank: at which the head is trained.
 
     Returns the copied model and its handle, at that rank. The original is not touched. Raises `ValueError` if there is
