@@ -73,6 +73,8 @@ def test_what_is_said_beside_that_table_was_measured() -> None:
     assert "much of what it loses below is the head" in README
     new_head = at["LoRA, cut by SVD, new head"]
     assert all(new_head[b] - at["LoRA, cut by SVD", b] > 0.5 * behind[b] for b in (1, 2, 3, 4))
+    assert "A new head (500 steps) makes it equal at rank 1, 4 points behind at rank 2." in README
+    assert abs(new_head[1] - at["DyLoRA", 1]) < 1 and round(at["DyLoRA", 2] - new_head[2]) == 4
 
 
 def test_when_a_lora_of_its_own_is_better_was_measured() -> None:
