@@ -101,6 +101,8 @@ class Guess(ipywidgets.HBox):
         """
         if self.choices and truth not in self.choices:
             raise ValueError(f"there is no answer {truth!r} to choose: the answers are {', '.join(self.choices)}")
+        if not self.choices and self.unit == "%" and isinstance(truth, int | float) and 100 * truth > self.most + 1e-6:
+            raise ValueError(f"the answer in percent is a share of 1, up to {self.most / 100:g}: got {truth:g}")
         self._truth = truth
         self._show()
 

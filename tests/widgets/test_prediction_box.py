@@ -94,6 +94,8 @@ def test_answers_that_cannot_be_chosen_are_refused() -> None:
         Guess("?", choices=["one", "one"])
     with pytest.raises(ValueError, match="there is no answer 'maybe' to choose"):
         Guess("?", choices=["yes", "no"]).reveal("maybe")
+    with pytest.raises(ValueError, match=r"the answer in percent is a share of 1, up to 1: got 17\.1"):
+        Guess("?").reveal(17.1)
 
 
 def test_markup_in_an_answer_is_shown_as_text() -> None:
