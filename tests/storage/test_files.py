@@ -335,11 +335,15 @@ def test_an_interrupt_waits_until_all_files_are_in_their_place(tmp_path: Path, m
         return moved
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write_files(tmp_path, {"a": b"new", "b": b"new"})
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_files(tmp_path, {"a": b"new", "b": b"new"})
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [(tmp_path / name).read_bytes() for name in "ab"] == [b"new", b"new"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_folder_that_can_be_written_is_not_there_after_it_was_looked_at(tmp_path: Path) -> None:
